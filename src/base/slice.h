@@ -20,6 +20,12 @@ struct slice {
 
 #define SL(lit) ((struct slice){ (const uint8_t *)("" lit), sizeof(lit) - 1 })
 
+/* The same where C wants a constant: members of static tables. */
+#define SL_INIT(lit)                                       \
+	{                                                  \
+		(const uint8_t *)("" lit), sizeof(lit) - 1 \
+	}
+
 /* For printf("%.*s", SLICE_FMT(s)). */
 #define SLICE_FMT(s) (int)(s).len, (const char *)(s).ptr
 
