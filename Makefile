@@ -41,7 +41,11 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion \
 WARN_GCC := -Wcast-align=strict -Wimplicit-fallthrough=5 -Wlogical-op \
     -Wduplicated-cond -Wduplicated-branches -Wjump-misses-init
 HARDEN := $(FORTIFY) -fstack-protector-strong -fstack-clash-protection \
-    -fcf-protection -ftrivial-auto-var-init=zero -fno-common -fPIE
+    -fcf-protection -fno-common -fPIE
+# clang 14 has this only behind a switch that says it will go away.
+ifeq ($(findstring clang,$(CC)),)
+HARDEN += -ftrivial-auto-var-init=zero
+endif
 # The sanitizers see paths the optimizer joined; there -Wnull-dereference
 # reports what cannot happen.
 ifneq ($(SANITIZE),)
@@ -65,7 +69,10 @@ obj_of = $(patsubst %.c,$(B)/obj/%.o,$(call src_of,$(1)))
 
 PURE_OBJ := $(foreach f,$(PURE),$(call obj_of,$(f)))
 ARCHIVES := $(B)/libpure.a $(foreach f,io store bus server agent cli,$(B)/lib$(f).a)
-PROGRAMS := $(B)/musterd $(B)/muster-agent $(B)/muster-holder $(B)/muster
+PROGRAMS := $(if $(wildcard src/server/main.c),$(B)/musterd) \
+    $(if $(wildcard src/agent/main.c),$(B)/muster-agent) \
+    $(if $(wildcard src/agent/holder.c),$(B)/muster-holder) \
+    $(if $(wildcard src/cli/main.c),$(B)/muster)
 
 .PHONY: all check test bench demo soak install clean format lint
 .SECONDARY:
