@@ -1,0 +1,321 @@
+/*
+ * event: what happened, in no dialect (floor: model).
+ *
+ * Dialects translate wire text to events and back; the hub sees nothing
+ * else.  An event lives in the arena of its batch with everything it points
+ * to.  Absent slices mean "not said".
+ */
+#ifndef MODEL_EVENT_H
+#define MODEL_EVENT_H
+
+#include "model/peer.h"
+#include "model/presence.h"
+#include "model/record.h"
+
+enum event_kind {
+	/* A connection asks to come in, goes, or breaks. */
+	EVENT_HELLO,
+	EVENT_GONE,
+
+	/* From agents; the legacy HTTP endpoints give the same ones. */
+	EVENT_REGISTER,
+	EVENT_HEARTBEAT, /* also the message `status` */
+	EVENT_PING,
+	EVENT_POLL,        /* HTTP: anything for me? */
+	EVENT_TUNNEL_INFO, /* HTTP */
+	EVENT_RESULT,      /* HTTP: the outcome of a polled command */
+	EVENT_ACK,         /* HTTP: a polled command arrived */
+	EVENT_BAD,         /* a message that the dialect refused */
+
+	/* From exec streams of Muster's agent. */
+	EVENT_COMMAND_STARTED,
+	EVENT_COMMAND_EXIT,
+	EVENT_COMMAND_REFUSED,
+	EVENT_STREAM_LOST, /* its stream broke before an exit came */
+
+	/* From operators. */
+	EVENT_REQUEST,
+
+	/* From the store. */
+	EVENT_STORED,
+
+	/* Answers: what the hub sends to a connection. */
+	EVENT_WELCOME, /* HELLO is granted */
+	EVENT_DENIED,  /* HELLO is refused: see denied */
+	EVENT_REGISTERED,
+	EVENT_HEARTBEAT_ACK,
+	EVENT_PONG,
+	EVENT_POLL_REPLY,
+	EVENT_TUNNEL_REPLY,
+	EVENT_ACCEPTED, /* RESULT, ACK */
+	EVENT_ERROR,
+	EVENT_REPLY,
+	EVENT_NOTICE, /* to followers of the event stream */
+	EVENT_KINDS
+};
+
+/* How whoever knocks proves who they are. */
+enum credential_kind {
+	CREDENTIAL_NONE,
+	CREDENTIAL_TOKEN, /* hash of a token's text, pin cut off */
+	CREDENTIAL_KEY,   /* signature checked: holds this private key */
+	CREDENTIAL_LOCAL, /* loopback and nothing more (metrics) */
+};
+
+struct credential {
+	enum credential_kind kind;
+	uint8_t hash[HASH_LEN];      /* TOKEN */
+	uint8_t public_key[KEY_LEN]; /* KEY */
+	struct slice agent_id;       /* KEY: whom it claims to be */
+	struct slice address;        /* numeric source address, no port */
+	struct slice remote;         /* address:port, for people */
+};
+
+enum entrance {
+	ENTRANCE_CLUSTER_LINK, /* WebSocket of the cluster dialect */
+	ENTRANCE_CLUSTER_HTTP, /* one call of the legacy endpoints */
+};
+
+struct hello {
+	struct credential credential;
+	enum entrance entrance;
+	bool native; /* offers subprotocol muster.v1 */
+};
+
+struct denied {
+	uint16_t status;      /* HTTP status: 401 403 404 409 429 503 */
+	int err;              /* ERR_* */
+	uint32_t retry_after; /* seconds, 0 = not said */
+	struct slice code;    /* stable: TOKEN_EXPIRED ... */
+	struct slice text;
+};
+
+/* What a returning agent of ours still has of its commands. */
+enum held_state { HELD_RUNNING, HELD_EXITED, HELD_UNKNOWN };
+
+struct held_command {
+	struct slice id;
+	enum held_state state;
+};
+
+struct native_hello { /* payload.muster */
+	bool present;
+	uint32_t proto; /* highest it speaks */
+	uint32_t min;   /* lowest it speaks */
+	bool has_yamux;
+	bool has_exec;
+	struct slice install_id;
+	struct slice boot_id;
+	struct slice session_id;
+	struct slice policy_hash;
+	struct slice policy_verbs; /* "observe,exec" */
+	uint64_t stop_epoch;
+	uint64_t sequence;        /* highest dispatch number it ever took */
+	struct slice incarnation; /* of the database it last took one from */
+	const struct held_command *held;
+	size_t held_count;
+};
+
+struct registration {
+	struct slice agent_id; /* required */
+	struct slice name;     /* required */
+	struct slice cluster_id;
+	struct slice info_json;   /* every field, secrets replaced */
+	struct slice labels_json; /* object of strings */
+	struct native_hello native;
+};
+
+struct heartbeat {
+	struct slice agent_id;   /* not said by all */
+	struct slice cluster_id; /* not said by all; in the URL over HTTP */
+	struct slice status;     /* "available", "healthy", "error"... */
+	struct slice tunnel_status;
+	struct slice metadata_json; /* as reported, "45%" made 45 */
+};
+
+struct registered {
+	struct slice cluster_id;
+	struct slice agent_id;
+	struct slice name;
+	int64_t workspace_id;
+	wall_msec at;
+	bool again; /* it was known before */
+	bool native;
+	uint64_t stop_epoch;
+	struct slice incarnation;
+};
+
+/* The outcome of one command on its agent. */
+struct outcome {
+	struct slice command_id;
+	wall_msec started_at;
+	wall_msec finished_at;
+	int exit_code;
+	int signal;
+	bool timed_out;
+	bool interrupted;
+	bool stopped;
+	struct slice code; /* EXEC_FAILED, NOT_PERMITTED, UNKNOWN_OUTCOME... */
+	struct slice why;
+	uint32_t lingering;
+	uint64_t out_bytes;
+	uint64_t err_bytes;
+	/* HTTP: output that came with the result. */
+	struct slice out;
+	struct slice err;
+};
+
+struct poll_reply {
+	const struct command_record *commands;
+	size_t count;
+	uint64_t stop_epoch;
+	uint32_t next_seconds;
+};
+
+/* What a message was refused for. */
+struct complaint {
+	int err;           /* ERR_* */
+	struct slice code; /* stable: INVALID_MESSAGE, NOT_REGISTERED... */
+	struct slice field;
+	struct slice text;
+};
+
+enum request_op {
+	OP_WHOAMI,
+	OP_AGENT_LIST,
+	OP_AGENT_SHOW,
+	OP_AGENT_LABEL,
+	OP_AGENT_REMOVE,
+	OP_JOIN, /* an agent trades a cluster token for its own key */
+	OP_TOKEN_CREATE,
+	OP_TOKEN_LIST,
+	OP_TOKEN_SHOW,
+	OP_TOKEN_REVOKE,
+	OP_TOKEN_ROTATE,
+	OP_COMMAND_CREATE,
+	OP_COMMAND_INTERRUPT,
+	OP_COMMAND_CANCEL,
+	/* Granted or refused by the hub, answered from the store's readers. */
+	OP_COMMAND_SHOW,
+	OP_COMMAND_LIST,
+	OP_COMMAND_OUTPUT,
+	OP_AUDIT_LIST,
+	OP_AUDIT_VERIFY,
+	OP_AGENT_HISTORY,
+	OP_EVENTS,
+	OP_METRICS,
+	OPS
+};
+
+struct agent_filter {
+	struct slice selector; /* "a=b,c!=d,e" over labels */
+	struct slice status;   /* name of a presence state */
+	struct slice text;     /* part of the id, name or host name */
+};
+
+struct request {
+	enum request_op op;
+	struct credential credential;
+	struct slice id; /* of the object: an id; for agents also a name or
+			  * an unambiguous prefix of an id */
+	struct agent_filter filter;
+	struct slice cursor; /* as given out; absent: from the start */
+	uint32_t limit;
+	struct slice request_key;         /* Idempotency-Key */
+	const struct token_record *token; /* TOKEN_CREATE, ROTATE: new hash */
+	msec overlap;                     /* TOKEN_ROTATE */
+	struct slice labels_json; /* AGENT_LABEL: string sets, null removes */
+	const struct command_record *command; /* COMMAND_CREATE */
+	bool attach;  /* COMMAND_CREATE: this peer wants its streams */
+	bool or_fail; /* COMMAND_CREATE: not to be queued for later */
+	/* JOIN */
+	struct slice name;
+	struct slice install_id;
+	uint8_t public_key[KEY_LEN];
+};
+
+/* An agent as shown. */
+struct agent_view {
+	const struct agent_record *record;
+	enum presence presence;
+	struct slice why; /* stable reason */
+	wall_msec since;
+	struct slice remote; /* of its link; absent when there is none */
+	struct slice dialect;
+	struct slice session_id;
+	wall_msec connected_at;
+	wall_msec heartbeat_at;
+	struct slice tunnel_status;
+	struct slice metadata_json; /* of the last heartbeat */
+	struct slice policy_verbs;
+	struct slice policy_hash;
+	uint32_t running;
+	uint32_t queued;
+};
+
+struct reply {
+	enum request_op op;
+	int err;              /* 0 or ERR_* */
+	uint16_t status;      /* HTTP status to answer */
+	uint32_t retry_after; /* seconds */
+	struct slice code;    /* stable, when err */
+	struct slice text;    /* a sentence, when err */
+	struct slice field;   /* that is wrong, when err and known */
+	/* Who asked: filled when the credential was good. */
+	const struct user_record *user;
+	scope_set scopes;
+	const struct agent_view *agents;
+	size_t agent_count;
+	const struct token_record *tokens;
+	size_t token_count;
+	const struct command_record *command;
+	bool again;          /* an idempotency key or a name made it the same */
+	struct slice cursor; /* of the next page; absent: no more */
+	uint64_t total;
+	const struct registered *joined; /* JOIN */
+};
+
+/* A line of the public event stream. */
+struct notice {
+	struct slice name; /* "agent.online", "command.completed"... */
+	struct slice agent_id;
+	struct slice command_id;
+	struct slice actor;
+	struct slice data_json; /* an object, absent for none */
+	uint64_t number;        /* rising, per controller */
+};
+
+struct event {
+	enum event_kind kind;
+	struct peer_id peer;     /* from whom, or to whom */
+	struct slice request_id; /* echoed by answers */
+	wall_msec at;            /* when it was read or decided */
+	union {
+		struct hello hello;
+		struct denied denied;
+		struct {
+			int why;  /* 0 = said goodbye, else ERR_* */
+			int code; /* WebSocket close code, 0 = none */
+		} gone;
+		struct registration registration;
+		struct heartbeat heartbeat;
+		struct registered registered;
+		struct {
+			struct slice cluster_id;
+			struct slice command_id; /* ACK */
+			struct credential credential;
+		} call;                 /* POLL, TUNNEL_INFO, ACK */
+		struct outcome outcome; /* RESULT, COMMAND_* */
+		struct poll_reply poll;
+		struct complaint complaint; /* BAD, ERROR */
+		struct request request;
+		const struct reply *reply;
+		struct notice notice;
+		struct {
+			uint64_t number; /* of the STORE effect */
+			int err;
+		} stored;
+	};
+};
+
+#endif

@@ -1,0 +1,84 @@
+/*
+ * hub: where everything is decided (floor: model).
+ *
+ * One hub per controller, on one thread.  Events go in with the time they
+ * arrived; what is to be done comes out as effects in an outbox.  The hub
+ * calls nothing, reads no clock and draws no randomness but from its own
+ * seeded generator (for ids, never for secrets), so that a run can be
+ * replayed and thousands of agents simulated on virtual time.
+ *
+ * Life: hub_new, hub_load (what the store held), then hub_input and
+ * hub_expire in any order until hub_free.
+ */
+#ifndef MODEL_HUB_H
+#define MODEL_HUB_H
+
+#include "model/outbox.h"
+
+struct hub;
+
+struct hub_config {
+	uint32_t node;
+	uint64_t fence;           /* of this controller's lease */
+	struct slice incarnation; /* id of the database */
+	uint64_t seed[4];         /* random: hash seeds and ids */
+	uint64_t stop_epoch;
+	/* Caps and times; 0 takes the default in brackets. */
+	uint32_t max_agents;   /* [100000] */
+	uint32_t max_commands; /* live ones kept in memory [200000] */
+	uint32_t queue_limit;  /* detached commands waiting per agent [1000] */
+	uint32_t concurrency;  /* detached ones running per agent [16] */
+	uint32_t foreground_max; /* attached ones per agent [256] */
+	msec grace;              /* reconnecting before offline [15000] */
+	msec start_grace;        /* the same after a start [120000] */
+	msec http_grace;         /* HTTP-only agents [90000] */
+	uint32_t attempts;       /* failed credentials a minute [20] */
+	bool refuse_takeover;
+};
+
+/* What the store held at the start; borrowed during the call only. */
+struct hub_snapshot {
+	const struct user_record *users;
+	size_t user_count;
+	const struct token_record *tokens;
+	size_t token_count;
+	const struct agent_record *agents;
+	size_t agent_count;
+	const struct command_record *commands; /* not final ones */
+	size_t command_count;
+	uint64_t last_link; /* highest connection_record id */
+};
+
+struct hub_stats {
+	uint64_t events[EVENT_KINDS];
+	uint64_t agents;
+	uint64_t by_presence[PRESENCES];
+	uint64_t links;
+	uint64_t commands_live;
+	uint64_t commands_ended[COMMAND_STATES];
+	uint64_t denied;
+	uint64_t bytes; /* memory of records and tables, about */
+};
+
+/* NULL without memory. */
+struct hub *hub_new(const struct hub_config *config);
+void hub_free(struct hub *h);
+
+/* 0, ERR_NOMEM, or ERR_FULL when a cap is too small for what is there. */
+int hub_load(struct hub *h, const struct hub_snapshot *s, msec now);
+
+/*
+ * One event.  now is monotonic, ev->at wall time.  Everything the event
+ * points to is borrowed for the call.  Failures are effects, not results;
+ * when out of memory the event has no effect and out->err is set.
+ */
+void hub_input(
+    struct hub *h, const struct event *ev, msec now, struct outbox *out);
+
+/* When hub_expire wants to be called; INT64_MAX = never. */
+msec hub_deadline(const struct hub *h);
+void hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out);
+
+void hub_stats_get(const struct hub *h, struct hub_stats *out);
+
+#endif
