@@ -34,7 +34,7 @@
 	X(TLS,        -22, "tls_error")     \
 	X(DNS,        -23, "dns_error")     \
 	X(REFUSED,    -24, "refused")       \
-	X(STATE,      -25, "wrong_state")   \
+	X(WRONG_STATE, -25, "wrong_state") \
 	X(AGAIN,      -26, "again")         \
 	X(NO_SPACE,   -27, "no_space")      \
 	X(NEWER,      -28, "newer_format")  \

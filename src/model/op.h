@@ -21,12 +21,12 @@ enum op_verb {
 	OP_LINK_CLOSED,   /* and ends: id, closed_at, why */
 	OP_PUT_COMMAND,   /* a new row: ERR_EXISTS when id or key is there */
 	OP_COMMAND_SENT,  /* queued -> sent, compare-and-set on the lease:
-			   * ERR_STATE when it is not queued any more,
+			   * ERR_WRONG_STATE when it is not queued any more,
 			   * ERR_DENIED when the lease is another's */
 	OP_COMMAND_RUNS,  /* lazy: sent -> running */
 	OP_COMMAND_ENDED, /* to its final state with outcome and offsets, after
-			   * the output before them is durable; ERR_STATE when
-			   * it is final already */
+			   * the output before them is durable; ERR_WRONG_STATE
+			   * when it is final already */
 	OP_PUT_META,      /* key and value */
 	OP_AUDIT,         /* the audit line alone */
 	OP_VERBS
