@@ -1,0 +1,407 @@
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/utf8.h"
+
+#include "base/js_write.h"
+
+void
+js_write(struct js_writer *w, struct buf *out)
+{
+	*w = (struct js_writer){ .out = out };
+}
+
+void
+js_write_ascii(struct js_writer *w, struct buf *out)
+{
+	*w = (struct js_writer){ .out = out, .ascii = true };
+}
+
+int
+js_finish(struct js_writer *w)
+{
+	int err = w->err != 0 ? w->err : w->out->err;
+
+	assert(err != 0 || (w->depth == 0 && w->comma));
+	return err;
+}
+
+static bool
+in_object(const struct js_writer *w)
+{
+	return w->depth > 0 && (w->objects >> (w->depth - 1) & 1) != 0;
+}
+
+/* What stands between the value before and this one. */
+static bool
+separator(struct js_writer *w)
+{
+	bool comma = w->comma && !w->keyed;
+
+	assert(w->keyed == in_object(w));
+	assert(w->depth > 0 || !w->comma);
+	w->keyed = false;
+	w->comma = true;
+	return comma;
+}
+
+/* Append a comma if one is due, and short ASCII that is no string. */
+static void
+put_token(struct js_writer *w, struct slice text)
+{
+	if (w->err != 0)
+		return;
+	if (separator(w))
+		buf_put_byte(w->out, ',');
+	buf_put(w->out, text);
+}
+
+/* Strings --------------------------------------------------------------- */
+
+/*
+ * Copy s up to the first byte that is not plain ASCII, 16 bytes at a time;
+ * how many were plain.  There is room for s.len at out.
+ */
+static size_t
+copy_plain(uint8_t *out, struct slice s)
+{
+	size_t at = 0;
+
+#ifdef __SSE2__
+	for (; s.len - at >= 16; at += 16) {
+		__m128i v = _mm_loadu_si128(
+		    (const __m128i *)(const void *)(s.ptr + at));
+		/* Signed, so that bytes from 0x80 are below 0x20 too. */
+		__m128i odd = _mm_or_si128(
+		    _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+			_mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))),
+		    _mm_or_si128(_mm_cmplt_epi8(v, _mm_set1_epi8(0x20)),
+			_mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
+		int stops = _mm_movemask_epi8(odd);
+		_mm_storeu_si128((__m128i *)(void *)(out + at), v);
+		if (stops != 0)
+			return at + (size_t)__builtin_ctz((unsigned)stops);
+	}
+#endif
+	for (; at < s.len; at++) {
+		uint8_t c = s.ptr[at];
+		if (c == '"' || c == '\\' || c < 0x20 || c >= 0x7f)
+			break;
+		out[at] = c;
+	}
+	return at;
+}
+
+static void
+put_unit(struct buf *out, uint32_t unit)
+{
+	static const char digits[] = "0123456789abcdef";
+	uint8_t text[6] = { '\\', 'u', (uint8_t)digits[unit >> 12 & 15],
+		(uint8_t)digits[unit >> 8 & 15],
+		(uint8_t)digits[unit >> 4 & 15], (uint8_t)digits[unit & 15] };
+
+	buf_put(out, (struct slice){ text, sizeof(text) });
+}
+
+/* The letter of the two-byte escape for c, or 0. */
+static uint8_t
+short_escape(uint32_t c)
+{
+	switch (c) {
+	case '"':
+	case '\\':
+		return (uint8_t)c;
+	case '\b':
+		return 'b';
+	case '\f':
+		return 'f';
+	case '\n':
+		return 'n';
+	case '\r':
+		return 'r';
+	case '\t':
+		return 't';
+	default:
+		return 0;
+	}
+}
+
+static void
+put_code(struct js_writer *w, uint32_t code)
+{
+	uint8_t letter = short_escape(code), text[4];
+
+	if (letter != 0) {
+		text[0] = '\\';
+		text[1] = letter;
+		buf_put(w->out, (struct slice){ text, 2 });
+	} else if (code < 0x20 || (w->ascii && code > 0x7e)) {
+		if (code > 0xffff)
+			put_unit(w->out, 0xd800 + ((code - 0x10000) >> 10));
+		put_unit(
+		    w->out, code > 0xffff ? 0xdc00 + (code & 0x3ff) : code);
+	} else {
+		buf_put(
+		    w->out, (struct slice){ text, utf8_encode(code, text) });
+	}
+}
+
+/* Characters that are not plain ASCII, until one is; how many bytes. */
+static size_t
+put_odd(struct js_writer *w, struct slice s)
+{
+	size_t at = 0;
+
+	while (at < s.len) {
+		uint8_t c = s.ptr[at];
+		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\')
+			break;
+		uint32_t code = 0xfffd;
+		int n = utf8_decode(slice_from_at(s, at), &code);
+		put_code(w, code);
+		/* A character cut by the end is one mark, too. */
+		at += n > 0 ? (size_t)n : n < 0 ? (size_t)-n : s.len - at;
+	}
+	return at;
+}
+
+/* The rest of a string of which the first `done` bytes are written. */
+static void
+put_rest(struct js_writer *w, struct slice s)
+{
+	while (s.len > 0 && w->out->err == 0) {
+		s = slice_from_at(s, put_odd(w, s));
+		if (s.len == 0)
+			break;
+		uint8_t *p = buf_reserve(w->out, s.len);
+		if (p == NULL)
+			return;
+		size_t plain = copy_plain(p, s);
+		buf_commit(w->out, plain);
+		s = slice_from_at(s, plain);
+	}
+}
+
+/* [,] " s " [:] */
+static void
+put_quoted(struct js_writer *w, struct slice s, bool comma, bool colon)
+{
+	if (s.len > SIZE_MAX - 4) {
+		w->err = ERR_FULL;
+		return;
+	}
+	uint8_t *start = buf_reserve(w->out, s.len + 4), *p = start;
+
+	if (p == NULL)
+		return;
+	if (comma)
+		*p++ = ',';
+	*p++ = '"';
+	size_t plain = copy_plain(p, s);
+	p += plain;
+	if (plain < s.len) {
+		buf_commit(w->out, (size_t)(p - start));
+		put_rest(w, slice_from_at(s, plain));
+		buf_put(w->out, colon ? SL("\":") : SL("\""));
+		return;
+	}
+	*p++ = '"';
+	if (colon)
+		*p++ = ':';
+	buf_commit(w->out, (size_t)(p - start));
+}
+
+void
+js_put_string(struct js_writer *w, struct slice s)
+{
+	if (w->err == 0)
+		put_quoted(w, s, separator(w), false);
+}
+
+void
+js_key(struct js_writer *w, struct slice key)
+{
+	if (w->err != 0)
+		return;
+	assert(in_object(w) && !w->keyed);
+	put_quoted(w, key, w->comma, true);
+	w->keyed = true;
+}
+
+/* Containers ------------------------------------------------------------ */
+
+static void
+begin(struct js_writer *w, bool object)
+{
+	if (w->err != 0)
+		return;
+	if (w->depth == JS_WRITE_DEPTH) {
+		w->err = ERR_DEPTH;
+		return;
+	}
+	put_token(w, object ? SL("{") : SL("["));
+	uint64_t bit = UINT64_C(1) << w->depth;
+	w->objects = object ? w->objects | bit : w->objects & ~bit;
+	w->depth++;
+	w->comma = false;
+}
+
+void
+js_begin_object(struct js_writer *w)
+{
+	begin(w, true);
+}
+
+void
+js_begin_array(struct js_writer *w)
+{
+	begin(w, false);
+}
+
+void
+js_end(struct js_writer *w)
+{
+	if (w->err != 0)
+		return;
+	assert(w->depth > 0 && !w->keyed);
+	buf_put_byte(w->out, in_object(w) ? '}' : ']');
+	w->depth--;
+	w->comma = true;
+}
+
+/* Other values ---------------------------------------------------------- */
+
+static void
+put_integer(struct js_writer *w, uint64_t n, bool negative)
+{
+	uint8_t text[21];
+	size_t at = sizeof(text);
+
+	do {
+		text[--at] = (uint8_t)('0' + n % 10);
+		n /= 10;
+	} while (n > 0);
+	if (negative)
+		text[--at] = '-';
+	put_token(w, (struct slice){ text + at, sizeof(text) - at });
+}
+
+void
+js_put_u64(struct js_writer *w, uint64_t n)
+{
+	put_integer(w, n, false);
+}
+
+void
+js_put_i64(struct js_writer *w, int64_t n)
+{
+	put_integer(w, n < 0 ? 0 - (uint64_t)n : (uint64_t)n, n < 0);
+}
+
+void
+js_put_double(struct js_writer *w, double d)
+{
+	char text[32];
+	int len = 0;
+
+	if (!(d >= -__DBL_MAX__ && d <= __DBL_MAX__)) {
+		js_put_null(w);
+		return;
+	}
+	for (int digits = 15; digits <= 17; digits++) {
+		len = snprintf(text, sizeof(text), "%.*g", digits, d);
+		/* Equal doubles of one sign are the same bits. */
+		double back = strtod(text, NULL);
+		if (back >= d && back <= d)
+			break;
+	}
+	put_token(w, (struct slice){ (const uint8_t *)text, (size_t)len });
+}
+
+void
+js_put_bool(struct js_writer *w, bool b)
+{
+	put_token(w, b ? SL("true") : SL("false"));
+}
+
+void
+js_put_null(struct js_writer *w)
+{
+	put_token(w, SL("null"));
+}
+
+void
+js_put_raw(struct js_writer *w, struct slice raw)
+{
+	assert(raw.len > 0);
+	put_token(w, raw);
+}
+
+void
+js_kv_string(struct js_writer *w, const char *key, struct slice s)
+{
+	js_key(w, slice_from(key));
+	js_put_string(w, s);
+}
+
+void
+js_kv_i64(struct js_writer *w, const char *key, int64_t n)
+{
+	js_key(w, slice_from(key));
+	js_put_i64(w, n);
+}
+
+void
+js_kv_u64(struct js_writer *w, const char *key, uint64_t n)
+{
+	js_key(w, slice_from(key));
+	js_put_u64(w, n);
+}
+
+void
+js_kv_double(struct js_writer *w, const char *key, double d)
+{
+	js_key(w, slice_from(key));
+	js_put_double(w, d);
+}
+
+void
+js_kv_bool(struct js_writer *w, const char *key, bool b)
+{
+	js_key(w, slice_from(key));
+	js_put_bool(w, b);
+}
+
+void
+js_kv_null(struct js_writer *w, const char *key)
+{
+	js_key(w, slice_from(key));
+	js_put_null(w);
+}
+
+void
+js_kv_raw(struct js_writer *w, const char *key, struct slice raw)
+{
+	js_key(w, slice_from(key));
+	js_put_raw(w, raw);
+}
+
+void
+js_kv_object(struct js_writer *w, const char *key)
+{
+	js_key(w, slice_from(key));
+	js_begin_object(w);
+}
+
+void
+js_kv_array(struct js_writer *w, const char *key)
+{
+	js_key(w, slice_from(key));
+	js_begin_array(w);
+}
