@@ -1,0 +1,140 @@
+/* The sending half of wsconn, and what the connections of a lane share. */
+#include <string.h>
+
+#include "base/err.h"
+#include "base/map.h"
+
+#include "wire/wsconn.h"
+
+void
+wsconn_lane_init(struct wsconn_lane *l, const uint64_t mask_key[2], int level)
+{
+	deflate_pool_init(&l->pool, level);
+	buf_init(&l->scratch, 0);
+	l->mask_key[0] = mask_key[0];
+	l->mask_key[1] = mask_key[1];
+	l->mask_count = 0;
+}
+
+void
+wsconn_lane_fini(struct wsconn_lane *l)
+{
+	deflate_pool_fini(&l->pool);
+	buf_fini(&l->scratch);
+}
+
+static uint32_t
+next_mask(struct wsconn_lane *l)
+{
+	uint8_t count[sizeof(l->mask_count)];
+
+	memcpy(count, &l->mask_count, sizeof(count));
+	l->mask_count++;
+	return (uint32_t)map_hash(
+	    l->mask_key, (struct slice){ count, sizeof(count) });
+}
+
+size_t
+wsconn_head(struct wsconn *c, struct ws_head *head, uint8_t out[WS_HEAD_MAX])
+{
+	head->masked = c->role == WSCONN_CLIENT;
+	head->mask = head->masked ? next_mask(c->config->lane) : 0;
+	return ws_encode_head(out, head);
+}
+
+static bool
+own_takeover(const struct wsconn *c)
+{
+	return c->role == WSCONN_SERVER ? c->terms.server_takeover
+					: c->terms.client_takeover;
+}
+
+static int
+own_bits(const struct wsconn *c)
+{
+	int bits = c->role == WSCONN_SERVER ? c->terms.server_bits
+					    : c->terms.client_bits;
+
+	return c->terms.on && bits >= DEFLATE_BITS_MIN ? bits : 0;
+}
+
+int
+wsconn_shared_bits(const struct wsconn *c)
+{
+	return own_takeover(c) || c->role == WSCONN_CLIENT ? 0 : own_bits(c);
+}
+
+static struct deflate_stream *
+packer(struct wsconn *c)
+{
+	struct deflate_pool *pool = &c->config->lane->pool;
+
+	if (!own_takeover(c))
+		return deflate_pool_packer(pool, own_bits(c));
+	if (c->packer == NULL)
+		c->packer = deflate_new_packer(own_bits(c), pool->level);
+	return c->packer;
+}
+
+/*
+ * Pack behind the room of the longest head, then close the gap.  1 when
+ * packing is not worth it or not possible, and nothing was appended.
+ */
+static int
+send_packed(struct wsconn *c, struct buf *out, enum ws_opcode opcode,
+    struct slice payload)
+{
+	struct deflate_stream *s = packer(c);
+	bool must = own_takeover(c);
+
+	if (s == NULL)
+		return must ? ERR_NOMEM : 1;
+	size_t room = must ? deflate_bound(s, payload.len) : payload.len;
+	uint8_t *at = buf_reserve(out, WS_HEAD_MAX + room);
+	if (at == NULL)
+		return out->err;
+	size_t n = deflate_pack(s, payload, at + WS_HEAD_MAX, room);
+	if (n == 0)
+		return must ? ERR_FULL : 1;
+	struct ws_head head = {
+		.fin = true, .rsv1 = true, .opcode = (uint8_t)opcode, .len = n
+	};
+	uint8_t bytes[WS_HEAD_MAX];
+	size_t head_len = wsconn_head(c, &head, bytes);
+	memcpy(at, bytes, head_len);
+	memmove(at + head_len, at + WS_HEAD_MAX, n);
+	if (head.masked)
+		ws_mask(at + head_len, n, head.mask, 0);
+	buf_commit(out, head_len + n);
+	return 0;
+}
+
+int
+wsconn_send(struct wsconn *c, struct buf *out, enum ws_opcode opcode,
+    struct slice payload, bool plain)
+{
+	struct ws_head head = {
+		.fin = true, .opcode = (uint8_t)opcode, .len = payload.len
+	};
+	uint8_t bytes[WS_HEAD_MAX];
+
+	if (c->state != WSCONN_OPEN)
+		return ERR_CLOSED;
+	if (!plain && own_bits(c) != 0 &&
+	    payload.len >= c->config->compress_min && payload.len > 0) {
+		int r = send_packed(c, out, opcode, payload);
+		if (r <= 0)
+			return r;
+	}
+	size_t n = wsconn_head(c, &head, bytes);
+	uint8_t *at = buf_reserve(out, n + payload.len);
+	if (at == NULL)
+		return out->err;
+	memcpy(at, bytes, n);
+	if (payload.len > 0)
+		memcpy(at + n, payload.ptr, payload.len);
+	if (head.masked)
+		ws_mask(at + n, payload.len, head.mask, 0);
+	buf_commit(out, n + payload.len);
+	return 0;
+}
