@@ -1,0 +1,103 @@
+#include "base/err.h"
+
+#include "wire/http1.h"
+
+struct slice
+http1_name_at(const struct http1_head *h, size_t n)
+{
+	const struct http1_place *f = &h->fields[n];
+
+	return (struct slice){ h->bytes.ptr + f->name, f->name_len };
+}
+
+struct slice
+http1_value_at(const struct http1_head *h, size_t n)
+{
+	const struct http1_place *f = &h->fields[n];
+
+	return (struct slice){ h->bytes.ptr + f->value, f->value_len };
+}
+
+bool
+http1_next_value(const struct http1_head *h, const char *name, size_t *pos,
+    struct slice *value)
+{
+	struct slice wanted = slice_from(name);
+
+	while (*pos < h->count) {
+		size_t n = (*pos)++;
+		if (!slice_eq_nocase(http1_name_at(h, n), wanted))
+			continue;
+		*value = http1_value_at(h, n);
+		return true;
+	}
+	return false;
+}
+
+struct slice
+http1_field(const struct http1_head *h, const char *name)
+{
+	struct slice value = { 0 };
+	size_t pos = 0;
+
+	http1_next_value(h, name, &pos, &value);
+	return value;
+}
+
+size_t
+http1_count(const struct http1_head *h, const char *name)
+{
+	struct slice value;
+	size_t pos = 0, count = 0;
+
+	while (http1_next_value(h, name, &pos, &value))
+		count++;
+	return count;
+}
+
+bool
+http1_next_element(struct slice *rest, struct slice *element)
+{
+	while (slice_split(rest, ',', element)) {
+		*element = slice_trim(*element);
+		if (element->len > 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+names(const struct http1_head *h, const char *name, struct slice token)
+{
+	struct slice value, element;
+	size_t pos = 0;
+
+	while (http1_next_value(h, name, &pos, &value)) {
+		while (http1_next_element(&value, &element)) {
+			if (slice_eq_nocase(element, token))
+				return true;
+		}
+	}
+	return false;
+}
+
+bool
+http1_has_token(const struct http1_head *h, const char *name, const char *token)
+{
+	return names(h, name, slice_from(token));
+}
+
+bool
+http1_is_hop_by_hop(const struct http1_head *h, struct slice name)
+{
+	static const char *const list[] = { "connection", "keep-alive",
+		"proxy-authenticate", "proxy-authorization", "proxy-connection",
+		"te", "trailer", "transfer-encoding", "upgrade",
+		"http2-settings" };
+
+	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+		if (slice_eq_nocase(name, slice_from(list[i])))
+			return true;
+	}
+	return names(h, "connection", name);
+}
