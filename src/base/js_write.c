@@ -51,24 +51,86 @@ separator(struct js_writer *w)
 	return comma;
 }
 
-/* Append a comma if one is due, and short ASCII that is no string. */
-static void
+/* buf_reserve, without the call when there is room. */
+static inline uint8_t *
+reserve(struct buf *b, size_t n)
+{
+	size_t used = b->tail - b->head;
+
+	if (b->err == 0 && n <= b->alloc - b->tail && n <= b->cap - used)
+		return b->mem + b->tail;
+	return buf_reserve(b, n);
+}
+
+static inline void
+commit(struct buf *b, const uint8_t *end)
+{
+	b->tail = (size_t)(end - b->mem);
+}
+
+/* Append a comma if one is due, and text that is valid as it is. */
+static inline void
 put_token(struct js_writer *w, struct slice text)
 {
 	if (w->err != 0)
 		return;
-	if (separator(w))
-		buf_put_byte(w->out, ',');
-	buf_put(w->out, text);
+	size_t comma = separator(w);
+	uint8_t *p = reserve(w->out, comma + text.len);
+	if (p == NULL)
+		return;
+	*p = ',';
+	memcpy(p + comma, text.ptr, text.len);
+	commit(w->out, p + comma + text.len);
 }
 
 /* Strings --------------------------------------------------------------- */
 
+#ifdef __SSE2__
+
+/* One bit for each byte that needs more than copying. */
+static inline unsigned
+odd_bytes(__m128i v)
+{
+	/* Signed, so that bytes from 0x80 are below 0x20 too. */
+	__m128i odd =
+	    _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+			     _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))),
+		_mm_or_si128(_mm_cmplt_epi8(v, _mm_set1_epi8(0x20)),
+		    _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
+
+	return (unsigned)_mm_movemask_epi8(odd);
+}
+
+/* Copy 4 to 15 bytes by two words that overlap; false when some are odd. */
+static inline bool
+copy_short(uint8_t *out, const uint8_t *in, size_t len)
+{
+	size_t width = len >= 8 ? 8 : 4;
+	uint64_t head = 0, tail = 0;
+
+	if (width == 8) {
+		memcpy(&head, in, 8);
+		memcpy(&tail, in + len - 8, 8);
+		memcpy(out, &head, 8);
+		memcpy(out + len - 8, &tail, 8);
+	} else {
+		memcpy(&head, in, 4);
+		memcpy(&tail, in + len - 4, 4);
+		memcpy(out, &head, 4);
+		memcpy(out + len - 4, &tail, 4);
+		head = tail = head | tail << 32;
+	}
+	return odd_bytes(_mm_set_epi64x((int64_t)tail, (int64_t)head)) == 0;
+}
+
+#endif
+
 /*
- * Copy s up to the first byte that is not plain ASCII, 16 bytes at a time;
- * how many were plain.  There is room for s.len at out.
+ * Copy s up to the first byte that is not plain ASCII; how many were plain.
+ * There is room for s.len at out, and what follows the plain ones there is
+ * anything.
  */
-static size_t
+static inline size_t
 copy_plain(uint8_t *out, struct slice s)
 {
 	size_t at = 0;
@@ -77,17 +139,13 @@ copy_plain(uint8_t *out, struct slice s)
 	for (; s.len - at >= 16; at += 16) {
 		__m128i v = _mm_loadu_si128(
 		    (const __m128i *)(const void *)(s.ptr + at));
-		/* Signed, so that bytes from 0x80 are below 0x20 too. */
-		__m128i odd = _mm_or_si128(
-		    _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
-			_mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))),
-		    _mm_or_si128(_mm_cmplt_epi8(v, _mm_set1_epi8(0x20)),
-			_mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
-		int stops = _mm_movemask_epi8(odd);
+		unsigned odd = odd_bytes(v);
 		_mm_storeu_si128((__m128i *)(void *)(out + at), v);
-		if (stops != 0)
-			return at + (size_t)__builtin_ctz((unsigned)stops);
+		if (odd != 0)
+			return at + (size_t)__builtin_ctz(odd);
 	}
+	if (s.len - at >= 4 && copy_short(out + at, s.ptr + at, s.len - at))
+		return s.len;
 #endif
 	for (; at < s.len; at++) {
 		uint8_t c = s.ptr[at];
@@ -171,7 +229,7 @@ put_odd(struct js_writer *w, struct slice s)
 	return at;
 }
 
-/* The rest of a string of which the first `done` bytes are written. */
+/* The rest of a string, from its first byte that is not plain. */
 static void
 put_rest(struct js_writer *w, struct slice s)
 {
@@ -179,34 +237,30 @@ put_rest(struct js_writer *w, struct slice s)
 		s = slice_from_at(s, put_odd(w, s));
 		if (s.len == 0)
 			break;
-		uint8_t *p = buf_reserve(w->out, s.len);
+		uint8_t *p = reserve(w->out, s.len);
 		if (p == NULL)
 			return;
 		size_t plain = copy_plain(p, s);
-		buf_commit(w->out, plain);
+		commit(w->out, p + plain);
 		s = slice_from_at(s, plain);
 	}
 }
 
 /* [,] " s " [:] */
-static void
+static inline void
 put_quoted(struct js_writer *w, struct slice s, bool comma, bool colon)
 {
-	if (s.len > SIZE_MAX - 4) {
-		w->err = ERR_FULL;
-		return;
-	}
-	uint8_t *start = buf_reserve(w->out, s.len + 4), *p = start;
+	uint8_t *p = reserve(w->out, s.len + 2 + comma + colon);
 
 	if (p == NULL)
 		return;
-	if (comma)
-		*p++ = ',';
+	*p = ',';
+	p += comma;
 	*p++ = '"';
 	size_t plain = copy_plain(p, s);
 	p += plain;
 	if (plain < s.len) {
-		buf_commit(w->out, (size_t)(p - start));
+		commit(w->out, p);
 		put_rest(w, slice_from_at(s, plain));
 		buf_put(w->out, colon ? SL("\":") : SL("\""));
 		return;
@@ -214,7 +268,7 @@ put_quoted(struct js_writer *w, struct slice s, bool comma, bool colon)
 	*p++ = '"';
 	if (colon)
 		*p++ = ':';
-	buf_commit(w->out, (size_t)(p - start));
+	commit(w->out, p);
 }
 
 void
