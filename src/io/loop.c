@@ -79,9 +79,9 @@ static void
 end_turn(struct loop *l)
 {
 	l->again = false;
+	run_list(&l->deferred, false);
 	for (int i = 0; i < LOOP_PHASES; i++)
 		run_list(&l->hooks[i], true);
-	run_list(&l->deferred, false);
 	run_list(&l->buried, false);
 	arm(l);
 	if (l->again || !list_empty(&l->deferred) || !list_empty(&l->buried))

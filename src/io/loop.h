@@ -3,8 +3,8 @@
  *
  * A turn: what became ready is handled, then the end of the turn runs, then
  * the loop blocks.  The end of the turn is where everything gathered leaves,
- * so that each connection sends once a turn: hooks in order of their phase,
- * then deferred tasks, then buried memory is freed.
+ * so that each connection sends once a turn: deferred tasks, then hooks in
+ * order of their phase, then buried memory is freed.
  *
  * All calls belong to the loop's own thread but loop_wake.  Callbacks may
  * call anything here but loop_run, loop_turn and loop_fini.
@@ -41,6 +41,7 @@ enum loop_phase {
 	LOOP_TAKE,   /* lanes take effects */
 	LOOP_SEND,   /* streams flush their corks */
 	LOOP_SETTLE, /* lanes hand over what sending brought up */
+	LOOP_SLEEP,  /* last looks into the mailboxes before blocking */
 	LOOP_PHASES,
 };
 
@@ -107,12 +108,16 @@ loop_task_init(struct loop_task *t, void (*run)(struct loop_task *t))
 /* Run t at the end of every turn, from the next end on. */
 void loop_hook(struct loop *l, enum loop_phase phase, struct loop_task *t);
 
-/* Run t once, after the hooks of this turn; already deferred is nothing. */
+/*
+ * Run t once, before the hooks of this turn (of the next one, when a hook
+ * defers it); already deferred is nothing.
+ */
 void loop_defer(struct loop *l, struct loop_task *t);
 
 /*
  * Run t, which frees its owner, when this turn is over: until then pointers
- * to the owner that callers further up hold stay good.
+ * to the owner that callers further up hold stay good.  It may send and post
+ * nothing any more.
  */
 void loop_bury(struct loop *l, struct loop_task *t);
 

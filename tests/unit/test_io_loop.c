@@ -82,12 +82,12 @@ test_phases(void **state)
 		loop_hook(&loop, (enum loop_phase)i, &hooks[i].task);
 	}
 	loop_turn(&loop, false);
-	assert_string_equal(story, "01234db");
+	assert_string_equal(story, "d012345b");
 	loop_turn(&loop, false);
-	assert_string_equal(story, "01234db01234");
+	assert_string_equal(story, "d012345b012345");
 	loop_task_drop(&hooks[2].task);
 	loop_turn(&loop, false);
-	assert_string_equal(story, "01234db012340134");
+	assert_string_equal(story, "d012345b01234501345");
 }
 
 static int rounds;
