@@ -64,7 +64,8 @@ VERSION := $(shell cat VERSION)
 PURE := base wire model dialect
 FLOORS := $(PURE) io store bus server agent cli
 
-src_of = $(filter-out %/main.c %/holder.c,$(wildcard src/$(1)/*.c))
+HOLDER := $(wildcard src/agent/holder*.c)
+src_of = $(filter-out %/main.c $(HOLDER),$(wildcard src/$(1)/*.c))
 obj_of = $(patsubst %.c,$(B)/obj/%.o,$(call src_of,$(1)))
 
 PURE_OBJ := $(foreach f,$(PURE),$(call obj_of,$(f)))
@@ -105,10 +106,10 @@ $(B)/muster: $(B)/obj/src/cli/main.o $(call lib,cli io pure)
 	$(LINK) -o $@ $^ $(call libs,$(PKGS_CLI))
 # The holder is libc alone and static: an idle one costs a few pages.  It is
 # never sanitized, because the sanitizers' runtimes are dynamic.
-$(B)/muster-holder: src/agent/holder.c
+$(B)/muster-holder: $(HOLDER) $(wildcard src/agent/holder*.h)
 	@mkdir -p $(@D)
 	$(if $(findstring clang,$(CC)),clang,gcc) -std=gnu17 -D_GNU_SOURCE -Isrc -Os -g $(WARN) $(WERROR) \
-	    -fstack-protector-strong -static -MMD -MP -MF $(B)/holder.d $< -o $@
+	    -fstack-protector-strong -static $(HOLDER) -o $@
 
 # Tests ----------------------------------------------------------------------
 

@@ -1,0 +1,148 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/holder_claim.h"
+
+int64_t
+claim_clock(clockid_t which)
+{
+	struct timespec t;
+
+	(void)clock_gettime(which, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/*
+ * fsync of a new file makes its directory entries durable too: ext4 and xfs
+ * commit one ordered journal, btrfs and f2fs log new ancestors, zfs its intent
+ * log, overlays pass it on to one of these.
+ */
+static bool
+logs_entries(int dir)
+{
+	static const unsigned long types[] = { 0xef53, 0x58465342, 0x9123683e,
+		0xf2f52010, 0x2fc12fc1, 0x794c7630 };
+	struct statfs fs;
+
+	if (fstatfs(dir, &fs) != 0)
+		return false;
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if ((unsigned long)fs.f_type == types[i])
+			return true;
+	return false;
+}
+
+static int
+write_all(int fd, const char *text, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, text, len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return -1;
+		text += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int
+write_claim(const struct claim *c, const struct order *o, int64_t wall)
+{
+	char text[HOLDER_TEXT_MAX];
+
+	int n = snprintf(text, sizeof(text),
+	    "muster-claim %d\nid=%s\nseq=%llu\nepoch=%llu\nstart_ms=%lld\n"
+	    "holder=%d\nargv=%016llx\n",
+	    HOLDER_VERSION, o->id, (unsigned long long)o->seq,
+	    (unsigned long long)o->epoch, (long long)wall, (int)getpid(),
+	    (unsigned long long)o->argv_hash);
+	n += snprintf(text + n, sizeof(text) - (size_t)n, "check=%016llx\n",
+	    (unsigned long long)holder_fnv(HOLDER_FNV, text, (size_t)n));
+	if (write_all(c->file, text, (size_t)n) != 0)
+		return -1;
+	return fsync(c->file);
+}
+
+const char *
+claim_take(
+    struct claim *c, const struct order *o, struct ctl *ctl, int64_t wall)
+{
+	if (chdir(o->state) != 0 || chdir("cmd") != 0)
+		return "io";
+	if (mkdir(o->id, 0700) != 0)
+		return errno == EEXIST ? "exists" : "io";
+	int above = open(".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (above < 0 || chdir(o->id) != 0)
+		return "io";
+	c->dir = open(".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	c->file = open("claim", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	/* An agent that restarts just now may take the claim from us, and
+	 * then has said "unknown": not to be made a lie. */
+	if (c->dir < 0 || c->file < 0 ||
+	    flock(c->file, LOCK_EX | LOCK_NB) != 0 ||
+	    faccessat(c->dir, "exit", F_OK, 0) == 0)
+		return "exists";
+	c->log = logs_entries(c->dir);
+	if (ctl_listen(ctl) != 0 || write_claim(c, o, wall) != 0 ||
+	    (!c->log && (fsync(c->dir) != 0 || fsync(above) != 0)))
+		return "io";
+	close(above);
+	return NULL;
+}
+
+bool
+claim_stopped(const struct order *o)
+{
+	char path[4096], text[32];
+	uint64_t epoch = 0;
+
+	int n = snprintf(path, sizeof(path), "%s/STOP", o->state);
+	if (n < 0 || n >= (int)sizeof(path) - 8 || access(path, F_OK) == 0)
+		return true;
+	(void)snprintf(path, sizeof(path), "%s/stop_epoch", o->state);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* What cannot be read might say stop. */
+	if (fd < 0)
+		return errno != ENOENT;
+	ssize_t len = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (len <= 0 || text[0] < '0' || text[0] > '9')
+		return true;
+	text[len] = '\0';
+	epoch = strtoull(text, NULL, 10);
+	return epoch > o->epoch;
+}
+
+void
+claim_started(const struct claim *c, pid_t pid)
+{
+	char text[32];
+
+	int n = snprintf(text, sizeof(text), "pid=%d\n", (int)pid);
+	(void)write_all(c->file, text, (size_t)n);
+}
+
+int
+claim_exit(const struct claim *c, const void *text, size_t len)
+{
+	int fd = openat(
+	    c->dir, "exit", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -1;
+	int err = write_all(fd, text, len) != 0 || fsync(fd) != 0 ? -1 : 0;
+	if (err == 0 && !c->log)
+		err = fsync(c->dir);
+	close(fd);
+	return err;
+}

@@ -1,0 +1,48 @@
+/*
+ * holder_tree: a command's whole process tree (muster-holder; libc only).
+ *
+ * The holder is a subreaper, so every descendant of the command stays a
+ * descendant of the holder, whatever it forks and whatever session it opens.
+ * A cgroup v2, where one may be made, kills them in one step; without it the
+ * children lists of /proc are walked until none is left.
+ */
+#ifndef AGENT_HOLDER_TREE_H
+#define AGENT_HOLDER_TREE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+enum { TREE_PIDS = 32768 };
+
+struct tree {
+	pid_t leader;  /* the command, leader of its group; 0 = none yet */
+	int cgroup;    /* owned directory; -1 = none */
+	int parent;    /* owned directory the cgroup is in; -1 */
+	char name[80]; /* of the cgroup */
+	size_t killed; /* most processes that one pass sent SIGKILL */
+	pid_t pids[TREE_PIDS];
+};
+
+/* Make <path>/muster-<id>; without one (path NULL, not writable) go on. */
+void tree_init(struct tree *t, const char *path, const char *id);
+
+/* In the new child: step into the cgroup, while still privileged. */
+void tree_enter(const struct tree *t);
+
+/* Live descendants of this process, at most TREE_PIDS, now in t->pids. */
+size_t tree_count(struct tree *t);
+
+/* sig to the leader's group once, and to every descendant outside it. */
+void tree_signal(struct tree *t, int sig);
+
+/*
+ * One pass of SIGKILL over all there are; true when there was none, not even
+ * one that waits to be reaped.  The caller reaps between passes.
+ */
+bool tree_kill(struct tree *t);
+
+/* Give the cgroup back, if nothing is in it. */
+void tree_fini(struct tree *t);
+
+#endif
