@@ -43,24 +43,27 @@ struct deflate_policy {
 	uint8_t client_bits;
 };
 
+/* Longest text of an offer or answer. */
+enum { DEFLATE_TEXT_MAX = 160 };
+
+struct deflate_text {
+	size_t len;
+	uint8_t bytes[DEFLATE_TEXT_MAX];
+};
+
 /*
  * Server: choose from the offers of Sec-WebSocket-Extensions the first that
  * can be met; an offer with an unknown, doubled or malformed parameter is
- * passed over (RFC 7692 5.1).  1 and *out when one was taken, 0 when none,
- * ERR_INVALID when the list itself breaks the grammar.
+ * passed over (RFC 7692 5.1).  1, the terms and the extension to answer
+ * with; 0 when none was taken; ERR_INVALID when the list itself breaks the
+ * grammar.
  */
 int deflate_accept(struct slice extensions, const struct deflate_policy *want,
-    struct deflate_terms *out);
+    struct deflate_terms *terms, struct deflate_text *answer);
 
-enum { DEFLATE_TEXT_MAX = 160 };
-
-/* Server: the answer for terms taken from deflate_accept; its length. */
-size_t deflate_answer(
-    const struct deflate_terms *terms, uint8_t out[DEFLATE_TEXT_MAX]);
-
-/* Client: the offer. */
-size_t deflate_offer(
-    const struct deflate_policy *want, uint8_t out[DEFLATE_TEXT_MAX]);
+/* Client: the extension to offer. */
+void deflate_offer(
+    const struct deflate_policy *want, struct deflate_text *offer);
 
 /*
  * Client: the server's answer to deflate_offer, or to no offer at all (want
