@@ -484,8 +484,9 @@ begin_frame(struct wsconn *c, struct wsconn_event *ev)
 		p->in_message = true;
 		p->opcode = h->opcode;
 		p->packed = h->rsv1;
-		buf_init(&p->data, gather_cap(c, h->opcode, h->rsv1));
+		buf_init(&p->data, 0);
 	}
+	p->data.cap = gather_cap(c, p->opcode, p->packed);
 	if (h->len > 0 && buf_reserve(&p->data, (size_t)h->len) == NULL)
 		return fail(c, ev, FAULT_NOMEM);
 	return 0;
