@@ -18,7 +18,11 @@ struct slice {
 	size_t len;
 };
 
-#define SL(lit) ((struct slice){ (const uint8_t *)("" lit), sizeof(lit) - 1 })
+/* clang-format off */
+/* A literal, and the same as the initializer of a static table. */
+#define SL_INIT(lit) { (const uint8_t *)("" lit), sizeof(lit) - 1 }
+#define SL(lit) ((struct slice)SL_INIT(lit))
+/* clang-format on */
 
 /* The same where C wants a constant: members of static tables. */
 #define SL_INIT(lit)                                       \

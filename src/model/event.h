@@ -26,6 +26,7 @@ enum event_kind {
 	EVENT_RESULT,      /* HTTP: the outcome of a polled command */
 	EVENT_ACK,         /* HTTP: a polled command arrived */
 	EVENT_BAD,         /* a message that the dialect refused */
+	EVENT_PONGED,      /* an answer to a ping of ours; nothing to do */
 
 	/* From exec streams of Muster's agent. */
 	EVENT_COMMAND_STARTED,
@@ -147,6 +148,7 @@ struct registered {
 
 /* The outcome of one command on its agent. */
 struct outcome {
+	struct slice cluster_id; /* RESULT: of the URL */
 	struct slice command_id;
 	wall_msec started_at;
 	wall_msec finished_at;
@@ -303,9 +305,8 @@ struct event {
 		struct {
 			struct slice cluster_id;
 			struct slice command_id; /* ACK */
-			struct credential credential;
-		} call;                 /* POLL, TUNNEL_INFO, ACK */
-		struct outcome outcome; /* RESULT, COMMAND_* */
+		} call;                          /* POLL, TUNNEL_INFO, ACK */
+		struct outcome outcome;          /* RESULT, COMMAND_* */
 		struct poll_reply poll;
 		struct complaint complaint; /* BAD, ERROR */
 		struct request request;

@@ -21,6 +21,7 @@ enum effect_kind {
 	EFFECT_STORE,   /* op */
 	EFFECT_PUBLISH, /* event (a NOTICE) to all followers that may see it */
 	EFFECT_STREAM,  /* order about a command's stream */
+	EFFECT_OUTPUT,  /* output that came inside a message, from offset 0 */
 };
 
 enum stream_verb {
@@ -56,6 +57,11 @@ struct effect {
 			struct slice reason;
 		} close;
 		struct stream_order stream;
+		struct {
+			struct slice command_id;
+			struct slice out;
+			struct slice err;
+		} output;
 	};
 };
 

@@ -102,6 +102,7 @@ struct command_record {
 	uint64_t sequence;     /* dispatch number on its agent; 0 = none yet */
 	uint32_t lease_node;   /* {node, fence}: who may dispatch it */
 	uint64_t lease_fence;
+	uint32_t attempt;   /* HTTP: how often it was offered; not kept */
 	int exit_code;      /* of a final state, unless signal or code */
 	int signal;         /* that ended it; 0 = none */
 	struct slice code;  /* stable reason: NOT_PERMITTED, EXPIRED... */

@@ -1,0 +1,647 @@
+#include <assert.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include "model/hub_state.h"
+
+#include "model/hub.h"
+
+enum {
+	MAX_AGENTS = 100000,
+	MAX_COMMANDS = 200000,
+	MAX_TOKENS = 100000,
+	MAX_USERS = 10000,
+	MAX_ATTEMPTS = 20000,
+};
+
+static uint32_t
+or_default(uint32_t given, uint32_t fallback)
+{
+	return given != 0 ? given : fallback;
+}
+
+static msec
+or_time(msec given, msec fallback)
+{
+	return given != 0 ? given : fallback;
+}
+
+struct hub *
+hub_new(const struct hub_config *config)
+{
+	struct hub *h = alloc_new(sizeof(*h));
+	const uint64_t *seed = config->seed;
+
+	if (h == NULL)
+		return NULL;
+	h->config = *config;
+	struct hub_config *c = &h->config;
+	c->max_agents = or_default(c->max_agents, MAX_AGENTS);
+	c->max_commands = or_default(c->max_commands, MAX_COMMANDS);
+	c->queue_limit = or_default(c->queue_limit, 1000);
+	c->concurrency = or_default(c->concurrency, 16);
+	c->foreground_max = or_default(c->foreground_max, 256);
+	c->grace = or_time(c->grace, 15000);
+	c->start_grace = or_time(c->start_grace, 120000);
+	c->http_grace = or_time(c->http_grace, 90000);
+	c->attempts = or_default(c->attempts, 20);
+	memcpy(h->rng, seed, sizeof(h->rng));
+	map_init(&h->users, MAX_USERS, seed);
+	map_init(&h->tokens, 2 * MAX_TOKENS, seed);
+	map_init(&h->tokens_by_id, MAX_TOKENS, seed);
+	map_init(&h->agents, c->max_agents, seed);
+	map_init(&h->clusters, c->max_agents, seed);
+	map_init(&h->links, (size_t)c->max_agents * 2, seed);
+	map_init(&h->commands, c->max_commands, seed);
+	map_init(&h->keys, c->max_commands, seed);
+	map_init(&h->attempts, MAX_ATTEMPTS, seed);
+	list_init(&h->attempt_age);
+	list_init(&h->pending);
+	heap_init(&h->timers, c->max_agents);
+	heap_init(&h->deadlines, c->max_commands);
+	if (hub_keep(&h->incarnation, config->incarnation) != 0) {
+		hub_free(h);
+		return NULL;
+	}
+	c->incarnation = h->incarnation;
+	return h;
+}
+
+static void
+free_pending(struct pending *p)
+{
+	list_remove(&p->link);
+	hub_unkeep(&p->id);
+	hub_unkeep(&p->request_id);
+	alloc_free(p);
+}
+
+void
+hub_free(struct hub *h)
+{
+	size_t pos;
+
+	if (h == NULL)
+		return;
+	while (!list_empty(&h->pending))
+		free_pending(LIST_OF(h->pending.next, struct pending, link));
+	for (struct command *c;
+	     pos = 0, (c = map_next(&h->commands, &pos)) != NULL;)
+		hub_drop_command(h, c);
+	for (struct link *l; pos = 0, (l = map_next(&h->links, &pos)) != NULL;)
+		hub_drop_link(h, l);
+	for (struct agent *a;
+	     pos = 0, (a = map_next(&h->agents, &pos)) != NULL;)
+		hub_remove_agent(h, a);
+	for (struct token *t;
+	     pos = 0, (t = map_next(&h->tokens_by_id, &pos)) != NULL;)
+		hub_remove_token(h, t);
+	pos = 0;
+	for (struct user *u; (u = map_next(&h->users, &pos)) != NULL;) {
+		alloc_free(u->record);
+		alloc_free(u);
+	}
+	while (!list_empty(&h->attempt_age))
+		alloc_free(
+		    LIST_OF(list_pop(&h->attempt_age), struct attempts, link));
+	map_fini(&h->users);
+	map_fini(&h->tokens);
+	map_fini(&h->tokens_by_id);
+	map_fini(&h->agents);
+	map_fini(&h->clusters);
+	map_fini(&h->links);
+	map_fini(&h->commands);
+	map_fini(&h->keys);
+	map_fini(&h->attempts);
+	heap_fini(&h->timers);
+	heap_fini(&h->deadlines);
+	alloc_free(h->sorted);
+	hub_unkeep(&h->incarnation);
+	alloc_free(h);
+}
+
+static int
+load_user(struct hub *h, const struct user_record *r)
+{
+	struct user *u = alloc_new(sizeof(*u));
+
+	if (u == NULL)
+		return ERR_NOMEM;
+	u->record = clone_new(CLONE_USER, r);
+	int err = u->record == NULL ? ERR_NOMEM
+				    : map_put(&h->users, u->record->id, u);
+	if (err != 0) {
+		alloc_free(u->record);
+		alloc_free(u);
+	}
+	return err;
+}
+
+/* After a start every agent that was there may be about to come back. */
+static int
+load_agent(struct hub *h, const struct agent_record *r, msec now)
+{
+	if (r->removed_at != 0)
+		return 0;
+	struct agent *a = hub_add_agent(h, r);
+	if (a == NULL)
+		return ERR_NOMEM;
+	a->stored = true;
+	a->presence = PRESENCE_RECONNECTING;
+	a->why = SL("controller_restarted");
+	a->since = r->seen_at;
+	return heap_set(&h->timers, &a->timer, now + h->config.start_grace);
+}
+
+static int
+load_command(struct hub *h, const struct command_record *r)
+{
+	if (map_get(&h->agents, r->agent_id) == NULL)
+		return 0;
+	return hub_add_command(h, r) == NULL ? ERR_NOMEM : 0;
+}
+
+int
+hub_load(struct hub *h, const struct hub_snapshot *s, msec now)
+{
+	int err = 0;
+
+	h->next_link = s->last_link;
+	for (size_t i = 0; i < s->user_count && err == 0; i++)
+		err = load_user(h, &s->users[i]);
+	for (size_t i = 0; i < s->token_count && err == 0; i++)
+		err = hub_add_token(h, &s->tokens[i]) == NULL ? ERR_NOMEM : 0;
+	for (size_t i = 0; i < s->agent_count && err == 0; i++)
+		err = load_agent(h, &s->agents[i], now);
+	for (size_t i = 0; i < s->command_count && err == 0; i++)
+		err = load_command(h, &s->commands[i]);
+	return err;
+}
+
+/* Ids, effects, notices ---------------------------------------------------- */
+
+/* xoshiro256**: ids need to be unique, not secret. */
+static uint64_t
+draw(struct hub *h)
+{
+	uint64_t *s = h->rng;
+	uint64_t x = s[1] * 5;
+	uint64_t out = (x << 7 | x >> 57) * 9;
+	uint64_t t = s[1] << 17;
+
+	s[2] ^= s[0];
+	s[3] ^= s[1];
+	s[1] ^= s[2];
+	s[0] ^= s[3];
+	s[2] ^= t;
+	s[3] = s[3] << 45 | s[3] >> 19;
+	return out;
+}
+
+struct slice
+hub_make_id(struct hub *h, struct slice prefix)
+{
+	static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
+	uint8_t *text = arena_alloc(&h->out->arena, prefix.len + 20);
+
+	if (text == NULL) {
+		h->out->err = ERR_NOMEM;
+		return (struct slice){ 0 };
+	}
+	memcpy(text, prefix.ptr, prefix.len);
+	uint64_t bits[2] = { draw(h), draw(h) };
+	for (size_t i = 0; i < 20; i++) {
+		text[prefix.len + i] = (uint8_t)alphabet[bits[i / 10] & 31];
+		bits[i / 10] >>= 5;
+	}
+	return (struct slice){ text, prefix.len + 20 };
+}
+
+/* Version 4 of RFC 9562. */
+struct slice
+hub_make_uuid(struct hub *h)
+{
+	static const char hex[] = "0123456789abcdef";
+	uint8_t *text = arena_alloc(&h->out->arena, 36);
+	uint64_t bits[2] = { draw(h), draw(h) };
+
+	if (text == NULL) {
+		h->out->err = ERR_NOMEM;
+		return (struct slice){ 0 };
+	}
+	for (size_t i = 0, nibble = 0; i < 36; i++) {
+		if (i == 8 || i == 13 || i == 18 || i == 23) {
+			text[i] = '-';
+			continue;
+		}
+		unsigned n =
+		    (unsigned)(bits[nibble / 16] >> (nibble % 16 * 4)) & 15;
+		if (nibble == 12)
+			n = 4;
+		if (nibble == 16)
+			n = 8 | (n & 3);
+		text[i] = (uint8_t)hex[n];
+		nibble++;
+	}
+	return (struct slice){ text, 36 };
+}
+
+struct op *
+hub_store(struct hub *h, enum op_verb verb)
+{
+	struct op *op = arena_alloc(&h->out->arena, sizeof(*op));
+
+	if (op == NULL) {
+		h->out->err = ERR_NOMEM;
+		return NULL;
+	}
+	struct effect *e = outbox_add(h->out, EFFECT_STORE);
+	if (e == NULL)
+		return NULL;
+	op->verb = verb;
+	op->number = ++h->next_op;
+	op->at = h->wall;
+	e->op = op;
+	return op;
+}
+
+int
+hub_keep(struct slice *kept, struct slice s)
+{
+	uint8_t *copy = NULL;
+
+	if (s.ptr != NULL) {
+		copy = alloc_new(s.len + 1);
+		if (copy == NULL)
+			return ERR_NOMEM;
+		if (s.len > 0)
+			memcpy(copy, s.ptr, s.len);
+	}
+	hub_unkeep(kept);
+	*kept = (struct slice){ copy, s.len };
+	return 0;
+}
+
+void
+hub_unkeep(struct slice *kept)
+{
+	alloc_free((void *)(uintptr_t)kept->ptr);
+	*kept = (struct slice){ 0 };
+}
+
+void
+hub_pend(struct hub *h, uint64_t number, enum pending_kind kind,
+    struct slice id, const struct event *asked)
+{
+	struct pending *p = alloc_new(sizeof(*p));
+
+	if (p == NULL || hub_keep(&p->id, id) != 0) {
+		h->out->err = ERR_NOMEM;
+		alloc_free(p);
+		return;
+	}
+	p->number = number;
+	p->kind = kind;
+	if (asked != NULL) {
+		p->peer = asked->peer;
+		if (hub_keep(&p->request_id, asked->request_id) != 0)
+			h->out->err = ERR_NOMEM;
+		if (asked->kind == EVENT_REQUEST)
+			p->op = asked->request.op;
+	}
+	list_push(&h->pending, &p->link);
+}
+
+struct event *
+hub_send(struct hub *h, struct peer_id peer, enum event_kind kind,
+    struct slice request_id, uint64_t after)
+{
+	struct event *ev = outbox_send(h->out, peer, kind);
+
+	if (ev == NULL)
+		return NULL;
+	ev->at = h->wall;
+	if (arena_copy(&h->out->arena, request_id, &ev->request_id) != 0)
+		h->out->err = ERR_NOMEM;
+	h->out->effects[h->out->count - 1].after = after;
+	return ev;
+}
+
+void
+hub_send_error(struct hub *h, const struct event *to, int err,
+    struct slice code, struct slice field, struct slice text)
+{
+	struct event *ev =
+	    hub_send(h, to->peer, EVENT_ERROR, to->request_id, 0);
+
+	if (ev == NULL)
+		return;
+	ev->complaint = (struct complaint){ .err = err };
+	if (arena_copy(&h->out->arena, code, &ev->complaint.code) != 0 ||
+	    arena_copy(&h->out->arena, field, &ev->complaint.field) != 0 ||
+	    arena_copy(&h->out->arena, text, &ev->complaint.text) != 0)
+		h->out->err = ERR_NOMEM;
+}
+
+void
+hub_close(
+    struct hub *h, struct peer_id peer, uint16_t code, struct slice reason)
+{
+	struct effect *e = outbox_add(h->out, EFFECT_CLOSE);
+
+	if (e == NULL)
+		return;
+	e->peer = peer;
+	e->close.code = code;
+	e->close.reason = reason;
+}
+
+void
+hub_notice(struct hub *h, struct slice name, const struct agent *a,
+    struct slice command_id, struct slice data_json, uint64_t after)
+{
+	struct event *ev = arena_alloc(&h->out->arena, sizeof(*ev));
+	struct effect *e =
+	    ev == NULL ? NULL : outbox_add(h->out, EFFECT_PUBLISH);
+
+	if (e == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	ev->kind = EVENT_NOTICE;
+	ev->at = h->wall;
+	ev->notice = (struct notice){
+		.name = name, .data_json = data_json, .number = ++h->next_notice
+	};
+	struct slice id = a == NULL ? (struct slice){ 0 } : a->record->id;
+	if (arena_copy(&h->out->arena, id, &ev->notice.agent_id) != 0 ||
+	    arena_copy(&h->out->arena, command_id, &ev->notice.command_id) != 0)
+		h->out->err = ERR_NOMEM;
+	e->after = after;
+	e->event = ev;
+}
+
+struct audit_note
+hub_audit(struct slice actor, struct slice action, struct slice object,
+    const struct event *asked, struct slice remote)
+{
+	return (struct audit_note){
+		.actor = actor,
+		.action = action,
+		.object = object,
+		.result = SL("ok"),
+		.request_id =
+		    asked == NULL ? (struct slice){ 0 } : asked->request_id,
+		.remote = remote,
+	};
+}
+
+struct slice
+hub_text(struct hub *h, const struct slice *parts, size_t n)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < n; i++)
+		len += parts[i].len;
+	uint8_t *text = arena_alloc(&h->out->arena, len + 1);
+	if (text == NULL) {
+		h->out->err = ERR_NOMEM;
+		return (struct slice){ 0 };
+	}
+	len = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (parts[i].len > 0)
+			memcpy(text + len, parts[i].ptr, parts[i].len);
+		len += parts[i].len;
+	}
+	return (struct slice){ text, len };
+}
+
+/* The door --------------------------------------------------------------- */
+
+static void
+undo_token(struct hub *h, const struct pending *p)
+{
+	struct token *t = map_get(&h->tokens_by_id, p->id);
+
+	if (t != NULL && p->op == OP_TOKEN_CREATE)
+		hub_remove_token(h, t);
+}
+
+static void
+undo_agent(struct hub *h, const struct pending *p)
+{
+	struct agent *a = map_get(&h->agents, p->id);
+
+	if (a == NULL || a->stored)
+		return;
+	if (a->link != NULL)
+		hub_close(h, a->link->peer, 1011, SL("store_failed"));
+	hub_remove_agent(h, a);
+}
+
+/* Tell whoever waited for an op that did not come about. */
+static void
+tell_failure(struct hub *h, const struct pending *p, int err)
+{
+	struct event asked = { .kind = EVENT_REQUEST,
+		.peer = p->peer,
+		.request_id = p->request_id };
+
+	asked.request.op = p->op;
+	if (!peer_some(p->peer) || p->kind == PENDING_ENDED)
+		return;
+	if (p->kind == PENDING_AGENT && p->op != OP_JOIN) {
+		hub_send_error(h, &asked, err, SL("STORE_FAILED"),
+		    (struct slice){ 0 },
+		    SL("the controller could not store this; try again"));
+		return;
+	}
+	bool full = err == ERR_NO_SPACE;
+	hub_reply_error(h, &asked, err, full ? 507 : 503,
+	    full ? SL("NO_SPACE") : SL("STORE_FAILED"), (struct slice){ 0 },
+	    full ? SL("the controller's disk is full")
+		 : SL("the controller could not store this; try again"));
+}
+
+static void
+on_stored(struct hub *h, const struct event *ev)
+{
+	struct pending *p = NULL;
+
+	for (struct list *l = h->pending.next; l != &h->pending; l = l->next) {
+		struct pending *q = LIST_OF(l, struct pending, link);
+		if (q->number == ev->stored.number) {
+			p = q;
+			break;
+		}
+		if (q->number > ev->stored.number)
+			break;
+	}
+	if (p == NULL)
+		return;
+	int err = ev->stored.err;
+	if (p->kind == PENDING_AGENT && err == 0) {
+		struct agent *a = map_get(&h->agents, p->id);
+		if (a != NULL) {
+			a->stored = true;
+			a->joining = false;
+			hub_settle(h, a, SL("registered"));
+		}
+	}
+	bool about_command = p->kind == PENDING_COMMAND ||
+	    p->kind == PENDING_SENT || p->kind == PENDING_ENDED;
+	if (about_command)
+		hub_command_stored(h, p, err);
+	if (err != 0) {
+		if (p->kind == PENDING_AGENT)
+			undo_agent(h, p);
+		if (p->kind == PENDING_TOKEN)
+			undo_token(h, p);
+		/* Commands answer for themselves: a used key is no failure. */
+		if (!about_command)
+			tell_failure(h, p, err);
+	}
+	free_pending(p);
+}
+
+static void
+on_ping(struct hub *h, struct link *l, const struct event *ev)
+{
+	(void)l;
+	hub_send(h, ev->peer, EVENT_PONG, ev->request_id, 0);
+}
+
+static void
+on_bad(struct hub *h, struct link *l, const struct event *ev)
+{
+	(void)l;
+	hub_send_error(h, ev, ev->complaint.err, ev->complaint.code,
+	    ev->complaint.field, ev->complaint.text);
+}
+
+static void
+on_tunnel_info(struct hub *h, struct link *l, const struct event *ev)
+{
+	struct agent *a = hub_called(h, l, ev, ev->call.cluster_id);
+
+	if (a == NULL)
+		return;
+	struct event *re =
+	    hub_send(h, ev->peer, EVENT_TUNNEL_REPLY, ev->request_id, 0);
+	if (re == NULL)
+		return;
+	re->registered.at = h->wall;
+	re->registered.native = a->link != NULL;
+	if (arena_copy(&h->out->arena, a->record->cluster_id,
+		&re->registered.cluster_id) != 0 ||
+	    arena_copy(
+		&h->out->arena, a->record->id, &re->registered.agent_id) != 0)
+		h->out->err = ERR_NOMEM;
+}
+
+static void
+on_stray(struct hub *h, const struct event *ev)
+{
+	(void)h;
+	(void)ev;
+}
+
+/* What needs no connection that was let in: knocks, requests with their own
+ * credential, and words of our own parts. */
+static void (*const from_anyone[EVENT_KINDS])(
+    struct hub *h, const struct event *ev) = {
+	[EVENT_HELLO] = hub_on_hello,
+	[EVENT_GONE] = hub_on_gone,
+	[EVENT_REQUEST] = hub_on_request,
+	[EVENT_STORED] = on_stored,
+	[EVENT_COMMAND_STARTED] = hub_on_started,
+	[EVENT_COMMAND_EXIT] = hub_on_outcome,
+	[EVENT_COMMAND_REFUSED] = hub_on_outcome,
+	[EVENT_STREAM_LOST] = hub_on_stream_lost,
+	[EVENT_PONGED] = on_stray,
+};
+
+static void (*const from_link[EVENT_KINDS])(
+    struct hub *h, struct link *l, const struct event *ev) = {
+	[EVENT_REGISTER] = hub_on_register,
+	[EVENT_HEARTBEAT] = hub_on_heartbeat,
+	[EVENT_PING] = on_ping,
+	[EVENT_POLL] = hub_on_poll,
+	[EVENT_TUNNEL_INFO] = on_tunnel_info,
+	[EVENT_RESULT] = hub_on_result,
+	[EVENT_ACK] = hub_on_ack,
+	[EVENT_BAD] = on_bad,
+};
+
+void
+hub_input(struct hub *h, const struct event *ev, msec now, struct outbox *out)
+{
+	assert(ev->kind < EVENT_KINDS);
+	h->now = now;
+	h->wall = ev->at;
+	h->out = out;
+	h->stats.events[ev->kind]++;
+	if (from_anyone[ev->kind] != NULL) {
+		from_anyone[ev->kind](h, ev);
+		return;
+	}
+	struct link *l = hub_find_link(h, ev->peer);
+	if (l != NULL && from_link[ev->kind] != NULL)
+		from_link[ev->kind](h, l, ev);
+}
+
+msec
+hub_deadline(const struct hub *h)
+{
+	const struct heap_node *a = heap_first(&h->timers);
+	const struct heap_node *c = heap_first(&h->deadlines);
+	msec due = a == NULL ? INT64_MAX : a->due;
+
+	return c != NULL && c->due < due ? c->due : due;
+}
+
+enum { TIMERS_PER_TURN = 1024 };
+
+void
+hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out)
+{
+	struct heap_node *n;
+
+	h->now = now;
+	h->wall = wall;
+	h->out = out;
+	for (int i = 0; i < TIMERS_PER_TURN; i++) {
+		n = heap_first(&h->timers);
+		if (n == NULL || n->due > now)
+			break;
+		heap_drop(&h->timers, n);
+		hub_agent_timer(h, LIST_OF(n, struct agent, timer));
+	}
+	for (int i = 0; i < TIMERS_PER_TURN; i++) {
+		n = heap_first(&h->deadlines);
+		if (n == NULL || n->due > now)
+			break;
+		heap_drop(&h->deadlines, n);
+		hub_command_timer(h, LIST_OF(n, struct command, timer));
+	}
+}
+
+void
+hub_stats_get(const struct hub *h, struct hub_stats *out)
+{
+	size_t pos = 0;
+
+	*out = h->stats;
+	out->agents = h->agents.count;
+	out->links = h->links.count;
+	out->commands_live = h->commands.count;
+	memset(out->by_presence, 0, sizeof(out->by_presence));
+	out->bytes = h->commands.count * sizeof(struct command);
+	for (struct agent *a; (a = map_next(&h->agents, &pos)) != NULL;) {
+		out->by_presence[a->presence]++;
+		out->bytes += sizeof(*a) + clone_size(CLONE_AGENT, a->record) +
+		    a->session.metadata_json.len;
+	}
+}

@@ -1,0 +1,627 @@
+/*
+ * Agents: who they are, and whether they are there.
+ *
+ * An agent_id belongs to the token that first registered it, or to the key
+ * that was made at join.  The newest connection wins.  A link that breaks
+ * leaves the agent `reconnecting` for a grace; a goodbye skips it.
+ */
+#include <assert.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include "model/hub_state.h"
+
+enum {
+	HEARTBEAT_LATE = 90000, /* three were missed */
+	SEEN_EVERY = 60000,
+	SORTED_MIN = 64,
+};
+
+/* The tables -------------------------------------------------------------- */
+
+static size_t
+sorted_place(const struct hub *h, struct slice id)
+{
+	size_t low = 0, high = h->agents.count;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (slice_cmp(h->sorted[mid]->id, id) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static int
+sorted_room(struct hub *h)
+{
+	if (h->agents.count < h->sorted_room)
+		return 0;
+	size_t want = h->sorted_room == 0 ? SORTED_MIN : h->sorted_room * 2;
+	struct agent **wider = alloc_resize(h->sorted, want * sizeof(*wider));
+	if (wider == NULL)
+		return ERR_NOMEM;
+	h->sorted = wider;
+	h->sorted_room = want;
+	return 0;
+}
+
+static void
+free_agent(struct agent *a)
+{
+	struct session *s = &a->session;
+
+	hub_unkeep(&s->remote);
+	hub_unkeep(&s->session_id);
+	hub_unkeep(&s->policy_verbs);
+	hub_unkeep(&s->policy_hash);
+	hub_unkeep(&s->tunnel_status);
+	hub_unkeep(&s->metadata_json);
+	hub_unkeep(&a->id);
+	hub_unkeep(&a->cluster_id);
+	alloc_free(a->record);
+	alloc_free(a);
+}
+
+static int
+enter(struct hub *h, struct agent *a)
+{
+	if (sorted_room(h) != 0)
+		return ERR_NOMEM;
+	size_t at = sorted_place(h, a->id);
+	size_t behind = h->agents.count - at;
+	int err = map_put(&h->clusters, a->cluster_id, a);
+	if (err != 0)
+		return err;
+	err = map_put(&h->agents, a->id, a);
+	if (err != 0) {
+		map_del(&h->clusters, a->cluster_id);
+		return err;
+	}
+	memmove(
+	    &h->sorted[at + 1], &h->sorted[at], behind * sizeof(h->sorted[0]));
+	h->sorted[at] = a;
+	return 0;
+}
+
+struct agent *
+hub_add_agent(struct hub *h, const struct agent_record *r)
+{
+	struct agent *a = alloc_new(sizeof(*a));
+
+	if (a == NULL)
+		return NULL;
+	for (size_t i = 0; i < 3; i++)
+		list_init(&a->waiting[i]);
+	list_init(&a->active);
+	a->presence = PRESENCE_OFFLINE;
+	a->why = SL("never_connected");
+	a->since = r->created_at;
+	a->record = clone_new(CLONE_AGENT, r);
+	if (a->record == NULL || hub_keep(&a->id, r->id) != 0 ||
+	    hub_keep(&a->cluster_id, r->cluster_id) != 0 || enter(h, a) != 0) {
+		free_agent(a);
+		return NULL;
+	}
+	return a;
+}
+
+static void
+drop_commands(struct hub *h, struct list *l)
+{
+	while (!list_empty(l))
+		hub_drop_command(h, LIST_OF(l->next, struct command, link));
+}
+
+void
+hub_remove_agent(struct hub *h, struct agent *a)
+{
+	size_t at = sorted_place(h, a->id);
+
+	for (size_t i = 0; i < 3; i++)
+		drop_commands(h, &a->waiting[i]);
+	drop_commands(h, &a->active);
+	if (a->link != NULL)
+		a->link->agent = NULL;
+	map_del(&h->agents, a->id);
+	map_del(&h->clusters, a->cluster_id);
+	memmove(&h->sorted[at], &h->sorted[at + 1],
+	    (h->agents.count - at) * sizeof(h->sorted[0]));
+	heap_drop(&h->timers, &a->timer);
+	size_t pos = 0;
+	for (struct link *l; (l = map_next(&h->links, &pos)) != NULL;) {
+		if (l->keyed == a)
+			l->keyed = NULL;
+	}
+	free_agent(a);
+}
+
+/* Presence ----------------------------------------------------------------- */
+
+static void
+move(struct hub *h, struct agent *a, enum presence to, struct slice why)
+{
+	if (a->presence == to)
+		return;
+	assert(presence_may_move(a->presence, to));
+	a->presence = to;
+	a->why = why;
+	a->since = h->wall;
+	const struct slice name[] = { SL("agent."), presence_name(to) };
+	const struct slice data[] = { SL("{\"why\":\""), why, SL("\"}") };
+	hub_notice(h, hub_text(h, name, 2), a, (struct slice){ 0 },
+	    hub_text(h, data, 3), 0);
+}
+
+static enum presence
+derived(const struct agent *a)
+{
+	if (a->joining)
+		return PRESENCE_JOINING;
+	if (a->claims_error)
+		return PRESENCE_ERROR;
+	if (a->late)
+		return PRESENCE_DEGRADED;
+	return list_empty(&a->active) ? PRESENCE_ONLINE : PRESENCE_BUSY;
+}
+
+void
+hub_settle(struct hub *h, struct agent *a, struct slice why)
+{
+	if (a->link == NULL && !a->http)
+		return;
+	enum presence to = derived(a);
+	if (to == PRESENCE_DEGRADED)
+		why = SL("heartbeat_late");
+	if (to == PRESENCE_ERROR)
+		why = SL("reported_error");
+	move(h, a, to, why);
+}
+
+static void
+arm(struct hub *h, struct agent *a, msec due)
+{
+	if (heap_set(&h->timers, &a->timer, due) != 0)
+		h->out->err = ERR_NOMEM;
+}
+
+static void
+close_history(struct hub *h, struct agent *a, struct slice why)
+{
+	struct connection_record *r = arena_alloc(&h->out->arena, sizeof(*r));
+	struct op *op = r == NULL ? NULL : hub_store(h, OP_LINK_CLOSED);
+
+	if (op == NULL || a->link_id == 0)
+		return;
+	op->lazy = true;
+	*r = (struct connection_record){
+		.id = a->link_id, .closed_at = h->wall, .why = why
+	};
+	if (arena_copy(&h->out->arena, a->id, &r->agent_id) != 0)
+		h->out->err = ERR_NOMEM;
+	op->link = r;
+	a->link_id = 0;
+}
+
+static void
+open_history(struct hub *h, struct agent *a)
+{
+	struct connection_record r = { .id = ++h->next_link,
+		.agent_id = a->id,
+		.session_id = a->session.session_id,
+		.remote = a->session.remote,
+		.dialect = a->session.dialect,
+		.opened_at = h->wall };
+	struct op *op = hub_store(h, OP_LINK_OPENED);
+
+	a->link_id = r.id;
+	if (op == NULL)
+		return;
+	op->lazy = true;
+	op->link = clone_in(&h->out->arena, CLONE_LINK, &r);
+	if (op->link == NULL)
+		h->out->err = ERR_NOMEM;
+}
+
+void
+hub_agent_timer(struct hub *h, struct agent *a)
+{
+	if (a->link != NULL) {
+		a->late = true;
+		hub_settle(h, a, SL("heartbeat_late"));
+		return;
+	}
+	if (a->http)
+		close_history(h, a, SL("silent"));
+	move(h, a, PRESENCE_OFFLINE, a->http ? SL("silent") : SL("grace_over"));
+	a->http = false;
+}
+
+void
+hub_on_gone(struct hub *h, const struct event *ev)
+{
+	struct link *l = hub_find_link(h, ev->peer);
+	struct agent *a = l == NULL ? NULL : l->agent;
+	bool current = a != NULL && a->link == l;
+
+	if (l == NULL)
+		return;
+	hub_drop_link(h, l);
+	if (!current)
+		return;
+	bool goodbye = ev->gone.why == 0;
+	struct slice why =
+	    goodbye ? SL("goodbye") : slice_from(err_name(ev->gone.why));
+	close_history(h, a, why);
+	hub_forsake_commands(h, a);
+	a->native = false;
+	move(h, a, goodbye ? PRESENCE_OFFLINE : PRESENCE_RECONNECTING, why);
+	if (goodbye)
+		heap_drop(&h->timers, &a->timer);
+	else
+		arm(h, a, h->now + h->config.grace);
+}
+
+/* Registration ---------------------------------------------------------------
+ */
+
+bool
+hub_id_ok(struct slice id)
+{
+	if (id.len < 1 || id.len > 128)
+		return false;
+	for (size_t i = 0; i < id.len; i++) {
+		uint8_t c = id.ptr[i];
+		bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		    (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+		    c == ':' || c == '-';
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+static bool
+name_ok(struct slice name)
+{
+	if (name.len < 1 || name.len > 255)
+		return false;
+	for (size_t i = 0; i < name.len; i++) {
+		if (name.ptr[i] < 0x20 || name.ptr[i] == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+static bool
+owns(const struct link *l, const struct agent *a)
+{
+	if (l->keyed != NULL || a->record->has_key)
+		return l->keyed == a;
+	return l->token != NULL &&
+	    slice_eq(l->token->record->id, a->record->token_id);
+}
+
+static bool
+may_register(struct hub *h, struct link *l, const struct event *ev,
+    const struct agent *a)
+{
+	const struct registration *r = &ev->registration;
+	const struct slice none = { 0 };
+
+	if ((l->scopes & SCOPE_CLUSTER_REGISTER) == 0) {
+		hub_send_error(h, ev, ERR_DENIED, SL("NOT_PERMITTED"), none,
+		    SL("this token lacks the scope cluster:register"));
+	} else if (!hub_id_ok(r->agent_id)) {
+		hub_send_error(h, ev, ERR_INVALID, SL("INVALID_MESSAGE"),
+		    SL("agent_id"),
+		    SL("agent_id must be 1 to 128 of A-Z a-z 0-9 . _ : -"));
+	} else if (!name_ok(r->name)) {
+		hub_send_error(h, ev, ERR_INVALID, SL("INVALID_MESSAGE"),
+		    SL("name"),
+		    SL("name must be 1 to 255 bytes without control "
+		       "characters"));
+	} else if ((a != NULL && !owns(l, a)) ||
+	    (a == NULL && l->token == NULL) ||
+	    (l->agent != NULL && l->agent != a)) {
+		hub_send_error(h, ev, ERR_EXISTS, SL("AGENT_ID_TAKEN"),
+		    SL("agent_id"),
+		    SL("this agent_id belongs to another credential"));
+	} else {
+		return true;
+	}
+	return false;
+}
+
+/* Another host may have taken the token along with the id. */
+static bool
+refuse_takeover(
+    struct hub *h, struct link *l, struct agent *a, const struct event *ev)
+{
+	struct link *old = a->link;
+
+	if (old == NULL || old == l || slice_eq(old->address, l->address))
+		return false;
+	bool refuse = h->config.refuse_takeover && l->keyed == NULL;
+	struct op *op = hub_store(h, OP_AUDIT);
+	if (op != NULL) {
+		struct slice id, remote;
+		if (arena_copy(&h->out->arena, a->id, &id) != 0 ||
+		    arena_copy(&h->out->arena, l->remote, &remote) != 0) {
+			h->out->err = ERR_NOMEM;
+			return true;
+		}
+		op->audit = hub_audit(id, SL("agent.takeover"), id, ev, remote);
+		op->audit.result = refuse ? SL("denied") : SL("ok");
+	}
+	if (refuse)
+		hub_send_error(h, ev, ERR_EXISTS, SL("AGENT_LIVE"),
+		    SL("agent_id"),
+		    SL("this agent is connected from another address"));
+	return refuse;
+}
+
+static bool
+same_words(const struct agent_record *a, const struct agent_record *b)
+{
+	return slice_eq(a->name, b->name) &&
+	    slice_eq(a->info_json, b->info_json) &&
+	    slice_eq(a->labels_json, b->labels_json) &&
+	    slice_eq(a->install_id, b->install_id);
+}
+
+/* The record as this registration leaves it. */
+static struct agent_record
+updated(struct hub *h, const struct link *l, const struct agent *a,
+    const struct registration *r)
+{
+	struct agent_record rec = { 0 };
+
+	if (a != NULL) {
+		rec = *a->record;
+	} else {
+		rec.id = r->agent_id;
+		rec.cluster_id = hub_make_uuid(h);
+		rec.token_id = l->token->record->id;
+		rec.workspace_id = l->token->record->workspace_id;
+		rec.created_at = h->wall;
+	}
+	rec.name = r->name;
+	rec.info_json = r->info_json;
+	rec.labels_json = r->labels_json;
+	if (r->native.install_id.ptr != NULL)
+		rec.install_id = r->native.install_id;
+	if (rec.sequence < r->native.sequence)
+		rec.sequence = r->native.sequence;
+	rec.registered_at = h->wall;
+	rec.seen_at = h->wall;
+	return rec;
+}
+
+/* Write the record down.  Returns the op that the answer waits for: 0 when
+ * nothing but times changed, for then the row may follow when it likes. */
+static uint64_t
+store_agent(struct hub *h, struct agent *a, const struct event *ev, bool wait)
+{
+	struct op *op = hub_store(h, OP_PUT_AGENT);
+
+	if (op == NULL)
+		return 0;
+	op->agent = clone_in(&h->out->arena, CLONE_AGENT, a->record);
+	if (op->agent == NULL)
+		h->out->err = ERR_NOMEM;
+	op->lazy = !wait;
+	if (!wait)
+		return 0;
+	if (!a->stored)
+		op->audit = hub_audit(op->agent->token_id, SL("agent.register"),
+		    op->agent->id, NULL, (struct slice){ 0 });
+	hub_pend(h, op->number, PENDING_AGENT, a->id, ev);
+	return op->number;
+}
+
+static void
+answer_register(struct hub *h, const struct agent *a, const struct event *ev,
+    bool again, uint64_t after)
+{
+	struct event *re =
+	    hub_send(h, ev->peer, EVENT_REGISTERED, ev->request_id, after);
+	struct agent_record *r;
+
+	if (re == NULL)
+		return;
+	r = clone_in(&h->out->arena, CLONE_AGENT, a->record);
+	if (r == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	re->registered = (struct registered){ .cluster_id = r->cluster_id,
+		.agent_id = r->id,
+		.name = r->name,
+		.workspace_id = r->workspace_id,
+		.at = r->registered_at,
+		.again = again,
+		.native = ev->registration.native.present,
+		.stop_epoch = h->config.stop_epoch,
+		.incarnation = h->incarnation };
+}
+
+static int
+keep_session(
+    struct agent *a, const struct link *l, const struct native_hello *n)
+{
+	struct session *s = &a->session;
+
+	s->dialect = l->http ? SL("cluster-http")
+	    : n->present     ? SL("muster")
+			     : SL("cluster");
+	int err = hub_keep(&s->remote, l->remote);
+	if (err == 0)
+		err = hub_keep(&s->session_id, n->session_id);
+	if (err == 0)
+		err = hub_keep(&s->policy_verbs, n->policy_verbs);
+	if (err == 0)
+		err = hub_keep(&s->policy_hash, n->policy_hash);
+	return err;
+}
+
+static void
+attach(struct hub *h, struct link *l, struct agent *a, const struct event *ev)
+{
+	const struct native_hello *n = &ev->registration.native;
+
+	if (a->link != NULL && a->link != l) {
+		hub_close(
+		    h, a->link->peer, 1000, SL("replaced_by_new_connection"));
+		a->link->agent = NULL;
+	}
+	bool fresh = a->link != l;
+	if (fresh && a->link_id != 0)
+		close_history(h, a, SL("replaced"));
+	a->link = l;
+	l->agent = a;
+	a->http = false;
+	a->native = n->present && n->has_yamux && n->has_exec;
+	if (keep_session(a, l, n) != 0)
+		h->out->err = ERR_NOMEM;
+	if (fresh) {
+		a->connected_at = h->wall;
+		open_history(h, a);
+	}
+}
+
+static void
+attach_http(struct hub *h, struct link *l, struct agent *a)
+{
+	const struct native_hello none = { 0 };
+
+	if (a->link != NULL)
+		return;
+	if (!a->http) {
+		if (keep_session(a, l, &none) != 0)
+			h->out->err = ERR_NOMEM;
+		a->connected_at = h->wall;
+		open_history(h, a);
+	}
+	a->http = true;
+}
+
+static void
+heard_from(struct hub *h, struct agent *a)
+{
+	a->heard = h->now;
+	a->late = false;
+	arm(h, a,
+	    h->now + (a->link != NULL ? HEARTBEAT_LATE : h->config.http_grace));
+	if (h->wall - a->record->seen_at < SEEN_EVERY)
+		return;
+	a->record->seen_at = h->wall;
+	struct op *op = hub_store(h, OP_AGENT_SEEN);
+	if (op == NULL)
+		return;
+	op->lazy = true;
+	op->agent = clone_in(&h->out->arena, CLONE_AGENT, a->record);
+	if (op->agent == NULL)
+		h->out->err = ERR_NOMEM;
+}
+
+void
+hub_on_register(struct hub *h, struct link *l, const struct event *ev)
+{
+	const struct registration *r = &ev->registration;
+	struct agent *a = map_get(&h->agents, r->agent_id);
+
+	if (!may_register(h, l, ev, a))
+		return;
+	if (a != NULL && !l->http && refuse_takeover(h, l, a, ev))
+		return;
+	struct agent_record rec = updated(h, l, a, r);
+	bool again = a != NULL && a->record->registered_at != 0;
+	bool wait = a == NULL || !a->stored || !same_words(a->record, &rec);
+	if (a == NULL) {
+		a = hub_add_agent(h, &rec);
+		if (a == NULL) {
+			hub_send_error(h, ev, ERR_FULL, SL("OVERLOADED"),
+			    (struct slice){ 0 },
+			    SL("the controller takes no more agents"));
+			return;
+		}
+	} else {
+		struct agent_record *kept = clone_new(CLONE_AGENT, &rec);
+		if (kept == NULL) {
+			h->out->err = ERR_NOMEM;
+			return;
+		}
+		alloc_free(a->record);
+		a->record = kept;
+	}
+	uint64_t after = store_agent(h, a, ev, wait);
+	a->joining = after != 0;
+	if (l->http)
+		attach_http(h, l, a);
+	else
+		attach(h, l, a, ev);
+	a->claims_error = false;
+	heard_from(h, a);
+	answer_register(h, a, ev, again, after);
+	hub_settle(h, a, SL("registered"));
+	if (a->native)
+		hub_resume_commands(h, a, &r->native, after);
+	hub_dispatch(h, a);
+}
+
+/* Heartbeats --------------------------------------------------------------- */
+
+struct agent *
+hub_called(struct hub *h, struct link *l, const struct event *ev,
+    struct slice cluster_id)
+{
+	struct agent *a = l->agent;
+
+	if ((l->scopes & SCOPE_CLUSTER_HEARTBEAT) == 0) {
+		hub_send_error(h, ev, ERR_DENIED, SL("NOT_PERMITTED"),
+		    (struct slice){ 0 },
+		    SL("this token lacks the scope cluster:heartbeat"));
+		return NULL;
+	}
+	if (!l->http) {
+		if (a == NULL)
+			hub_send_error(h, ev, ERR_NOT_FOUND,
+			    SL("NOT_REGISTERED"), (struct slice){ 0 },
+			    SL("agent is not registered"));
+		return a;
+	}
+	a = map_get(&h->clusters, cluster_id);
+	if (a == NULL || !owns(l, a)) {
+		hub_send_error(h, ev, ERR_NOT_FOUND, SL("CLUSTER_NOT_FOUND"),
+		    (struct slice){ 0 }, SL("cluster not found"));
+		return NULL;
+	}
+	attach_http(h, l, a);
+	heard_from(h, a);
+	return a;
+}
+
+void
+hub_on_heartbeat(struct hub *h, struct link *l, const struct event *ev)
+{
+	const struct heartbeat *b = &ev->heartbeat;
+	struct agent *a = hub_called(h, l, ev, b->cluster_id);
+
+	if (a == NULL)
+		return;
+	heard_from(h, a);
+	a->heartbeat_at = h->wall;
+	if ((b->metadata_json.ptr != NULL &&
+		!slice_eq(a->session.metadata_json, b->metadata_json) &&
+		hub_keep(&a->session.metadata_json, b->metadata_json) != 0) ||
+	    (!slice_eq(a->session.tunnel_status, b->tunnel_status) &&
+		hub_keep(&a->session.tunnel_status, b->tunnel_status) != 0))
+		h->out->err = ERR_NOMEM;
+	a->claims_error = slice_eq(b->status, SL("error"));
+	hub_settle(h, a, SL("heartbeat"));
+	hub_send(h, ev->peer, EVENT_HEARTBEAT_ACK, ev->request_id, 0);
+}

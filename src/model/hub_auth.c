@@ -1,0 +1,424 @@
+/*
+ * Who comes in.  A valid credential always does, whatever others at the same
+ * address have tried; a bad one is counted, and after too many in a minute
+ * answered 429 instead of 401.
+ */
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include "model/cidr.h"
+#include "model/hub_state.h"
+
+enum { ATTEMPT_WINDOW = 60000 };
+
+static struct slice
+peer_key(const struct peer_id *p)
+{
+	return (struct slice){ (const uint8_t *)p, sizeof(*p) };
+}
+
+struct link *
+hub_find_link(struct hub *h, struct peer_id peer)
+{
+	return map_get(&h->links, peer_key(&peer));
+}
+
+void
+hub_drop_link(struct hub *h, struct link *l)
+{
+	map_del(&h->links, peer_key(&l->peer));
+	if (l->agent != NULL && l->agent->link == l)
+		l->agent->link = NULL;
+	if (l->token != NULL) {
+		list_remove(&l->by_token);
+		l->token->link_count--;
+	}
+	hub_unkeep(&l->remote);
+	hub_unkeep(&l->address);
+	alloc_free(l);
+}
+
+/* Tokens -------------------------------------------------------------- */
+
+static struct slice
+hash_key(const uint8_t *hash)
+{
+	return (struct slice){ hash, HASH_LEN };
+}
+
+static bool
+is_blank(const uint8_t *hash)
+{
+	static const uint8_t zero[HASH_LEN];
+
+	return memcmp(hash, zero, HASH_LEN) == 0;
+}
+
+static void
+unhash_token(struct hub *h, struct token *t)
+{
+	if (t->record == NULL)
+		return;
+	map_del(&h->tokens, hash_key(t->record->hash));
+	if (!is_blank(t->record->old_hash))
+		map_del(&h->tokens, hash_key(t->record->old_hash));
+	map_del(&h->tokens_by_id, t->record->id);
+}
+
+static int
+hash_token(struct hub *h, struct token *t)
+{
+	int err = map_put(&h->tokens_by_id, t->record->id, t);
+
+	if (err == 0)
+		err = map_put(&h->tokens, hash_key(t->record->hash), t);
+	if (err == 0 && !is_blank(t->record->old_hash))
+		err = map_put(&h->tokens, hash_key(t->record->old_hash), t);
+	return err;
+}
+
+struct token *
+hub_add_token(struct hub *h, const struct token_record *r)
+{
+	struct token *t = alloc_new(sizeof(*t));
+
+	if (t == NULL)
+		return NULL;
+	list_init(&t->links);
+	t->record = clone_new(CLONE_TOKEN, r);
+	if (t->record == NULL || hash_token(h, t) != 0) {
+		unhash_token(h, t);
+		alloc_free(t->record);
+		alloc_free(t);
+		return NULL;
+	}
+	return t;
+}
+
+int
+hub_rehash_token(struct hub *h, struct token *t, const struct token_record *r)
+{
+	struct token_record *record = clone_new(CLONE_TOKEN, r);
+
+	if (record == NULL)
+		return ERR_NOMEM;
+	unhash_token(h, t);
+	alloc_free(t->record);
+	t->record = record;
+	return hash_token(h, t);
+}
+
+void
+hub_remove_token(struct hub *h, struct token *t)
+{
+	while (!list_empty(&t->links)) {
+		struct link *l =
+		    LIST_OF(list_pop(&t->links), struct link, by_token);
+		l->token = NULL;
+	}
+	unhash_token(h, t);
+	alloc_free(t->record);
+	alloc_free(t);
+}
+
+/* Failed attempts ------------------------------------------------------- */
+
+static struct attempts *
+attempts_of(struct hub *h, struct slice address)
+{
+	struct attempts *a = map_get(&h->attempts, address);
+
+	if (a != NULL)
+		return a;
+	if (h->attempts.count >= h->attempts.cap) {
+		a = LIST_OF(list_pop(&h->attempt_age), struct attempts, link);
+		map_del(&h->attempts, a->address);
+		alloc_free(a);
+	}
+	a = alloc_new(sizeof(*a) + address.len + 1);
+	if (a == NULL)
+		return NULL;
+	if (address.len > 0)
+		memcpy(a + 1, address.ptr, address.len);
+	a->address = (struct slice){ (const uint8_t *)(a + 1), address.len };
+	a->since = h->now;
+	if (map_put(&h->attempts, a->address, a) != 0) {
+		alloc_free(a);
+		return NULL;
+	}
+	list_push(&h->attempt_age, &a->link);
+	return a;
+}
+
+/* One more failure from this address: seconds until it may try again, or 0
+ * while it may. */
+static uint32_t
+count_failure(struct hub *h, const struct credential *c)
+{
+	struct attempts *a = attempts_of(h, c->address);
+
+	h->stats.denied++;
+	if (a == NULL)
+		return 1;
+	if (h->now - a->since >= ATTEMPT_WINDOW) {
+		a->since = h->now;
+		a->count = 0;
+	}
+	list_remove(&a->link);
+	list_push(&h->attempt_age, &a->link);
+	if (a->count >= h->config.attempts)
+		return (
+		    uint32_t)((a->since + ATTEMPT_WINDOW - h->now) / 1000 + 1);
+	a->count++;
+	struct op *op = hub_store(h, OP_AUDIT);
+	if (op != NULL) {
+		op->lazy = true;
+		op->audit = (struct audit_note){ .actor = SL("unknown"),
+			.action = SL("auth.failed"),
+			.result = SL("denied") };
+		if (arena_copy(&h->out->arena, c->remote, &op->audit.remote) !=
+		    0)
+			h->out->err = ERR_NOMEM;
+	}
+	return 0;
+}
+
+static struct denied
+deny(uint16_t status, int err, struct slice code, struct slice text)
+{
+	return (struct denied){
+		.status = status, .err = err, .code = code, .text = text
+	};
+}
+
+static int
+deny_unknown(struct hub *h, const struct credential *c, struct denied *no)
+{
+	uint32_t wait = count_failure(h, c);
+
+	if (wait > 0) {
+		*no = deny(429, ERR_LIMITED, SL("TOO_MANY_ATTEMPTS"),
+		    SL("too many failed attempts from this address"));
+		no->retry_after = wait;
+	} else if (c->kind == CREDENTIAL_NONE) {
+		*no = deny(401, ERR_DENIED, SL("UNAUTHORIZED"),
+		    SL("a token is required"));
+	} else {
+		*no = deny(401, ERR_DENIED, SL("UNAUTHORIZED"),
+		    SL("this token is not known here"));
+	}
+	return no->err;
+}
+
+/* Whether a known token may be used now and from there. */
+static int
+check_token(const struct hub *h, const struct token *t,
+    const struct credential *c, struct denied *no)
+{
+	const struct token_record *r = t->record;
+	struct address from;
+	bool old = memcmp(r->hash, c->hash, HASH_LEN) != 0;
+
+	if (r->revoked_at != 0)
+		*no = deny(403, ERR_REVOKED, SL("TOKEN_REVOKED"),
+		    SL("this token was revoked"));
+	else if (old && h->wall >= r->old_until)
+		*no = deny(403, ERR_EXPIRED, SL("TOKEN_ROTATED"),
+		    SL("this token was replaced by a newer one"));
+	else if (r->expires_at != 0 && h->wall >= r->expires_at)
+		*no = deny(403, ERR_EXPIRED, SL("TOKEN_EXPIRED"),
+		    SL("this token has expired"));
+	else if (r->allow.len > 0 &&
+	    (address_parse(c->address, &from) != 0 ||
+		!cidr_list_has(r->allow, &from)))
+		*no = deny(403, ERR_DENIED, SL("ADDRESS_NOT_ALLOWED"),
+		    SL("this token may not be used from this address"));
+	else
+		return 0;
+	return no->err;
+}
+
+static int
+find_token(struct hub *h, const struct credential *c, struct token **out,
+    struct denied *no)
+{
+	struct token *t = c->kind != CREDENTIAL_TOKEN
+	    ? NULL
+	    : map_get(&h->tokens, hash_key(c->hash));
+
+	if (t == NULL)
+		return deny_unknown(h, c, no);
+	int err = check_token(h, t, c, no);
+	if (err != 0) {
+		h->stats.denied++;
+		return err;
+	}
+	/* Kept to the minute: a store write per call would be absurd. */
+	if (h->wall - t->record->used_at >= 60000) {
+		t->record->used_at = h->wall;
+		struct op *op = hub_store(h, OP_TOKEN_USED);
+		if (op != NULL) {
+			op->lazy = true;
+			op->token =
+			    clone_in(&h->out->arena, CLONE_TOKEN, t->record);
+			if (op->token == NULL)
+				h->out->err = ERR_NOMEM;
+		}
+	}
+	*out = t;
+	return 0;
+}
+
+static scope_set
+role_scopes(enum role role)
+{
+	const scope_set viewer = SCOPE_AGENT_READ | SCOPE_COMMAND_READ |
+	    SCOPE_EVENT_READ | SCOPE_METRICS_READ;
+	const scope_set operator=
+	    viewer | SCOPE_COMMAND_RUN | SCOPE_AGENT_WRITE | SCOPE_STOP_WRITE;
+	const scope_set all[] = { [ROLE_NONE] = 0,
+		[ROLE_VIEWER] = viewer,
+		[ROLE_OPERATOR] = operator,
+		[ROLE_ADMIN] = SCOPES_ALL };
+
+	return all[role];
+}
+
+int
+hub_resolve(struct hub *h, const struct credential *c, scope_set need,
+    struct access *who, struct denied *no)
+{
+	struct token *t = NULL;
+	int err = find_token(h, c, &t, no);
+
+	if (err != 0 || t == NULL)
+		return err;
+	*who = (struct access){ .token = t, .scopes = t->record->scopes };
+	if (t->record->user_id.len > 0) {
+		struct user *u = map_get(&h->users, t->record->user_id);
+		if (u == NULL || u->record->removed_at != 0) {
+			*no = deny(403, ERR_REVOKED, SL("USER_REMOVED"),
+			    SL("the user of this token was removed"));
+			return no->err;
+		}
+		who->user = u->record;
+		who->scopes &= role_scopes(u->record->role);
+	}
+	if ((need & ~who->scopes) != 0) {
+		unsigned pos = 0;
+		const struct slice parts[] = {
+			SL("this token lacks the scope "),
+			scope_next(need & ~who->scopes, &pos)
+		};
+		*no = deny(403, ERR_DENIED, SL("NOT_PERMITTED"),
+		    hub_text(h, parts, 2));
+		return no->err;
+	}
+	return 0;
+}
+
+/* Knocking ----------------------------------------------------------------- */
+
+static int
+admit_key(struct hub *h, const struct credential *c, struct link *l,
+    struct denied *no)
+{
+	struct agent *a = map_get(&h->agents, c->agent_id);
+
+	if (a == NULL || !a->record->has_key ||
+	    memcmp(a->record->public_key, c->public_key, KEY_LEN) != 0) {
+		uint32_t wait = count_failure(h, c);
+		*no = wait > 0
+		    ? deny(429, ERR_LIMITED, SL("TOO_MANY_ATTEMPTS"),
+			  SL("too many failed attempts from this address"))
+		    : deny(403, ERR_DENIED, SL("UNKNOWN_KEY"),
+			  SL("this agent's key is not known here; "
+			     "it must join again"));
+		no->retry_after = wait;
+		return no->err;
+	}
+	l->keyed = a;
+	l->scopes = SCOPES_CLUSTER;
+	return 0;
+}
+
+static int
+admit_token(
+    struct hub *h, const struct hello *hello, struct link *l, struct denied *no)
+{
+	struct access who;
+	int err = hub_resolve(h, &hello->credential, 0, &who, no);
+
+	if (err != 0)
+		return err;
+	/* Either scope lets it in; each message then needs its own. */
+	if ((who.scopes & SCOPES_CLUSTER) == 0) {
+		*no = deny(403, ERR_DENIED, SL("NOT_PERMITTED"),
+		    SL("this token lacks the scope cluster:register"));
+		return no->err;
+	}
+	uint32_t max = who.token->record->max_connections;
+	if (max == 0)
+		max = 10000;
+	if (!l->http && who.token->link_count >= max) {
+		*no = deny(429, ERR_LIMITED, SL("CONNECTION_LIMIT"),
+		    SL("this token has its full number of connections"));
+		no->retry_after = 60;
+		return no->err;
+	}
+	l->token = who.token;
+	l->scopes = who.scopes;
+	return 0;
+}
+
+static int
+admit(struct hub *h, const struct event *ev, struct link *l, struct denied *no)
+{
+	const struct hello *hello = &ev->hello;
+	const struct credential *c = &hello->credential;
+	int err = c->kind == CREDENTIAL_KEY ? admit_key(h, c, l, no)
+					    : admit_token(h, hello, l, no);
+
+	if (err != 0)
+		return err;
+	if (hub_keep(&l->remote, c->remote) != 0 ||
+	    hub_keep(&l->address, c->address) != 0 ||
+	    map_put(&h->links, peer_key(&l->peer), l) != 0) {
+		*no = deny(503, ERR_FULL, SL("OVERLOADED"),
+		    SL("the controller takes no more connections now"));
+		no->retry_after = 30;
+		return no->err;
+	}
+	if (l->token != NULL) {
+		list_push(&l->token->links, &l->by_token);
+		l->token->link_count++;
+	}
+	return 0;
+}
+
+void
+hub_on_hello(struct hub *h, const struct event *ev)
+{
+	struct denied no = { 0 };
+	struct link *l = alloc_new(sizeof(*l));
+
+	if (l == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	list_init(&l->by_token);
+	l->peer = ev->peer;
+	l->http = ev->hello.entrance == ENTRANCE_CLUSTER_HTTP;
+	l->native = ev->hello.native;
+	if (admit(h, ev, l, &no) == 0) {
+		hub_send(h, ev->peer, EVENT_WELCOME, ev->request_id, 0);
+		return;
+	}
+	hub_unkeep(&l->remote);
+	hub_unkeep(&l->address);
+	alloc_free(l);
+	struct event *re =
+	    hub_send(h, ev->peer, EVENT_DENIED, ev->request_id, 0);
+	if (re != NULL)
+		re->denied = no;
+}

@@ -1,0 +1,136 @@
+/*
+ * Requests of operators.  A table says which scope each needs and who
+ * answers; what has no handler is only granted here and read from the store
+ * by whoever asked.
+ */
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include "model/hub_state.h"
+
+struct reply *
+hub_reply(struct hub *h, const struct event *ev, const struct access *who,
+    uint64_t after)
+{
+	struct event *re =
+	    hub_send(h, ev->peer, EVENT_REPLY, ev->request_id, after);
+	struct reply *r = arena_alloc(&h->out->arena, sizeof(*r));
+
+	if (re == NULL || r == NULL) {
+		h->out->err = ERR_NOMEM;
+		return NULL;
+	}
+	r->op = ev->request.op;
+	r->status = 200;
+	if (who != NULL) {
+		r->scopes = who->scopes;
+		if (who->user != NULL)
+			r->user =
+			    clone_in(&h->out->arena, CLONE_USER, who->user);
+	}
+	re->reply = r;
+	return r;
+}
+
+void
+hub_reply_error(struct hub *h, const struct event *ev, int err, uint16_t status,
+    struct slice code, struct slice field, struct slice text)
+{
+	struct reply *r = hub_reply(h, ev, NULL, 0);
+
+	if (r == NULL)
+		return;
+	r->err = err;
+	r->status = status;
+	if (arena_copy(&h->out->arena, code, &r->code) != 0 ||
+	    arena_copy(&h->out->arena, field, &r->field) != 0 ||
+	    arena_copy(&h->out->arena, text, &r->text) != 0)
+		h->out->err = ERR_NOMEM;
+}
+
+static void
+who_am_i(struct hub *h, const struct event *ev, const struct access *who)
+{
+	struct reply *r = hub_reply(h, ev, who, 0);
+
+	if (r == NULL)
+		return;
+	r->tokens = clone_in(&h->out->arena, CLONE_TOKEN, who->token->record);
+	r->token_count = r->tokens == NULL ? 0 : 1;
+}
+
+struct row {
+	scope_set need;
+	bool agents_too; /* tokens without a user may ask */
+	void (*handle)(
+	    struct hub *h, const struct event *ev, const struct access *who);
+};
+
+static const struct row rows[OPS] = {
+	[OP_WHOAMI] = { 0, true, who_am_i },
+	[OP_AGENT_LIST] = { SCOPE_AGENT_READ, false, hub_list_agents },
+	[OP_AGENT_SHOW] = { SCOPE_AGENT_READ, false, hub_show_agent },
+	[OP_AGENT_LABEL] = { SCOPE_AGENT_WRITE, false, hub_label_agent },
+	[OP_AGENT_REMOVE] = { SCOPE_AGENT_WRITE, false, hub_expel_agent },
+	[OP_JOIN] = { SCOPE_CLUSTER_REGISTER, true, hub_join_agent },
+	[OP_TOKEN_CREATE] = { SCOPE_TOKEN_WRITE, false, hub_create_token },
+	[OP_TOKEN_LIST] = { SCOPE_TOKEN_READ, false, hub_list_tokens },
+	[OP_TOKEN_SHOW] = { SCOPE_TOKEN_READ, false, hub_show_token },
+	[OP_TOKEN_REVOKE] = { SCOPE_TOKEN_WRITE, false, hub_revoke_token },
+	[OP_TOKEN_ROTATE] = { SCOPE_TOKEN_WRITE, false, hub_rotate_token },
+	[OP_COMMAND_CREATE] = { SCOPE_COMMAND_RUN, false, hub_create_command },
+	[OP_COMMAND_INTERRUPT] = { SCOPE_COMMAND_RUN, false,
+	    hub_interrupt_command },
+	[OP_COMMAND_CANCEL] = { SCOPE_COMMAND_RUN, false, hub_cancel_command },
+	[OP_COMMAND_SHOW] = { SCOPE_COMMAND_READ, false, NULL },
+	[OP_COMMAND_LIST] = { SCOPE_COMMAND_READ, false, NULL },
+	[OP_COMMAND_OUTPUT] = { SCOPE_COMMAND_READ, false, NULL },
+	[OP_AUDIT_LIST] = { SCOPE_AUDIT_READ, false, NULL },
+	[OP_AUDIT_VERIFY] = { SCOPE_AUDIT_READ, false, NULL },
+	[OP_AGENT_HISTORY] = { SCOPE_AGENT_READ, false, NULL },
+	[OP_EVENTS] = { SCOPE_EVENT_READ, false, NULL },
+	[OP_METRICS] = { SCOPE_METRICS_READ, true, NULL },
+};
+
+static void
+reply_denied(struct hub *h, const struct event *ev, const struct denied *no)
+{
+	struct event *re =
+	    hub_send(h, ev->peer, EVENT_REPLY, ev->request_id, 0);
+	struct reply *r = arena_alloc(&h->out->arena, sizeof(*r));
+
+	if (re == NULL || r == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	*r = (struct reply){ .op = ev->request.op,
+		.err = no->err,
+		.status = no->status,
+		.retry_after = no->retry_after,
+		.code = no->code,
+		.text = no->text };
+	re->reply = r;
+}
+
+void
+hub_on_request(struct hub *h, const struct event *ev)
+{
+	const struct row *row = &rows[ev->request.op];
+	struct access who;
+	struct denied no = { 0 };
+	int err = hub_resolve(h, &ev->request.credential, row->need, &who, &no);
+
+	if (err == 0 && who.user == NULL && !row->agents_too) {
+		no = (struct denied){ .status = 403,
+			.err = ERR_DENIED,
+			.code = SL("NOT_PERMITTED"),
+			.text = SL("an agent's token may not do this") };
+		err = no.err;
+	}
+	if (err != 0)
+		reply_denied(h, ev, &no);
+	else if (row->handle != NULL)
+		row->handle(h, ev, &who);
+	else
+		hub_reply(h, ev, &who, 0);
+}

@@ -1,0 +1,298 @@
+/*
+ * hub_state: what the files of the hub share, and nobody else (model).
+ *
+ * Everything here belongs to the hub's one thread.  h->now, h->wall and
+ * h->out are those of the input being handled.
+ */
+#ifndef MODEL_HUB_STATE_H
+#define MODEL_HUB_STATE_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/map.h"
+
+#include "model/clone.h"
+#include "model/command.h"
+#include "model/hub.h"
+
+struct token {
+	struct token_record *record; /* owned */
+	struct list links;           /* of struct link.by_token */
+	size_t link_count;
+	struct slice hash_key, old_key, id_key; /* what the maps borrow */
+};
+
+struct user {
+	struct user_record *record; /* owned */
+};
+
+/* A connection that was let in. */
+struct link {
+	struct peer_id peer;
+	struct token *token; /* NULL for one by key */
+	struct agent *agent; /* NULL until it registered */
+	struct agent *keyed; /* by key: whom it proved to be */
+	struct list by_token;
+	bool http;
+	bool native; /* offered muster.v1 */
+	scope_set scopes;
+	struct slice remote;  /* owned, with address */
+	struct slice address; /* owned */
+};
+
+/* What lives only while an agent is there. */
+struct session {
+	struct slice remote;
+	struct slice dialect; /* a literal */
+	struct slice session_id;
+	struct slice policy_verbs;
+	struct slice policy_hash;
+	struct slice tunnel_status;
+	struct slice metadata_json;
+};
+
+struct agent {
+	struct agent_record *record; /* owned; replaced when it changes */
+	struct slice id;             /* owned: what the maps borrow */
+	struct slice cluster_id;     /* owned, likewise */
+	struct heap_node timer;
+	enum presence presence;
+	struct slice why; /* a literal */
+	wall_msec since;
+	struct link *link;      /* its WebSocket; NULL without one */
+	struct session session; /* slices owned; of the last connection */
+	bool native;            /* the link speaks muster.v1 with exec */
+	bool http;              /* lives by calls instead of a link */
+	bool joining;           /* registered, not yet durable */
+	bool claims_error;      /* its last word on itself */
+	bool late;              /* heartbeats are overdue */
+	bool stored;            /* has a row */
+	msec heard;             /* last heartbeat or call, monotonic */
+	uint64_t link_id;       /* of its connection_record */
+	wall_msec connected_at;
+	wall_msec heartbeat_at;
+	struct list waiting[3]; /* queued commands by priority */
+	struct list active;     /* sent and running ones */
+	uint32_t queued;
+	uint32_t detached; /* active ones that count for concurrency */
+	uint32_t attached;
+};
+
+struct command {
+	struct command_record *record; /* owned; its strings never change */
+	struct agent *agent;
+	struct list link; /* in waiting or active of its agent */
+	struct heap_node timer;
+	struct peer_id viewer;
+	struct outcome *outcome; /* owned: it is over, the store is told */
+	enum command_state end;  /* the state that goes with it */
+	bool acked;              /* HTTP: need not be offered again */
+	bool reopen;             /* the timer is to open its stream again */
+	struct slice key;        /* owned: user, NUL, key; may be absent */
+};
+
+/* The last outcomes that came by HTTP, to know a repetition from a lie. */
+enum { ENDED_KEPT = 1024 };
+struct ended {
+	uint64_t id_hash; /* of agent and command id; 0 = none */
+	uint64_t outcome_hash;
+};
+
+/* A STORE effect whose failure must be undone. */
+enum pending_kind {
+	PENDING_AGENT,
+	PENDING_TOKEN,
+	PENDING_COMMAND,
+	PENDING_SENT,
+	PENDING_ENDED,
+	PENDING_ANSWER
+};
+
+struct pending {
+	struct list link;
+	uint64_t number;
+	enum pending_kind kind;
+	enum request_op op; /* of the request to be answered */
+	struct peer_id peer;
+	struct slice id;         /* owned */
+	struct slice request_id; /* owned */
+};
+
+/* Whom a request comes from and what it may do. */
+struct access {
+	const struct user_record *user; /* NULL for a cluster token */
+	struct token *token;
+	scope_set scopes;
+};
+
+struct attempts {
+	struct slice address; /* owned, behind the struct */
+	struct list link;     /* oldest first */
+	msec since;
+	uint32_t count;
+};
+
+struct hub {
+	struct hub_config config;
+	uint64_t rng[4];
+	uint64_t next_op;
+	uint64_t next_link;
+	uint64_t next_notice;
+	struct slice incarnation; /* owned */
+
+	struct map users;  /* by id */
+	struct map tokens; /* by hash, old and new */
+	struct map tokens_by_id;
+	struct map agents;     /* by agent_id */
+	struct agent **sorted; /* the same, by agent_id; owned array */
+	size_t sorted_room;
+	struct map clusters; /* agents by cluster_id */
+	struct map links;    /* by peer */
+	struct map commands; /* live ones by id */
+	struct map keys;     /* the same by idempotency key */
+	struct map attempts; /* by address */
+	struct list attempt_age;
+	struct list pending;   /* struct pending, by number */
+	struct heap timers;    /* agents' */
+	struct heap deadlines; /* commands' */
+	struct ended ended[ENDED_KEPT];
+	size_t ended_at;
+	struct hub_stats stats;
+
+	msec now;
+	wall_msec wall;
+	struct outbox *out;
+};
+
+/* hub.c: ids, effects, notices ---------------------------------------- */
+
+/* prefix and 20 base32 characters, in the outbox's arena. */
+struct slice hub_make_id(struct hub *h, struct slice prefix);
+struct slice hub_make_uuid(struct hub *h);
+
+/* A STORE effect; returns its number, 0 without memory. */
+struct op *hub_store(struct hub *h, enum op_verb verb);
+/* Remember what to undo if op fails. */
+void hub_pend(struct hub *h, uint64_t number, enum pending_kind kind,
+    struct slice id, const struct event *asked);
+
+/* A SEND that waits for an op (0: at once). */
+struct event *hub_send(struct hub *h, struct peer_id peer, enum event_kind kind,
+    struct slice request_id, uint64_t after);
+void hub_send_error(struct hub *h, const struct event *to, int err,
+    struct slice code, struct slice field, struct slice text);
+void hub_close(
+    struct hub *h, struct peer_id peer, uint16_t code, struct slice reason);
+void hub_notice(struct hub *h, struct slice name, const struct agent *a,
+    struct slice command_id, struct slice data_json, uint64_t after);
+/* An audit line for an op, from who asked. */
+struct audit_note hub_audit(struct slice actor, struct slice action,
+    struct slice object, const struct event *asked, struct slice remote);
+/* Text put together in the outbox's arena. */
+struct slice hub_text(struct hub *h, const struct slice *parts, size_t n);
+/* A copy on the heap; absent stays absent.  0 or ERR_NOMEM; frees the old. */
+int hub_keep(struct slice *kept, struct slice s);
+void hub_unkeep(struct slice *kept);
+
+/* hub_auth.c ------------------------------------------------------------ */
+
+void hub_on_hello(struct hub *h, const struct event *ev);
+struct link *hub_find_link(struct hub *h, struct peer_id peer);
+void hub_drop_link(struct hub *h, struct link *l);
+struct token *hub_add_token(struct hub *h, const struct token_record *r);
+void hub_remove_token(struct hub *h, struct token *t);
+int hub_rehash_token(
+    struct hub *h, struct token *t, const struct token_record *r);
+/* The request's sender, or a denial in *no.  0 or ERR_*. */
+int hub_resolve(struct hub *h, const struct credential *c, scope_set need,
+    struct access *who, struct denied *no);
+
+/* hub_agent.c ------------------------------------------------------------ */
+
+struct agent *hub_add_agent(struct hub *h, const struct agent_record *r);
+void hub_remove_agent(struct hub *h, struct agent *a);
+void hub_on_register(struct hub *h, struct link *l, const struct event *ev);
+void hub_on_heartbeat(struct hub *h, struct link *l, const struct event *ev);
+void hub_on_gone(struct hub *h, const struct event *ev);
+void hub_agent_timer(struct hub *h, struct agent *a);
+/* Derive presence anew and move there. */
+void hub_settle(struct hub *h, struct agent *a, struct slice why);
+bool hub_id_ok(struct slice agent_id);
+/* The agent of an HTTP call, or an error answer and NULL. */
+struct agent *hub_called(struct hub *h, struct link *l, const struct event *ev,
+    struct slice cluster_id);
+
+/* hub_command.c ------------------------------------------------------------ */
+
+struct command *hub_add_command(struct hub *h, const struct command_record *r);
+void hub_drop_command(struct hub *h, struct command *c);
+void hub_create_command(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_interrupt_command(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_cancel_command(
+    struct hub *h, const struct event *ev, const struct access *who);
+/* A native agent is back: what of its commands goes on, what is lost. */
+void hub_resume_commands(struct hub *h, struct agent *a,
+    const struct native_hello *n, uint64_t after);
+/* A foreign agent is gone: its sent commands are unknown now. */
+void hub_forsake_commands(struct hub *h, struct agent *a);
+void hub_dispatch(struct hub *h, struct agent *a);
+/* The next queued command, marked sent; NULL when none may go now. */
+struct command *hub_take_waiting(
+    struct hub *h, struct agent *a, uint64_t *after);
+/* Sent or running. */
+bool hub_command_active(const struct command *c);
+const struct command_record *hub_command_copy(
+    struct hub *h, const struct command *c);
+enum command_state hub_final_state(const struct outcome *o);
+void hub_command_timer(struct hub *h, struct command *c);
+void hub_on_outcome(struct hub *h, const struct event *ev);
+void hub_on_stream_lost(struct hub *h, const struct event *ev);
+void hub_on_started(struct hub *h, const struct event *ev);
+void hub_on_poll(struct hub *h, struct link *l, const struct event *ev);
+void hub_on_result(struct hub *h, struct link *l, const struct event *ev);
+void hub_on_ack(struct hub *h, struct link *l, const struct event *ev);
+/* The store's word on an op that concerns a command. */
+void hub_command_stored(struct hub *h, const struct pending *p, int err);
+void hub_end_command(struct hub *h, struct command *c, enum command_state state,
+    const struct outcome *o);
+
+/* hub_request.c ------------------------------------------------------------ */
+
+void hub_on_request(struct hub *h, const struct event *ev);
+struct reply *hub_reply(struct hub *h, const struct event *ev,
+    const struct access *who, uint64_t after);
+void hub_reply_error(struct hub *h, const struct event *ev, int err,
+    uint16_t status, struct slice code, struct slice field, struct slice text);
+/* hub_fleet.c, hub_tokens.c ------------------------------------------- */
+
+/* One agent by id, name or prefix of an id, as far as who may see it; or an
+ * error answer and NULL. */
+struct agent *hub_pick_agent(struct hub *h, const struct event *ev,
+    const struct access *who, struct slice id);
+bool hub_may_see(
+    struct hub *h, const struct access *who, const struct agent *a);
+
+void hub_list_agents(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_show_agent(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_label_agent(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_expel_agent(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_join_agent(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_create_token(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_show_token(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_list_tokens(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_revoke_token(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_rotate_token(
+    struct hub *h, const struct event *ev, const struct access *who);
+
+#endif
