@@ -46,6 +46,8 @@ encode(struct buf *out, struct slice in, const struct scheme *s, bool pad)
 {
 	size_t groups = in.len / s->bytes, rest = in.len % s->bytes;
 
+	if (in.len == 0)
+		return;
 	if (groups >= SIZE_MAX / s->chars - 1) {
 		buf_reserve(out, SIZE_MAX); /* fails, and says so in err */
 		return;
@@ -183,9 +185,10 @@ hex_value(uint8_t c)
 void
 enc_put_hex(struct buf *out, struct slice in)
 {
+	if (in.len == 0)
+		return;
 	uint8_t *to =
 	    buf_reserve(out, in.len > SIZE_MAX / 2 ? SIZE_MAX : in.len * 2);
-
 	if (to == NULL)
 		return;
 	for (size_t i = 0; i < in.len; i++) {
