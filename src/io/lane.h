@@ -40,9 +40,9 @@ struct lane_config {
 	size_t arena_cap; /* bytes of a batch */
 	/*
 	 * On the lane's thread: begin before anything else (its error makes
-	 * lane_start fail), on_mail for each mail from the hub, urgent ones
-	 * first (good until it returns from the batch: copy to keep), end
-	 * after the last turn; it closes what the lane has open.  begin and
+	 * lane_start fail); on_mail for each mail from the hub, urgent ones
+	 * first, with an arena that is the sender's again soon after; end
+	 * after the last turn, to close what the lane has open.  begin and
 	 * end may be NULL.
 	 */
 	int (*begin)(struct lane *l);

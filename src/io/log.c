@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/utf8.h"
 #include "io/clock.h"
 
 #include "io/log.h"
@@ -141,35 +142,6 @@ all_bare(struct slice s)
 	return s.len > 0;
 }
 
-/*
- * The length of the UTF-8 sequence that s begins with (RFC 3629) and its
- * code point; 0 when it is none.
- */
-static size_t
-utf8(struct slice s, uint32_t *point)
-{
-	uint8_t c = s.ptr[0];
-	size_t n = c < 0xc2 ? 0
-	    : c < 0xe0      ? 2
-	    : c < 0xf0      ? 3
-	    : c < 0xf5      ? 4
-			    : 0;
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-
-	if (n == 0 || n > s.len)
-		return 0;
-	uint32_t p = c & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((s.ptr[i] & 0xc0) != 0x80)
-			return 0;
-		p = p << 6 | (s.ptr[i] & 0x3f);
-	}
-	if (p < least[n] || p > 0x10ffff || (p >= 0xd800 && p < 0xe000))
-		return 0;
-	*point = p;
-	return n;
-}
-
 /* C1 controls, line separators, and what turns the direction of text. */
 static bool
 unsafe_point(uint32_t p)
@@ -217,16 +189,16 @@ put_char(struct line *l, struct slice s)
 		put_ascii(l, s.ptr[0]);
 		return 1;
 	}
-	size_t n = utf8(s, &point);
-	if (n == 0) {
+	int n = utf8_decode(s, &point);
+	if (n <= 0) {
 		put_hex(l, 'x', s.ptr[0], 2);
 		return 1;
 	}
 	if (unsafe_point(point))
 		put_hex(l, 'u', point, 4);
 	else
-		put(l, (const char *)s.ptr, n);
-	return n;
+		put(l, (const char *)s.ptr, (size_t)n);
+	return (size_t)n;
 }
 
 static void

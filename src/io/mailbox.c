@@ -226,7 +226,7 @@ mailbox_take(struct mailbox *m, enum mail_class class)
 {
 	struct mail_receiver *rx = &m->rx;
 
-	if (rx->first[class] == NULL || class == MAIL_URGENT)
+	if (rx->first[class] == NULL)
 		receive(m);
 	struct mail_bag *b = rx->first[class];
 	if (b == NULL)
