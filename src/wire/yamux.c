@@ -325,6 +325,15 @@ yamux_user(const struct yamux *s, uint32_t id)
 	return st == NULL ? NULL : st->user;
 }
 
+void
+yamux_set_user(struct yamux *s, uint32_t id, void *user)
+{
+	struct yamux_stream *st = yamux_stream_find(s, id);
+
+	if (st != NULL)
+		st->user = user;
+}
+
 int
 yamux_finish(struct yamux *s, uint32_t id)
 {
@@ -403,8 +412,8 @@ yamux_window(const struct yamux *s, uint32_t id)
 }
 
 int
-yamux_put_head(struct yamux *s, uint32_t id, uint32_t len, bool fin,
-    uint8_t out[YAMUX_HEAD])
+yamux_put_head(
+    struct yamux *s, uint32_t id, uint32_t len, uint8_t out[YAMUX_HEAD])
 {
 	struct yamux_stream *st = s->err == 0 ? yamux_stream_find(s, id) : NULL;
 
@@ -417,12 +426,7 @@ yamux_put_head(struct yamux *s, uint32_t id, uint32_t len, bool fin,
 		return ERR_FULL;
 	st->window -= len;
 	struct yamux_frame f = { TYPE_DATA, owed_flags(st), id, len };
-	if (fin) {
-		st->flags |= LOCAL_FIN | FIN_SENT;
-		f.flags |= FLAG_FIN;
-	}
 	encode(out, &f);
-	yamux_stream_settle(s, st);
 	return 0;
 }
 

@@ -18,10 +18,10 @@
  *
  * Life of a stream.  Opened here: yamux_open; peer's ACKED or RST follows.
  * Opened there: OPENED, to be answered by yamux_accept or yamux_reset.  Each
- * side ends its own direction (yamux_finish or the fin of yamux_put_head;
- * event FIN).  The record goes when both directions have ended and all that
- * was delivered has been consumed, or at once by RST.  An id that is gone
- * gives ERR_GONE, which is no bug: the peer may reset at any time.
+ * side ends its own direction (yamux_finish; event FIN).  The record goes when
+ * both directions have ended and all that was delivered has been consumed, or
+ * at once by RST.  An id that is gone gives ERR_GONE, which is no bug: the peer
+ * may reset at any time.
  *
  * Hostile peers: streams, unaccepted streams, held bytes and queued control
  * output are capped; beyond the caps streams are reset or the session fails.
@@ -30,8 +30,10 @@
  *
  * Not in the specification, decided here: receive windows start at the
  * fixed 256 KiB and double while a stream drains half of one within two
- * round trips.  A second FIN is ignored, data after FIN resets the stream,
- * ids need not rise (concurrent openers of other programs do not sort them).
+ * round trips.  FIN never goes with data, because HashiCorp's own reader may
+ * then see the end before the data.  A second FIN is ignored, data after FIN
+ * resets the stream, ids need not rise (concurrent openers of other programs do
+ * not sort them).
  */
 #ifndef WIRE_YAMUX_H
 #define WIRE_YAMUX_H
@@ -163,6 +165,9 @@ int yamux_accept(struct yamux *s, uint32_t id, void *user);
 /* The stream's user pointer; NULL when it is gone. */
 void *yamux_user(const struct yamux *s, uint32_t id);
 
+/* Change it; nothing when the stream is gone. */
+void yamux_set_user(struct yamux *s, uint32_t id, void *user);
+
 /* End our direction.  0, ERR_GONE, ERR_WRONG_STATE (ended before). */
 int yamux_finish(struct yamux *s, uint32_t id);
 
@@ -176,13 +181,12 @@ void yamux_consume(struct yamux *s, uint32_t id, size_t n, msec now);
 uint32_t yamux_window(const struct yamux *s, uint32_t id);
 
 /*
- * The head of a data frame of len payload bytes, at most yamux_window; fin
- * ends our direction with it.  Head and payload must be written whole, after
- * all that yamux_out has shown.  0, ERR_GONE, ERR_WRONG_STATE (ended before),
- * ERR_FULL (window).
+ * The head of a data frame of len payload bytes, at most yamux_window.  Head
+ * and payload must be written whole, after all that yamux_out has shown.
+ * 0, ERR_GONE, ERR_WRONG_STATE (ended before), ERR_FULL (window).
  */
-int yamux_put_head(struct yamux *s, uint32_t id, uint32_t len, bool fin,
-    uint8_t out[YAMUX_HEAD]);
+int yamux_put_head(
+    struct yamux *s, uint32_t id, uint32_t len, uint8_t out[YAMUX_HEAD]);
 
 /* Control bytes to be written, a few KiB at most a call; valid until the
  * next call that takes s.  Tell by yamux_sent what was taken. */

@@ -44,7 +44,9 @@ use(struct yamux *s, uint8_t act, msec now)
 		yamux_open(s, s, &id);
 	if ((act & 64) != 0) {
 		yamux_sent(s, yamux_out(s).len);
-		yamux_put_head(s, id, yamux_window(s, id) / 2, act & 1, head);
+		yamux_put_head(s, id, yamux_window(s, id) / 2, head);
+		if ((act & 1) != 0)
+			yamux_finish(s, id);
 	}
 	if ((act & 128) != 0)
 		yamux_expire(s, now);

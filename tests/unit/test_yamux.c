@@ -139,7 +139,7 @@ test_opening(void **state)
 	assert_int_equal(b, 3);
 	assert_ptr_equal(yamux_user(&y, a), &user);
 	/* Data may carry the SYN; the other goes by itself. */
-	assert_int_equal(yamux_put_head(&y, b, 5, false, head), 0);
+	assert_int_equal(yamux_put_head(&y, b, 5, head), 0);
 	put(want, DATA, SYN, b, 5);
 	assert_memory_equal(head, want, YAMUX_HEAD);
 	assert_int_equal(yamux_window(&y, b), YAMUX_WINDOW - 5);
@@ -179,18 +179,20 @@ test_accepting(void **state)
 	assert_ptr_equal(ev.user, &user);
 	expect(&y, YAMUX_FIN);
 	expect_none(&y);
-	/* ACK and FIN in one data frame. */
-	assert_int_equal(yamux_put_head(&y, 7, 4, true, head), 0);
-	assert_int_equal(be_get16(head + 2), ACK | FIN);
-	assert_int_equal(yamux_put_head(&y, 7, 4, true, head), ERR_WRONG_STATE);
+	/* The ACK goes with data, FIN by itself. */
+	assert_int_equal(yamux_put_head(&y, 7, 4, head), 0);
+	assert_int_equal(be_get16(head + 2), ACK);
+	assert_int_equal(yamux_finish(&y, 7), 0);
+	assert_int_equal(yamux_put_head(&y, 7, 4, head), ERR_WRONG_STATE);
 	assert_int_equal(yamux_finish(&y, 7), ERR_WRONG_STATE);
+	expect_frame(&y, WINDOW, FIN, 7, 0);
 	assert_int_equal(y.streams.count, 1); /* held */
 	yamux_consume(&y, 7, 3, 0);
 	assert_int_equal(y.streams.count, 0);
 	assert_int_equal(y.held, 0);
 	expect_silence(&y);
 	assert_int_equal(yamux_finish(&y, 7), ERR_GONE);
-	assert_int_equal(yamux_put_head(&y, 7, 1, false, head), ERR_GONE);
+	assert_int_equal(yamux_put_head(&y, 7, 1, head), ERR_GONE);
 	assert_int_equal(yamux_window(&y, 7), 0);
 	assert_null(yamux_user(&y, 7));
 	yamux_consume(&y, 7, 3, 0);
@@ -353,10 +355,9 @@ test_half_close(void **state)
 	feed_frame(&y, WINDOW, FIN, 1, 7); /* again: only its window counts */
 	expect_none(&y);
 	assert_int_equal(yamux_window(&y, 1), YAMUX_WINDOW + 7);
-	assert_int_equal(yamux_put_head(&y, 1, 100, false, head), 0);
+	assert_int_equal(yamux_put_head(&y, 1, 100, head), 0);
 	assert_int_equal(yamux_finish(&y, 1), 0);
-	assert_int_equal(
-	    yamux_put_head(&y, 1, 1, false, head), ERR_WRONG_STATE);
+	assert_int_equal(yamux_put_head(&y, 1, 1, head), ERR_WRONG_STATE);
 	assert_int_equal(yamux_window(&y, 1), 0);
 	expect_frame(&y, WINDOW, FIN, 1, 0);
 	assert_int_equal(y.streams.count, 0);
@@ -395,10 +396,10 @@ test_send_window(void **state)
 	start(&y, YAMUX_CLIENT);
 	assert_int_equal(yamux_open(&y, NULL, &id), 0);
 	assert_int_equal(
-	    yamux_put_head(&y, id, YAMUX_WINDOW + 1, false, head), ERR_FULL);
-	assert_int_equal(yamux_put_head(&y, id, YAMUX_WINDOW, false, head), 0);
-	assert_int_equal(yamux_put_head(&y, id, 1, false, head), ERR_FULL);
-	assert_int_equal(yamux_put_head(&y, id, 0, false, head), 0);
+	    yamux_put_head(&y, id, YAMUX_WINDOW + 1, head), ERR_FULL);
+	assert_int_equal(yamux_put_head(&y, id, YAMUX_WINDOW, head), 0);
+	assert_int_equal(yamux_put_head(&y, id, 1, head), ERR_FULL);
+	assert_int_equal(yamux_put_head(&y, id, 0, head), 0);
 	feed_frame(&y, WINDOW, ACK, id, 0);
 	expect(&y, YAMUX_ACKED);
 	expect_none(&y);
@@ -847,12 +848,13 @@ send_some(struct link *l, int side, struct lane *ln, uint32_t want)
 		return;
 	n = n < want ? n : want;
 	flush(l, side);
-	assert_int_equal(yamux_put_head(&l->y[side], ln->id, n, fin, bytes), 0);
+	assert_int_equal(yamux_put_head(&l->y[side], ln->id, n, bytes), 0);
 	for (uint32_t i = 0; i < n; i++)
 		bytes[YAMUX_HEAD + i] = pattern(ln->id, side, w->sent + i);
 	buf_put(&l->wire[side], (struct slice){ bytes, YAMUX_HEAD + n });
 	w->sent += n;
-	w->fin_sent = fin;
+	if (fin)
+		w->fin_sent = yamux_finish(&l->y[side], ln->id) == 0;
 }
 
 static void
