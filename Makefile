@@ -85,6 +85,9 @@ $(B)/obj/%.o: %.c
 
 $(B)/obj/src/cli/%.o $(B)/obj/src/server/%.o $(B)/obj/src/agent/%.o: EXTRA = -DMUSTER_VERSION='"$(VERSION)"'
 
+# The schema is text inside the program: schema.c includes it (.incbin).
+$(B)/obj/src/store/schema.o: src/store/schema.sql
+
 $(B)/libpure.a: $(PURE_OBJ)
 define archive
 $(B)/lib$(1).a: $(call obj_of,$(1))

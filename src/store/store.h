@@ -27,27 +27,43 @@ struct store_config {
 	const char *vfs; /* name of a SQLite VFS; NULL = the system's */
 	uint32_t node;
 	uint64_t output_max; /* bytes kept a command [1 GiB] */
-	uint64_t total_max;  /* bytes of all output [20 GiB] */
+	uint64_t total_max;  /* bytes of all output [20 GiB, 80 % of disk] */
 	size_t segment_size; /* [8 MiB] */
+	/* Tests, simulation: while it is not 0 every batch fails with it. */
+	const int *fault;
 };
 
 /*
- * Open, create or migrate.  After an unclean stop a quick_check runs first.
- * 0, ERR_CORRUPT, ERR_BUSY (another process has it), ERR_NEWER, ERR_IO,
- * ERR_NO_SPACE, ERR_NOMEM; why (at most size bytes) gets a sentence that
- * names the file and what to do.
+ * Open, create or migrate.  After an unclean stop a quick_check runs first,
+ * and links that were open then are closed ("controller_stopped").
+ * 0, ERR_CORRUPT, ERR_BUSY (another process has it), ERR_NEWER, ERR_INVALID
+ * (a database of something else), ERR_IO, ERR_DENIED, ERR_NO_SPACE,
+ * ERR_NOMEM; why (at most size bytes, size > 0) gets a sentence that names
+ * the file and what to do.
  */
 int store_open(struct store **out, const struct store_config *config, char *why,
     size_t size);
-/* A clean stop: checkpoint, mark clean, release. */
+/*
+ * The same, in memory and gone at the end: for tests and simulation.  Of
+ * config only node and fault are used.  Output goes nowhere: appends succeed
+ * and its end is always 0.  There are no readers of it.
+ */
+int store_open_memory(struct store **out, const struct store_config *config);
+/* A clean stop: sync, mark clean, checkpoint, release. */
 void store_close(struct store *s);
+/* Release as if the process had died here (tests; after ERR_CORRUPT). */
+void store_abandon(struct store *s);
 
 /* The id of this database's life; a restore makes a new one. */
 struct slice store_incarnation(const struct store *s);
 /* This start's fence: one more than any before. */
 uint64_t store_fence(const struct store *s);
 
-/* Everything the hub starts from, in the arena. */
+/*
+ * Everything the hub starts from, in the arena: users and agents that were
+ * not removed, all tokens (a revoked one is not an unknown one), commands
+ * that are not final, by arrival.
+ */
 int store_load(struct store *s, struct arena *a, struct hub_snapshot *out);
 
 /*
@@ -59,29 +75,71 @@ int store_load(struct store *s, struct arena *a, struct hub_snapshot *out);
 int store_apply(
     struct store *s, const struct op *const *ops, size_t count, int *errs);
 
+/*
+ * Move what is committed from the log into the database file when there is
+ * enough of it (about 4 MiB).  Call it now and then, when nobody waits: it
+ * is no part of a commit.
+ */
+int store_checkpoint(struct store *s);
+
+struct store_counts {
+	uint64_t commits;
+	uint64_t syncs; /* fsyncs: commits, checkpoints, segment files */
+	uint64_t wal_pages;
+	uint64_t output_bytes;
+};
+void store_counts(const struct store *s, struct store_counts *out);
+
+/*
+ * Remove the output of commands that ended before output_before, and lines
+ * of the journal written before audit_before (0: none).  The rows stay and
+ * say that there was output; the journal says what was removed.  At most a
+ * few hundred commands a call: *more says to call again.
+ */
+int store_prune(struct store *s, wall_msec output_before,
+    wall_msec audit_before, wall_msec now, bool *more);
+
 /* Streams of a command. */
 enum output_stream { OUTPUT_OUT = 1, OUTPUT_ERR = 2 };
 
 /*
  * Append bytes that begin at offset.  Bytes already there are skipped, a
  * hole is ERR_RANGE (record it with store_output_gap).  Not durable before
- * store_output_sync.  ERR_FULL at the command's cap, ERR_NO_SPACE.
+ * store_output_sync.  Beyond output_max the oldest segments of the command
+ * are removed.  ERR_NO_SPACE when the disk or the cap of all output is full:
+ * hold the command back and try again; ERR_INVALID when the id is not of
+ * Muster's own form; ERR_IO.
  */
 int store_output_append(struct store *s, struct slice command_id,
     enum output_stream stream, uint64_t offset, struct slice bytes);
+/* The bytes in [from, to) will never come; from at or before the end. */
 int store_output_gap(struct store *s, struct slice command_id,
     enum output_stream stream, uint64_t from, uint64_t to);
-/* Make all appended output durable. */
+/*
+ * Make all appended output durable.  After a failure the streams that it
+ * concerns end where they were durable last: ask store_output_end and send
+ * again from there.
+ */
 int store_output_sync(struct store *s);
 /* Appended so far; 0 for a command without output. */
-uint64_t store_output_end(
-    struct store *s, struct slice command_id, enum output_stream stream);
+int store_output_end(struct store *s, struct slice command_id,
+    enum output_stream stream, uint64_t *out);
 
-/* Copy of the database and segments as of one instant, while in use. */
-int store_backup(struct store *s, const char *file, char *why, size_t size);
-/* Put a backup in place of nothing: ERR_EXISTS when dir has a database.
- * The incarnation becomes a new one. */
-int store_restore(const char *file, const char *dir, char *why, size_t size);
+/*
+ * Copy of the database as of one instant, and of the output that it knows,
+ * into one file (store/pack.h has the format).  Needs no store: it may run
+ * in another thread or process while musterd works.  An older file of this
+ * name is replaced when the new one is complete; a failure leaves nothing.
+ */
+int store_backup(const struct store_config *config, const char *file, char *why,
+    size_t size);
+/*
+ * Put a backup in config->dir, where there is no database yet: ERR_EXISTS,
+ * and nothing is touched, when there is.  Checks everything before anything
+ * is in place.  The incarnation becomes a new one, and the journal says so.
+ */
+int store_restore(const struct store_config *config, const char *file,
+    char *why, size_t size);
 
 /* Readers ------------------------------------------------------------- */
 
@@ -105,6 +163,13 @@ int store_read_commands(struct store_reader *r, const struct command_query *q,
 /* By id; ERR_NOT_FOUND. */
 int store_read_command(struct store_reader *r, struct slice id, struct arena *a,
     const struct command_record **row);
+/* By idempotency key, whatever its state; ERR_NOT_FOUND. */
+int store_read_command_key(struct store_reader *r, int64_t workspace_id,
+    struct slice user_id, struct slice request_key, struct arena *a,
+    const struct command_record **row);
+/* A value of OP_PUT_META; ERR_NOT_FOUND. */
+int store_read_meta(struct store_reader *r, struct slice key, struct arena *a,
+    struct slice *value);
 /* Periods of one agent, newest first. */
 int store_read_links(struct store_reader *r, struct slice agent_id,
     struct slice cursor, uint32_t limit, struct arena *a,
@@ -120,8 +185,11 @@ int store_verify_audit(struct store_reader *r, uint64_t *lines,
 
 /*
  * Up to max bytes of a command's stream from offset into out.  Returns the
- * count, 0 at the present end; ERR_GONE when offset lies in a gap or was
- * pruned: *next is where bytes go on.
+ * count, 0 at the present end.  What is not there: ERR_GONE it was pruned,
+ * ERR_MISSING a gap, bytes that never arrived; *next (set then only) is
+ * where bytes go on.  ERR_RANGE beyond the end, ERR_NOT_FOUND no such
+ * command, ERR_CORRUPT the disk has changed them.
+ * May see bytes that are not durable yet.
  */
 int64_t store_read_output(struct store_reader *r, struct slice command_id,
     enum output_stream stream, uint64_t offset, uint8_t *out, size_t max,

@@ -1,0 +1,91 @@
+/*
+ * What the hub starts from.
+ */
+#include "base/err.h"
+
+#include "store/core.h"
+
+struct load {
+	size_t count; /* statement that counts the rows */
+	size_t rows;
+	const struct table *table;
+};
+
+/* All rows of one table as an array in the arena. */
+static int
+load_rows(struct store *s, const struct load *l, struct arena *a,
+    const void **out, size_t *out_count)
+{
+	int err = 0;
+	sqlite3_stmt *st = db_statement(&s->db, l->count, &err);
+	size_t n, i = 0;
+
+	if (st == NULL || (err = db_step(&s->db, st)) < 0)
+		return err;
+	n = (size_t)sqlite3_column_int64(st, 0);
+	sqlite3_reset(st);
+	uint8_t *rows = arena_array(a, n, l->table->size);
+	if (rows == NULL && n > 0)
+		return ERR_NOMEM;
+	st = db_statement(&s->db, l->rows, &err);
+	if (st == NULL)
+		return err;
+	while (i < n && (err = db_step(&s->db, st)) == 1) {
+		err = column_read(st, l->table, a, rows + i * l->table->size);
+		if (err != 0)
+			break;
+		i++;
+	}
+	sqlite3_reset(st);
+	if (err < 0)
+		return err;
+	*out = rows;
+	*out_count = i;
+	return 0;
+}
+
+static int
+load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
+{
+	static const struct load loads[] = {
+		{ ST_COUNT_USERS, ST_LOAD_USERS, &table_user },
+		{ ST_COUNT_TOKENS, ST_LOAD_TOKENS, &table_token },
+		{ ST_COUNT_AGENTS, ST_LOAD_AGENTS, &table_agent },
+		{ ST_COUNT_COMMANDS, ST_LOAD_COMMANDS, &table_command },
+	};
+	const void *rows[4] = { NULL };
+	size_t counts[4] = { 0 };
+	int err = 0;
+
+	for (size_t i = 0; err == 0 && i < 4; i++)
+		err = load_rows(s, &loads[i], a, &rows[i], &counts[i]);
+	sqlite3_stmt *st =
+	    err == 0 ? db_statement(&s->db, ST_LAST_LINK, &err) : NULL;
+	if (st == NULL || (err = db_step(&s->db, st)) < 0)
+		return err;
+	*out = (struct hub_snapshot){
+		.users = rows[0],
+		.user_count = counts[0],
+		.tokens = rows[1],
+		.token_count = counts[1],
+		.agents = rows[2],
+		.agent_count = counts[2],
+		.commands = rows[3],
+		.command_count = counts[3],
+		.last_link = (uint64_t)sqlite3_column_int64(st, 0),
+	};
+	sqlite3_reset(st);
+	return 0;
+}
+
+int
+store_load(struct store *s, struct arena *a, struct hub_snapshot *out)
+{
+	/* One read transaction: one instant. */
+	int err = store_begin(s);
+
+	if (err == 0)
+		err = load_all(s, a, out);
+	store_rollback(s);
+	return err;
+}
