@@ -35,6 +35,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
@@ -65,7 +66,7 @@ struct chunk {
 	uint8_t bytes[];
 };
 
-enum source { LISTENER, TIMER, CONTROL_LISTENER, CONTROL, SIDE };
+enum source { STOP, LISTENER, TIMER, CONTROL_LISTENER, CONTROL, SIDE };
 
 struct side {
 	enum source source; /* SIDE */
@@ -98,23 +99,23 @@ struct way {
 
 struct control {
 	enum source source; /* CONTROL */
+	struct list link;
 	int fd;
 	size_t len;
 	char line[128];
 };
 
-static enum source listener_source = LISTENER, timer_source = TIMER,
-		   control_source = CONTROL_LISTENER;
+static enum source stop_source = STOP, listener_source = LISTENER,
+		   timer_source = TIMER, control_source = CONTROL_LISTENER;
 static struct way ways[2];
-static struct list conns;
+static struct list conns, controls;
 static size_t conn_count;
 static uint64_t accepted, refused;
 static int64_t rate, delay_ns, cut_left = -1;
 static size_t queue_max = 64 * 1024;
-static bool paused, refusing;
+static bool paused, refusing, stopping;
 static int poller, listener, timer;
 static struct sockaddr_in target;
-static volatile sig_atomic_t stopping;
 
 __attribute__((noreturn, format(printf, 1, 2))) static void
 die(const char *format, ...)
@@ -594,6 +595,7 @@ answer(struct control *ctl, const char *line)
 static void
 control_close(struct control *ctl)
 {
+	list_remove(&ctl->link);
 	close(ctl->fd);
 	free(ctl);
 }
@@ -634,6 +636,7 @@ control_accept(int fd)
 		die("no memory");
 	ctl->source = CONTROL;
 	ctl->fd = got;
+	list_push(&controls, &ctl->link);
 	watch(got, EPOLLIN, &ctl->source);
 }
 
@@ -691,7 +694,9 @@ handle(struct epoll_event *ev, int n, int control_fd)
 	for (int i = 0; i < n; i++) {
 		enum source *source = ev[i].data.ptr;
 		uint64_t ticks;
-		if (*source == LISTENER && !paused)
+		if (*source == STOP)
+			stopping = true;
+		else if (*source == LISTENER && !paused)
 			take_connections();
 		else if (*source == TIMER)
 			(void)!read(timer, &ticks, sizeof(ticks));
@@ -786,24 +791,20 @@ listen_on(struct sockaddr_in at)
 }
 
 static void
-on_signal(int signal_number)
-{
-	(void)signal_number;
-	stopping = 1;
-}
-
-static void
 prepare(void)
 {
-	const struct sigaction stop = { .sa_handler = on_signal };
 	struct rlimit files;
+	sigset_t stop;
 
-	sigaction(SIGTERM, &stop, NULL);
-	sigaction(SIGINT, &stop, NULL);
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigprocmask(SIG_BLOCK, &stop, NULL);
 	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &files);
 	list_init(&conns);
+	list_init(&controls);
 	for (int i = 0; i < 2; i++) {
 		list_init(&ways[i].line);
 		list_init(&ways[i].air);
@@ -812,6 +813,8 @@ prepare(void)
 	poller = epoll_create1(EPOLL_CLOEXEC);
 	timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	watch(timer, EPOLLIN, &timer_source);
+	/* A signal between two waits must not be missed. */
+	watch(signalfd(-1, &stop, SFD_CLOEXEC), EPOLLIN, &stop_source);
 }
 
 static bool
@@ -860,5 +863,7 @@ main(int argc, char **argv)
 	if (control != NULL)
 		unlink(control);
 	cut_all();
+	while (!list_empty(&controls))
+		control_close(LIST_OF(controls.next, struct control, link));
 	return 0;
 }

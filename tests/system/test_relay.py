@@ -47,7 +47,11 @@ class Relay:
 
     def __exit__(self, *unused):
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(10)
+        try:
+            code = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
         self.process.stdout.close()
         self.answers.close()
         self.control.close()
