@@ -50,7 +50,8 @@ struct store {
 	struct audit_head head; /* of this node's chain, working copy */
 	struct buf scratch;     /* canonical form of an audit line */
 	bool broken;            /* the batch cannot go on: its error is fatal */
-	int wal_pages;          /* in the log after the last commit */
+	int wal_pages;          /* in the log and not copied to the file */
+	int log_pages;          /* in the log */
 	uint64_t syncs;         /* of the database; see store_counts */
 	uint64_t commits;
 };
@@ -95,7 +96,7 @@ int meta_put_text(struct store *s, const char *key, struct slice value);
 /* ERR_NOT_FOUND leaves *out alone. */
 int meta_get_u64(struct store *s, const char *key, uint64_t *out);
 
-/* BEGIN IMMEDIATE, COMMIT (counted), ROLLBACK (cannot fail). */
+/* BEGIN IMMEDIATE, COMMIT, ROLLBACK (cannot fail). */
 int store_begin(struct store *s);
 int store_commit(struct store *s);
 void store_rollback(struct store *s);

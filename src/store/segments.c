@@ -138,10 +138,12 @@ sync_names(struct segments *sg, struct entry *e)
 		err = file_sync_dir(fs, sg->path);
 	if (err == 0)
 		err = file_sync_parent(fs, sg->path);
+	sg->syncs += 2;
 	if (err == 0 && !sg->pair_named[pair]) {
 		*strrchr(sg->path, '/') = '\0';
 		err = file_sync_parent(fs, sg->path);
 		sg->pair_named[pair] = err == 0;
+		sg->syncs++;
 	}
 	e->named = err == 0;
 	return err;

@@ -82,9 +82,10 @@ int store_apply(
  */
 int store_checkpoint(struct store *s);
 
+/* Since the start; of a store in memory all is 0. */
 struct store_counts {
-	uint64_t commits;
-	uint64_t syncs; /* fsyncs: commits, checkpoints, segment files */
+	uint64_t commits; /* that changed something */
+	uint64_t syncs;   /* fsyncs: commits, checkpoints, segments */
 	uint64_t wal_pages;
 	uint64_t output_bytes;
 };

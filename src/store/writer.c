@@ -33,6 +33,7 @@ enum {
 	FLOWS_MAX = 1 << 20, /* commands with output waiting */
 	PRUNE_MS = 3600 * 1000,
 	PRUNE_AGAIN_MS = 1000,
+	PRUNE_FIRST_MS = 60 * 1000,
 };
 
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
@@ -675,7 +676,7 @@ writer_start(struct writer **out, const struct writer_config *config)
 	rand_fill(seed, sizeof(seed));
 	map_init(&w->flows, FLOWS_MAX, seed);
 	w->lazy_due = INT64_MAX;
-	w->prune_due = clock_mono() + PRUNE_AGAIN_MS;
+	w->prune_due = clock_mono() + PRUNE_FIRST_MS;
 	w->ops = alloc_array(TURN_OPS, sizeof(*w->ops));
 	w->turn = alloc_array(TURN_OPS, sizeof(*w->turn));
 	w->errs = alloc_array(TURN_OPS, sizeof(*w->errs));
