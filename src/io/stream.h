@@ -5,8 +5,8 @@
  * in place, and are gone when read returns; a stream that waits holds no
  * buffer.  Writing: everything said in one loop turn leaves in one send.
  * Small writes are gathered in the lane's cork (up to STREAM_COPY_MAX of a
- * single write is copied there), larger ones go in place by sendmsg, and
- * only the unsent rest is kept, in a queue of segments.
+ * single write is copied there), larger ones go in place by sendmsg at once,
+ * and only the unsent rest is kept, in a queue of segments.
  *
  * Pulling (decisions on the stop): whoever has bulk to send asks with
  * stream_want and is called when the socket takes more: at most
@@ -34,7 +34,9 @@ enum {
 	STREAM_COPY_MAX = 16 * 1024,
 	STREAM_PULL_MAX = 64 * 1024,
 	STREAM_RECEIVE = 512 * 1024, /* bytes of a lane's receive buffer */
-	STREAM_CORK = 256 * 1024,
+	STREAM_CORK = 1024 * 1024,   /* only pages in use cost memory */
+	STREAM_FLUSH_SECONDS = 5,    /* to flush after stream_close */
+	STREAM_LINGER_SECONDS = 2,   /* then to wait for the peer's FIN */
 };
 
 struct stream_ops {
@@ -42,7 +44,8 @@ struct stream_ops {
 	void (*read)(void *owner, uint8_t *bytes, size_t n);
 	/* The other side will send no more; writing still works. */
 	void (*eof)(void *owner);
-	/* Asked for by stream_want: write at most room bytes. */
+	/* Asked for by stream_want: write at most room bytes.  Writing none
+	 * gives up the want. */
 	void (*pull)(void *owner, size_t room);
 	/* What was queued has fallen below the low mark again. */
 	void (*drained)(void *owner);
@@ -60,12 +63,23 @@ struct chunk *chunk_new(size_t len); /* one reference; NULL without memory */
 void chunk_hold(struct chunk *c);
 void chunk_drop(struct chunk *c);
 
-/* Give the stream its owner; before this nothing is read. */
+/*
+ * A stream of a connected non-blocking socket (TCP or AF_UNIX), which it
+ * owns from then on; on failure the caller still does.  remote NULL: asked
+ * of the kernel.  0 or ERR_NOMEM.  Nothing happens to it until it is started
+ * or aborted.
+ */
+int stream_new(
+    struct loop *l, int fd, const struct sockaddr *remote, struct stream **out);
+
+/* Give the stream its owner; before this nothing is read.  All ops but pull
+ * and drained are needed. */
 void stream_start(struct stream *s, const struct stream_ops *ops, void *owner);
 
 /*
- * Queue bytes.  Nothing is sent before the end of the loop turn, unless a
- * cork is full.  0, ERR_CLOSED, ERR_NOMEM, or ERR_FULL when the queue would
+ * Queue bytes.  Nothing is sent before the end of the loop turn, unless it is
+ * large or the cork is full.  0, ERR_CLOSED (or what broke the stream, which
+ * then ends by itself), ERR_NOMEM, or ERR_FULL when the queue would
  * pass its cap (stream_set_cap); on failure nothing of s is queued.
  */
 int stream_write(struct stream *s, struct slice bytes);
@@ -102,18 +116,32 @@ void stream_abort(struct stream *s, bool reset);
 const struct sockaddr *stream_remote(const struct stream *s);
 bool stream_is_tls(const struct stream *s);
 struct loop *stream_loop(const struct stream *s);
-/* TCP_NODELAY is on; keep-alive is 30 s.  Descriptor for socket options. */
+/* The descriptor, for socket options; -1 when closed. */
 int stream_fd(const struct stream *s);
 /* SHA-256 of the peer's public key (SubjectPublicKeyInfo); ERR_NOT_FOUND
  * without TLS or certificate. */
 int stream_peer_pin(const struct stream *s, uint8_t pin[32]);
 
+/* Nagle off, keep-alive 30 s, TCP_NOTSENT_LOWAT; accepted sockets inherit
+ * them from their listener. */
+void stream_tune(int fd);
+
+/* Free what the streams of a loop share: all of them are closed or aborted,
+ * and loop_fini comes next. */
+void stream_loop_fini(struct loop *l);
+
 /* Bytes of memory this stream holds beside its own struct. */
 size_t stream_memory(const struct stream *s);
 
-/* Take a stream off its loop and put it on another (whole, with TLS state
- * and queue).  Detach on the old loop's thread, attach on the new one's. */
-void stream_detach(struct stream *s);
+/*
+ * Take a stream off its loop and put it on another (whole, with TLS state
+ * and queue).  Detach on the old loop's thread, attach on the new one's.
+ * Detaching gives the stream a new address and the old one is dead from
+ * then on; NULL without memory or when it is closing, and nothing changed.
+ * It has no owner until stream_start after the attach; detached, it may only
+ * be attached or aborted, and neither calls anything.
+ */
+struct stream *stream_detach(struct stream *s);
 int stream_attach(struct stream *s, struct loop *l);
 
 #endif
