@@ -1,0 +1,790 @@
+/*
+ * Design notes.  A run is driven by its link: an order goes out on an idle
+ * holder's socket, everything else is frames.  When a link ends without an
+ * exit, or a holder says that the claim exists, a verdict is fetched by a
+ * worker thread, one job at a time: the claim is busy (attach again), ended,
+ * or unknown.  Nothing here decides from memory what the disk can tell.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "io/log.h"
+#include "io/loop.h"
+#include "io/rand.h"
+
+#include "agent/runner_dir.h"
+#include "agent/runner_link.h"
+#include "agent/runner_order.h"
+
+#include "agent/runner.h"
+
+enum {
+	ATTACH_EVERY = 50,  /* ms, while a holder is not listening yet */
+	JUDGE_EVERY = 5000, /* ms, while the disk is in trouble */
+	JOB_ARENA = 64 * 1024,
+	CMD_NAMES = 65536, /* directories in cmd/ at the most */
+};
+
+struct run {
+	struct runner *rn;
+	char id[HOLDER_ID_MAX + 1];
+	uint64_t seq;
+	enum run_state state;
+	struct link *link; /* NULL while there is none */
+	struct run_input input;
+	uint64_t acked[2];
+	struct file spool[2]; /* opened when first read */
+	struct arena exit;    /* holds the record's text */
+	struct loop_timer again;
+	bool lives; /* ended, but its holder stays */
+};
+
+struct job {
+	struct list link;
+	struct loop_work work;
+	struct runner *rn;
+	struct run *run; /* NULL: remove what id names */
+	char id[HOLDER_ID_MAX + 1];
+	uint64_t mark;
+	int err;
+	struct arena a;
+	struct slice exit;
+};
+
+struct runner {
+	struct runner_config c;
+	char *cmd; /* <state>/cmd, in names */
+	struct arena names;
+	struct link_home home;
+	struct journal journal;
+	struct map runs;
+	struct list idle;
+	size_t idle_count;
+	struct list jobs; /* the first is being worked on */
+	struct loop_task refill;
+	struct order_user user; /* the last one looked up */
+	bool hold, closing, told;
+};
+
+/* States --------------------------------------------------------------------
+ */
+
+static void
+move(struct run *r, enum run_state to)
+{
+	static const unsigned may[RUN_STATES] = {
+		[RUN_STARTING] = 1U << RUN_STARTING | 1U << RUN_RUNNING |
+		    1U << RUN_ENDED | 1U << RUN_REFUSED,
+		[RUN_RUNNING] =
+		    1U << RUN_RUNNING | 1U << RUN_ENDED | 1U << RUN_STARTING,
+		[RUN_ENDED] = 0,
+		[RUN_REFUSED] = 0,
+	};
+
+	assert((may[r->state] >> to & 1) != 0);
+	r->state = to;
+}
+
+static void
+free_run(struct run *r)
+{
+	struct runner *rn = r->rn;
+
+	loop_timer_stop(rn->c.loop, &r->again);
+	if (r->link != NULL) {
+		r->link->run = NULL;
+		link_close(r->link);
+	}
+	for (int i = 0; i < 2; i++)
+		file_close(&r->spool[i]);
+	arena_fini(&r->exit);
+	(void)map_del(&rn->runs, run_id(r));
+	alloc_free(r);
+}
+
+static int
+new_run(struct runner *rn, struct slice id, uint64_t seq, struct run **out)
+{
+	struct run *r = alloc_new(sizeof(*r));
+
+	if (r == NULL)
+		return ERR_NOMEM;
+	r->rn = rn;
+	r->seq = seq;
+	arena_init(&r->exit, JOB_ARENA);
+	int err = slice_cstr(id, r->id, sizeof(r->id));
+	if (err == 0)
+		err = map_put(&rn->runs, run_id(r), r);
+	if (err != 0) {
+		arena_fini(&r->exit);
+		alloc_free(r);
+		return err;
+	}
+	*out = r;
+	return 0;
+}
+
+/* It ended; text is copied, because the record is told from it for long. */
+static void
+end_run(struct run *r, struct slice text)
+{
+	struct record_exit x;
+	struct slice copy;
+
+	if (r->state >= RUN_ENDED || arena_copy(&r->exit, text, &copy) != 0 ||
+	    record_read_exit(copy, &x) != 0)
+		return;
+	move(r, RUN_ENDED);
+	r->lives = r->link != NULL && x.lingering > 0;
+	r->rn->c.ops->ended(r->rn->c.arg, r, &x);
+}
+
+/* Jobs ----------------------------------------------------------------------
+ */
+
+static void finish_if_closed(struct runner *rn);
+static void next_job(struct runner *rn);
+static void attach(struct run *r);
+
+static void
+work_job(struct loop_work *w)
+{
+	struct job *j = LIST_OF(w, struct job, work);
+	struct runner *rn = j->rn;
+
+	if (j->run != NULL) {
+		j->err = dir_verdict(
+		    rn->c.fs, rn->cmd, j->id, rn->c.cgroup, &j->a, &j->exit);
+		return;
+	}
+	/* The mark first: without claim and mark it could run again. */
+	j->err = journal_save(&rn->journal, j->mark);
+	if (j->err == 0)
+		j->err = dir_remove(rn->cmd, j->id, &j->a);
+}
+
+static void
+on_again(struct loop_timer *t)
+{
+	attach(LIST_OF(t, struct run, again));
+}
+
+/* A busy claim whose holder does not listen yet, or a disk in trouble. */
+static void
+try_later(struct run *r, msec wait)
+{
+	struct loop *l = r->rn->c.loop;
+
+	(void)loop_timer_set(l, &r->again, loop_now(l) + wait, on_again);
+}
+
+static void
+done_job(struct loop_work *w)
+{
+	struct job *j = LIST_OF(w, struct job, work);
+	struct runner *rn = j->rn;
+
+	list_remove(&j->link);
+	if (j->err != 0 && j->err != ERR_BUSY)
+		log_error(
+		    "command_dir", kv_c("id", j->id), kv_e("err", j->err));
+	if (j->run != NULL && !rn->closing) {
+		if (j->err == 0)
+			end_run(j->run, j->exit);
+		else
+			try_later(j->run,
+			    j->err == ERR_BUSY ? ATTACH_EVERY : JUDGE_EVERY);
+	}
+	arena_fini(&j->a);
+	alloc_free(j);
+	next_job(rn);
+	finish_if_closed(rn);
+}
+
+static void
+next_job(struct runner *rn)
+{
+	if (list_empty(&rn->jobs))
+		return;
+	struct job *j = LIST_OF(rn->jobs.next, struct job, link);
+	j->work = (struct loop_work){ .work = work_job, .done = done_job };
+	int err = loop_work(rn->c.loop, &j->work);
+	assert(err == 0);
+	(void)err;
+}
+
+static int
+add_job(struct runner *rn, struct run *run, const char *id)
+{
+	struct job *j = alloc_new(sizeof(*j));
+	bool first = list_empty(&rn->jobs);
+
+	if (j == NULL)
+		return ERR_NOMEM;
+	j->rn = rn;
+	j->run = run;
+	j->mark = rn->journal.mark;
+	memcpy(j->id, id, sizeof(j->id));
+	arena_init(&j->a, JOB_ARENA);
+	list_push(&rn->jobs, &j->link);
+	if (first)
+		next_job(rn);
+	return 0;
+}
+
+static void
+judge(struct run *r)
+{
+	if (!r->rn->closing && add_job(r->rn, r, r->id) != 0)
+		try_later(r, JUDGE_EVERY);
+}
+
+/* Frames --------------------------------------------------------------------
+ */
+
+static uint64_t
+text_u64(struct slice text, const char *key)
+{
+	uint64_t n = 0;
+
+	(void)slice_u64(
+	    record_value(text, '\0', slice_from(key)), INT64_MAX, &n);
+	return n;
+}
+
+static void
+on_status(struct run *r, struct slice body)
+{
+	struct run_input *in = &r->input;
+
+	in->received = text_u64(body, "input_received");
+	in->consumed = text_u64(body, "input_consumed");
+	in->closed = text_u64(body, "input_closed") != 0;
+	if (r->state != RUN_STARTING ||
+	    !slice_eq(record_value(body, '\0', SL("state")), SL("running")))
+		return;
+	move(r, RUN_RUNNING);
+	r->rn->c.ops->started(r->rn->c.arg, r, (int64_t)text_u64(body, "pid"));
+}
+
+static void
+on_output(struct run *r, struct slice body)
+{
+	struct run_output o;
+
+	if (body.len != 17 || r->state >= RUN_ENDED)
+		return;
+	o.size[0] = holder_get(body.ptr, 8);
+	o.size[1] = holder_get(body.ptr + 8, 8);
+	o.flags = body.ptr[16];
+	r->rn->c.ops->output(r->rn->c.arg, r, &o);
+}
+
+static void
+on_consumed(struct run *r, struct slice body)
+{
+	if (body.len != 17 || r->state >= RUN_ENDED)
+		return;
+	r->input.received = holder_get(body.ptr, 8);
+	r->input.consumed = holder_get(body.ptr + 8, 8);
+	r->input.closed = body.ptr[16] != 0;
+	r->rn->c.ops->input(r->rn->c.arg, r, &r->input);
+}
+
+static void
+on_refused(struct run *r, struct slice body)
+{
+	struct slice reason = record_value(body, '\0', SL("reason"));
+
+	/* Somebody holds it or held it: the disk knows. */
+	if (slice_eq(reason, SL("exists"))) {
+		r->link->run = NULL;
+		link_close(r->link);
+		r->link = NULL;
+		judge(r);
+		return;
+	}
+	move(r, RUN_REFUSED);
+	r->rn->c.ops->refused(
+	    r->rn->c.arg, r, reason, record_value(body, '\0', SL("error")));
+}
+
+static const struct {
+	uint8_t type;
+	void (*on)(struct run *r, struct slice body);
+} handlers[] = {
+	{ 'G', on_output },
+	{ 'C', on_consumed },
+	{ 'T', on_status },
+	{ 'X', end_run },
+	{ 'V', on_refused },
+};
+
+static void
+on_frame(struct link *l, uint8_t type, struct slice body)
+{
+	for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
+		if (handlers[i].type == type && l->run != NULL) {
+			handlers[i].on(l->run, body);
+			return;
+		}
+}
+
+static void
+on_link_end(struct link *l)
+{
+	struct run *r = l->run;
+
+	if (r == NULL) {
+		/* An idle holder died; a new one is made when needed. */
+		return;
+	}
+	r->link = NULL;
+	if (r->state < RUN_ENDED) {
+		if (r->state == RUN_RUNNING)
+			move(r, RUN_STARTING);
+		judge(r);
+	} else if (r->lives) {
+		r->lives = false;
+		r->rn->c.ops->gone(r->rn->c.arg, r);
+	}
+}
+
+static void
+send_hold(struct run *r)
+{
+	uint8_t on = r->rn->hold ? 1 : 0;
+
+	if (r->link != NULL && r->state < RUN_ENDED)
+		(void)link_send(r->link, 'H', (struct slice){ &on, 1 },
+		    (struct slice){ 0 });
+}
+
+static void
+on_opened(struct link *l, int err)
+{
+	struct run *r = l->run;
+
+	if (r == NULL)
+		return;
+	if (err != 0) {
+		r->link = NULL;
+		judge(r);
+	} else if (r->rn->hold) {
+		send_hold(r);
+	}
+}
+
+static void
+attach(struct run *r)
+{
+	struct arena a;
+
+	arena_init(&a, 2 * RUNNER_PATH);
+	char *dir = dir_path(&a, r->rn->cmd, r->id, NULL);
+	if (dir != NULL && link_connect(&r->rn->home, dir, &r->link) == 0)
+		r->link->run = r;
+	else
+		judge(r);
+	arena_fini(&a);
+}
+
+/* The pool ------------------------------------------------------------------
+ */
+
+static void
+count_idle(struct runner *rn)
+{
+	rn->idle_count = 0;
+	for (struct list *l = rn->idle.next; l != &rn->idle; l = l->next)
+		rn->idle_count++;
+}
+
+static void
+on_refill(struct loop_task *t)
+{
+	struct runner *rn = LIST_OF(t, struct runner, refill);
+	struct link *l;
+
+	count_idle(rn);
+	if (rn->closing || rn->idle_count >= rn->c.pool)
+		return;
+	int err = link_spawn(&rn->home, rn->c.holder, &l);
+	if (err != 0) {
+		log_warn("holder_spawn", kv_e("err", err));
+		return;
+	}
+	list_push(&rn->idle, &l->idle);
+	if (rn->idle_count + 1 < rn->c.pool)
+		loop_defer(rn->c.loop, &rn->refill);
+}
+
+static int
+take_idle(struct runner *rn, struct link **out)
+{
+	struct list *first = list_pop(&rn->idle);
+	int err = 0;
+
+	if (first != NULL)
+		*out = LIST_OF(first, struct link, idle);
+	else
+		err = link_spawn(&rn->home, rn->c.holder, out);
+	loop_defer(rn->c.loop, &rn->refill);
+	return err;
+}
+
+/* Orders --------------------------------------------------------------------
+ */
+
+static int
+send_order(struct run *r, const struct run_order *o)
+{
+	struct runner *rn = r->rn;
+	struct buf b;
+
+	buf_init(&b, HOLDER_ORDER_MAX);
+	order_put(&b, o, rn->c.state, rn->c.cgroup, &rn->user);
+	int err = b.err == ERR_FULL ? ERR_TOO_BIG : b.err;
+	if (err == 0)
+		err = take_idle(rn, &r->link);
+	if (err == 0) {
+		r->link->run = r;
+		err =
+		    link_send(r->link, 'O', buf_peek(&b), (struct slice){ 0 });
+	}
+	buf_fini(&b);
+	return err;
+}
+
+int
+runner_start(struct runner *rn, const struct run_order *o, struct run **out)
+{
+	struct run *r;
+
+	if (!order_good_id(o->id) || o->argc == 0 || o->argv[0].len == 0)
+		return ERR_INVALID;
+	if (rn->closing)
+		return ERR_CLOSED;
+	if (map_get(&rn->runs, o->id) != NULL)
+		return ERR_EXISTS;
+	if (!journal_may_run(&rn->journal, o->seq))
+		return ERR_DENIED;
+	int err = o->user == NULL ? 0 : order_find_user(&rn->user, o->user);
+	if (err == 0)
+		err = new_run(rn, o->id, o->seq, &r);
+	if (err != 0)
+		return err;
+	err = send_order(r, o);
+	if (err != 0) {
+		free_run(r);
+		return err;
+	}
+	journal_note(&rn->journal, o->seq);
+	if (rn->hold)
+		send_hold(r);
+	*out = r;
+	return 0;
+}
+
+/* What is asked of a run ----------------------------------------------------
+ */
+
+struct run *
+runner_find(const struct runner *rn, struct slice id)
+{
+	return map_get(&rn->runs, id);
+}
+
+struct run *
+runner_next(const struct runner *rn, size_t *pos)
+{
+	return map_next(&rn->runs, pos);
+}
+
+struct slice
+run_id(const struct run *r)
+{
+	return slice_from(r->id);
+}
+
+uint64_t
+run_seq(const struct run *r)
+{
+	return r->seq;
+}
+
+enum run_state
+run_state(const struct run *r)
+{
+	return r->state;
+}
+
+static int
+say(struct run *r, uint8_t type, const uint8_t *head, size_t n,
+    struct slice data)
+{
+	return r->link == NULL
+	    ? ERR_WRONG_STATE
+	    : link_send(r->link, type, (struct slice){ head, n }, data);
+}
+
+void
+runner_more(struct run *r, const uint64_t seen[2])
+{
+	uint8_t body[16];
+
+	holder_put(body, seen[0], 8);
+	holder_put(body + 8, seen[1], 8);
+	if (r->state < RUN_ENDED)
+		(void)say(r, 'R', body, sizeof(body), (struct slice){ 0 });
+}
+
+int
+runner_read(
+    struct run *r, int stream, uint64_t at, uint8_t *out, size_t n, size_t *got)
+{
+	struct file *f = &r->spool[stream];
+	struct arena a;
+	int err = 0;
+
+	if (at + HOLDER_KEEP < r->acked[stream])
+		return ERR_GONE;
+	if (f->layer == NULL) {
+		arena_init(&a, 2 * RUNNER_PATH);
+		char *path = dir_path(
+		    &a, r->rn->cmd, r->id, stream == 0 ? "out" : "err");
+		err = path == NULL
+		    ? ERR_NOMEM
+		    : file_open(r->rn->c.fs, path, FILE_READ, 0, f);
+		arena_fini(&a);
+	}
+	*got = 0;
+	if (err == ERR_NOT_FOUND)
+		return 0;
+	return err != 0 ? err : file_read(f, at, out, n, got);
+}
+
+void
+runner_ack(struct run *r, int stream, uint64_t offset)
+{
+	uint8_t body[9] = { (uint8_t)stream };
+
+	if (offset <= r->acked[stream])
+		return;
+	r->acked[stream] = offset;
+	holder_put(body + 1, offset, 8);
+	if (r->state < RUN_ENDED)
+		(void)say(r, 'A', body, sizeof(body), (struct slice){ 0 });
+}
+
+int
+runner_input(struct run *r, uint64_t at, struct slice data)
+{
+	uint8_t head[8];
+
+	if (r->state >= RUN_ENDED)
+		return ERR_WRONG_STATE;
+	if (r->input.closed)
+		return ERR_CLOSED;
+	if (data.len > HOLDER_INPUT_WINDOW ||
+	    at + data.len > r->input.consumed + HOLDER_INPUT_WINDOW)
+		return ERR_FULL;
+	holder_put(head, at, 8);
+	return say(r, 'I', head, sizeof(head), data);
+}
+
+int
+runner_input_end(struct run *r, uint64_t at)
+{
+	uint8_t body[8];
+
+	if (r->state >= RUN_ENDED)
+		return ERR_WRONG_STATE;
+	holder_put(body, at, 8);
+	return say(r, 'E', body, sizeof(body), (struct slice){ 0 });
+}
+
+int
+runner_signal(struct run *r, enum holder_signal what)
+{
+	uint8_t body = (uint8_t)what;
+
+	if (r->state >= RUN_ENDED && !r->lives)
+		return ERR_WRONG_STATE;
+	return say(r, 'S', &body, 1, (struct slice){ 0 });
+}
+
+size_t
+runner_stop_all(struct runner *rn)
+{
+	size_t pos = 0, told = 0;
+	struct run *r;
+
+	while ((r = map_next(&rn->runs, &pos)) != NULL)
+		if (runner_signal(r, HOLDER_STOP) == 0)
+			told++;
+	return told;
+}
+
+void
+runner_hold(struct runner *rn, bool hold)
+{
+	size_t pos = 0;
+	struct run *r;
+
+	rn->hold = hold;
+	while ((r = map_next(&rn->runs, &pos)) != NULL)
+		send_hold(r);
+}
+
+int
+runner_forget(struct run *r)
+{
+	if (r->state < RUN_ENDED || r->lives)
+		return ERR_WRONG_STATE;
+	int err = add_job(r->rn, NULL, r->id);
+	if (err == 0)
+		free_run(r);
+	return err;
+}
+
+uint64_t
+runner_mark(const struct runner *rn)
+{
+	return rn->journal.mark;
+}
+
+/* Life ----------------------------------------------------------------------
+ */
+
+static void
+on_empty(struct link_home *home)
+{
+	finish_if_closed(LIST_OF(home, struct runner, home));
+}
+
+static const struct link_ops link_ops = {
+	.opened = on_opened,
+	.frame = on_frame,
+	.ended = on_link_end,
+	.empty = on_empty,
+};
+
+int
+runner_new(const struct runner_config *c, struct runner **out)
+{
+	struct runner *rn = alloc_new(sizeof(*rn));
+	uint64_t seed[2];
+
+	if (rn == NULL)
+		return ERR_NOMEM;
+	rn->c = *c;
+	rand_fill(seed, sizeof(seed));
+	map_init(&rn->runs, c->cap, seed);
+	list_init(&rn->idle);
+	list_init(&rn->jobs);
+	arena_init(&rn->names, 2 * RUNNER_PATH);
+	link_home_init(&rn->home, c->loop, &link_ops);
+	loop_task_init(&rn->refill, on_refill);
+	rn->cmd = dir_path(&rn->names, c->state, "cmd", NULL);
+	int err = rn->cmd == NULL ? ERR_NOMEM : 0;
+	if (err == 0)
+		err = journal_open(&rn->journal, c->fs, c->state);
+	if (err == 0) {
+		err = file_mkdir(c->fs, rn->cmd, 0700);
+		err = err == ERR_EXISTS ? 0
+		    : err != 0          ? err
+					: file_sync_dir(c->fs, c->state);
+	}
+	if (err != 0) {
+		runner_free(rn);
+		return err;
+	}
+	loop_defer(c->loop, &rn->refill);
+	*out = rn;
+	return 0;
+}
+
+static int
+adopt_one(struct runner *rn, const char *name, struct arena *a)
+{
+	struct run *r;
+
+	if (name[0] == '.') {
+		dir_sweep(rn->cmd, name, a);
+		return 0;
+	}
+	if (!order_good_id(slice_from(name)))
+		return 0;
+	uint64_t seq = dir_seq(rn->c.fs, rn->cmd, name, a);
+	journal_note(&rn->journal, seq);
+	int err = new_run(rn, slice_from(name), seq, &r);
+	if (err != 0)
+		return err;
+	/* Attaching is quick where there is a holder, and where there is
+	 * none the verdict follows. */
+	attach(r);
+	return 0;
+}
+
+int
+runner_adopt(struct runner *rn)
+{
+	struct file_names names;
+	struct arena a;
+
+	arena_init(&a, (size_t)CMD_NAMES * 256);
+	int err = file_list(rn->c.fs, rn->cmd, CMD_NAMES, &a, &names);
+	for (size_t i = 0; err == 0 && i < names.count; i++) {
+		struct arena one;
+		arena_init(&one, JOB_ARENA);
+		if (names.at[i].is_dir)
+			err = adopt_one(rn, names.at[i].name, &one);
+		arena_fini(&one);
+	}
+	arena_fini(&a);
+	return err;
+}
+
+static void
+finish_if_closed(struct runner *rn)
+{
+	if (!rn->closing || rn->told || rn->home.handles > 0 ||
+	    !list_empty(&rn->jobs))
+		return;
+	rn->told = true;
+	rn->c.ops->closed(rn->c.arg);
+}
+
+void
+runner_close(struct runner *rn)
+{
+	struct run *r;
+	size_t pos;
+
+	if (rn->closing)
+		return;
+	rn->closing = true;
+	loop_task_drop(&rn->refill);
+	while (pos = 0, (r = map_next(&rn->runs, &pos)) != NULL)
+		free_run(r);
+	while (!list_empty(&rn->idle))
+		link_close(LIST_OF(rn->idle.next, struct link, idle));
+	link_home_leave(&rn->home);
+	finish_if_closed(rn);
+}
+
+void
+runner_free(struct runner *rn)
+{
+	if (rn == NULL)
+		return;
+	map_fini(&rn->runs);
+	arena_fini(&rn->names);
+	alloc_free(rn);
+}

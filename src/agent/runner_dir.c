@@ -1,0 +1,187 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "io/sys.h"
+
+#include "agent/holder_proto.h"
+#include "agent/record.h"
+
+#include "agent/runner_dir.h"
+
+char *
+dir_path(struct arena *a, const char *x, const char *y, const char *z)
+{
+	size_t n = strlen(x) + strlen(y) + (z == NULL ? 0 : strlen(z)) + 3;
+	char *path = n > RUNNER_PATH ? NULL : arena_alloc(a, n);
+
+	if (path != NULL)
+		(void)snprintf(
+		    path, n, z == NULL ? "%s/%s" : "%s/%s/%s", x, y, z);
+	return path;
+}
+
+static int
+read_text(struct file_layer *fs, const char *dir, const char *name,
+    struct arena *a, struct slice *out)
+{
+	char *path = dir_path(a, dir, name, NULL);
+
+	return path == NULL
+	    ? ERR_NOMEM
+	    : file_read_all(fs, path, HOLDER_TEXT_MAX * 2, a, out);
+}
+
+/* 0 when there is a valid record; ERR_NOT_FOUND for none or a torn one. */
+static int
+read_exit(
+    struct file_layer *fs, const char *dir, struct arena *a, struct slice *out)
+{
+	struct record_exit x;
+	struct slice text;
+
+	int err = read_text(fs, dir, "exit", a, &text);
+	if (err == 0)
+		err = record_read_exit(text, &x);
+	if (err == 0)
+		*out = text;
+	return err == ERR_CORRUPT ? ERR_NOT_FOUND : err;
+}
+
+static uint64_t
+size_of(const char *dir, const char *name, struct arena *a)
+{
+	struct stat st;
+	char *path = dir_path(a, dir, name, NULL);
+
+	return path == NULL || stat(path, &st) != 0 ? 0 : (uint64_t)st.st_size;
+}
+
+static int
+write_unknown(struct file_layer *fs, const char *dir, struct slice id,
+    struct arena *a, struct slice *out)
+{
+	struct record_claim claim = { 0 };
+	struct slice text;
+	struct file f;
+	struct buf b;
+
+	if (read_text(fs, dir, "claim", a, &text) == 0)
+		(void)record_read_claim(text, &claim);
+	claim.id = id;
+	uint64_t size[2] = { size_of(dir, "out", a), size_of(dir, "err", a) };
+	char *path = dir_path(a, dir, "exit", NULL);
+	buf_init(&b, HOLDER_TEXT_MAX);
+	record_write_unknown(&b, &claim, size);
+	int err = path == NULL ? ERR_NOMEM : b.err;
+	if (err == 0)
+		err = arena_copy(a, buf_peek(&b), out);
+	buf_fini(&b);
+	if (err == 0)
+		err = file_open(fs, path,
+		    FILE_WRITE | FILE_CREATE | FILE_TRUNCATE, 0600, &f);
+	if (err != 0)
+		return err;
+	err = file_write(&f, 0, *out);
+	if (err == 0)
+		err = file_sync(&f);
+	if (err == 0)
+		err = file_sync_dir(fs, dir);
+	file_close(&f);
+	return err;
+}
+
+/* Its holder is dead; named by id, so nobody else's. */
+static void
+kill_cgroup(const char *cgroup, const char *id, struct arena *a)
+{
+	char name[HOLDER_ID_MAX + 16];
+
+	(void)snprintf(name, sizeof(name), "muster-%s", id);
+	char *path = dir_path(a, cgroup, name, "cgroup.kill");
+	char *dir = dir_path(a, cgroup, name, NULL);
+	int fd = path == NULL ? -1 : open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || dir == NULL)
+		return;
+	(void)!write(fd, "1", 1);
+	close(fd);
+	(void)rmdir(dir);
+}
+
+int
+dir_verdict(struct file_layer *fs, const char *cmd, const char *id,
+    const char *cgroup, struct arena *a, struct slice *exit)
+{
+	struct file f;
+	char *dir = dir_path(a, cmd, id, NULL);
+	char *claim = dir_path(a, cmd, id, "claim");
+
+	if (dir == NULL || claim == NULL)
+		return ERR_NOMEM;
+	/* Who makes the claim decides: a holder that comes after us finds it
+	 * and refuses, so that "unknown" cannot become untrue. */
+	int err = file_open(fs, claim, FILE_WRITE | FILE_CREATE, 0600, &f);
+	if (err != 0)
+		return err;
+	err = file_lock(&f);
+	if (err == 0) {
+		err = read_exit(fs, dir, a, exit);
+		if (err == ERR_NOT_FOUND)
+			err = write_unknown(fs, dir, slice_from(id), a, exit);
+		if (cgroup != NULL)
+			kill_cgroup(cgroup, id, a);
+	}
+	file_close(&f);
+	return err;
+}
+
+uint64_t
+dir_seq(struct file_layer *fs, const char *cmd, const char *id, struct arena *a)
+{
+	struct record_claim claim = { 0 };
+	struct slice text;
+	char *dir = dir_path(a, cmd, id, NULL);
+
+	if (dir != NULL && read_text(fs, dir, "claim", a, &text) == 0 &&
+	    record_read_claim(text, &claim) != 0)
+		claim.seq = 0;
+	return claim.seq;
+}
+
+void
+dir_sweep(const char *cmd, const char *name, struct arena *a)
+{
+	static const char *const files[] = { "out", "err", "gaps", "ctl",
+		"claim", "exit" };
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		char *path = dir_path(a, cmd, name, files[i]);
+		if (path != NULL)
+			(void)unlink(path);
+	}
+	char *dir = dir_path(a, cmd, name, NULL);
+	if (dir != NULL)
+		(void)rmdir(dir);
+}
+
+int
+dir_remove(const char *cmd, const char *id, struct arena *a)
+{
+	char interim[HOLDER_ID_MAX + 8];
+
+	(void)snprintf(interim, sizeof(interim), ".%s", id);
+	char *from = dir_path(a, cmd, id, NULL);
+	char *to = dir_path(a, cmd, interim, NULL);
+	if (from == NULL || to == NULL)
+		return ERR_NOMEM;
+	/* Half a directory must never be taken for a command. */
+	if (rename(from, to) != 0)
+		return errno == ENOENT ? 0 : sys_err(errno);
+	dir_sweep(cmd, interim, a);
+	return 0;
+}
