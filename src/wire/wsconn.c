@@ -580,9 +580,9 @@ wsconn_next(struct wsconn *c, struct wsconn_event *ev)
 {
 	int r = 0;
 
-	/* What was handed out last may go now, unless it was a control
-	 * frame inside a message. */
-	if (c->spent && !c->part->in_message)
+	/* What was handed out last may go now; but a control frame inside a
+	 * message leaves the message to go on, unless it was a close. */
+	if (c->spent && (!c->part->in_message || c->state == WSCONN_CLOSED))
 		drop_part(c);
 	c->spent = false;
 	while (r == 0 && c->in_len > 0 && c->state != WSCONN_CLOSED)

@@ -117,9 +117,8 @@ int wsconn_next(struct wsconn *c, struct wsconn_event *ev);
 /*
  * Append one whole message to out, compressed when negotiated and worth it.
  * opcode is WS_TEXT or WS_BINARY; plain forbids compression (secrets).
- * 0; ERR_CLOSED when no longer open; ERR_FULL, ERR_NOMEM, with out
- * unchanged.  With takeover these two end the connection: the streams of
- * the two sides would part.
+ * 0; ERR_CLOSED when no longer open; ERR_FULL or ERR_NOMEM as out->err has
+ * it, and nothing was appended.
  */
 int wsconn_send(struct wsconn *c, struct buf *out, enum ws_opcode opcode,
     struct slice payload, bool plain);

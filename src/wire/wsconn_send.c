@@ -1,10 +1,13 @@
 /* The sending half of wsconn, and what the connections of a lane share. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/map.h"
 
 #include "wire/wsconn.h"
+
+enum { PACK_MAX = 1 << 30 };
 
 void
 wsconn_lane_init(struct wsconn_lane *l, const uint64_t mask_key[2], int level)
@@ -76,9 +79,18 @@ packer(struct wsconn *c)
 	return c->packer;
 }
 
+/* Whether out can take n more bytes without breaking its cap. */
+static bool
+has_room(const struct buf *out, size_t n)
+{
+	return n <= out->cap - buf_peek(out).len;
+}
+
 /*
  * Pack behind the room of the longest head, then close the gap.  1 when
- * packing is not worth it or not possible, and nothing was appended.
+ * packing is not worth it or not possible, and nothing was appended: any
+ * message may go as it is, and one that was not packed leaves the window
+ * alone.  With takeover what was packed must go, whatever its length.
  */
 static int
 send_packed(struct wsconn *c, struct buf *out, enum ws_opcode opcode,
@@ -87,17 +99,24 @@ send_packed(struct wsconn *c, struct buf *out, enum ws_opcode opcode,
 	struct deflate_stream *s = packer(c);
 	bool must = own_takeover(c);
 
-	if (s == NULL)
-		return must ? ERR_NOMEM : 1;
+	if (s == NULL || payload.len > PACK_MAX)
+		return 1;
 	size_t room = must ? deflate_bound(s, payload.len) : payload.len;
+	if (!has_room(out, WS_HEAD_MAX + room))
+		return 1;
 	uint8_t *at = buf_reserve(out, WS_HEAD_MAX + room);
 	if (at == NULL)
 		return out->err;
 	size_t n = deflate_pack(s, payload, at + WS_HEAD_MAX, room);
-	if (n == 0)
-		return must ? ERR_FULL : 1;
+	if (n == 0) {
+		assert(!must);
+		return 1;
+	}
 	struct ws_head head = {
-		.fin = true, .rsv1 = true, .opcode = (uint8_t)opcode, .len = n
+		.fin = true,
+		.rsv1 = true,
+		.opcode = (uint8_t)opcode,
+		.len = n,
 	};
 	uint8_t bytes[WS_HEAD_MAX];
 	size_t head_len = wsconn_head(c, &head, bytes);

@@ -389,6 +389,13 @@ test_closed_by_peer(void **state)
 	frame(&f, 0x88, SL(""));
 	out_is(&f.c, SL("\x88\x00"));
 	stop(&f);
+	/* What had come of a message is let go. */
+	start(&f, WSCONN_SERVER, &config);
+	frame(&f, 0x01, SL("begun"));
+	frame(&f, 0x88, SL(""));
+	out_is(&f.c, SL("\x88\x00"));
+	assert_int_equal(wsconn_memory(&f.c), 0);
+	stop(&f);
 	buf_fini(&out);
 }
 
@@ -816,6 +823,41 @@ test_packing(void **state)
 	stop(&f);
 }
 
+/* Takeover sends what was packed even when it grew; without room for the
+ * worst case the message goes as it is, and the next one is understood. */
+static void
+test_packing_takeover(void **state)
+{
+	struct deflate_terms terms = { true, true, true, 15, 15 };
+	struct slice text = SL("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+	struct fixture f, g;
+	struct buf out;
+
+	(void)state;
+	start(&f, WSCONN_SERVER, &config);
+	start(&g, WSCONN_CLIENT, &config);
+	wsconn_set_deflate(&f.c, &terms);
+	wsconn_set_deflate(&g.c, &terms);
+	assert_int_equal(wsconn_shared_bits(&f.c), 0);
+	for (int i = 0; i < 3; i++) {
+		buf_init(&out, i == 1 ? 2 + text.len : 1000);
+		assert_int_equal(
+		    wsconn_send(&f.c, &out, WS_BINARY, text, false), 0);
+		assert_int_equal(buf_peek(&out).ptr[0], i == 1 ? 0x82 : 0xc2);
+		feed(&g.c, buf_peek(&out), &g.log);
+		buf_fini(&out);
+	}
+	assert_int_equal(buf_peek(&g.log).len, 3 * (7 + text.len + 1));
+	assert_true(wsconn_memory(&f.c) > 100000);
+	buf_init(&out, 10);
+	assert_int_equal(
+	    wsconn_send(&f.c, &out, WS_BINARY, text, false), ERR_FULL);
+	assert_int_equal(buf_peek(&out).len, 0);
+	buf_fini(&out);
+	stop(&f);
+	stop(&g);
+}
+
 static uint32_t seed = 11;
 
 static uint32_t
@@ -1011,6 +1053,7 @@ main(void)
 		cmocka_unit_test(test_packed),
 		cmocka_unit_test(test_packed_caps),
 		cmocka_unit_test(test_packing),
+		cmocka_unit_test(test_packing_takeover),
 		cmocka_unit_test(test_conversations),
 		cmocka_unit_test(test_memory),
 	};
