@@ -22,9 +22,10 @@
 #include "wire/url.h"
 
 enum {
-	HTTP1_HEAD_BYTES = 16384, /* a head with its final empty line */
-	HTTP1_FIELDS = 128,       /* fields of one head */
-	HTTP1_METHOD_BYTES = 32,  /* longer methods are 501 */
+	HTTP1_HEAD_BYTES = 16384,    /* a head with its final empty line */
+	HTTP1_FIELDS = 128,          /* fields of one head */
+	HTTP1_METHOD_BYTES = 32,     /* longer methods are 501 */
+	HTTP1_CONNECTION_NAMES = 64, /* elements of Connection in all */
 };
 
 /* RFC 9112 3.2.1 to 3.2.4. */

@@ -464,13 +464,23 @@ check_coding(struct http1_head *h)
 	return 0;
 }
 
-static void
+/* RFC 9112 9.3; a list that makes http1_is_hop_by_hop dear is refused. */
+static int
 read_connection(struct http1_head *h)
 {
 	bool close = http1_has_token(h, "connection", "close");
 	bool stay = http1_has_token(h, "connection", "keep-alive");
+	struct slice value, element;
+	size_t pos = 0, count = 0;
 
+	while (http1_next_value(h, "connection", &pos, &value)) {
+		while (http1_next_element(&value, &element))
+			count++;
+	}
+	if (count > HTTP1_CONNECTION_NAMES)
+		return bad(h, 400, "Connection names too many fields.");
 	h->keep_alive = !close && (h->minor == 1 || stay);
+	return 0;
 }
 
 static int
@@ -506,16 +516,17 @@ finish_request(struct http1_head *h)
 	h->target = part(h, h->target_at, h->target_len);
 	h->has_body = h->chunked || h->content_length > 0;
 	h->expect_continue = h->expect_continue && h->minor == 1;
-	read_connection(h);
-	return err;
+	return err != 0 ? err : read_connection(h);
 }
 
 static int
 finish_response(struct http1_head *h)
 {
+	int err;
+
 	h->reason = part(h, h->reason_at, h->reason_len);
-	read_connection(h);
-	return check_coding(h);
+	err = check_coding(h);
+	return err != 0 ? err : read_connection(h);
 }
 
 static int

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -301,6 +302,24 @@ test_limits(void **state)
 	assert_int_equal(h.status, 431);
 }
 
+/* What http1_is_hop_by_hop has to walk for every field. */
+static void
+test_connection_names(void **state)
+{
+	char names[2 * HTTP1_CONNECTION_NAMES + 2], text[2000];
+	struct http1_head h;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) - 1; i++)
+		names[i] = i % 2 == 0 ? 'a' : ',';
+	names[sizeof(names) - 1] = '\0';
+	snprintf(text, sizeof(text), FIRST "Connection: %s\r\n\r\n", names + 2);
+	assert_true(request(&h, text) > 0);
+	snprintf(text, sizeof(text), FIRST "Connection: %s\r\n\r\n", names);
+	assert_int_equal(request(&h, text), ERR_PROTOCOL);
+	assert_int_equal(h.status, 400);
+}
+
 static void
 test_response(void **state)
 {
@@ -566,6 +585,7 @@ main(void)
 		cmocka_unit_test(test_targets),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_connection_names),
 		cmocka_unit_test(test_response),
 		cmocka_unit_test(test_body),
 		cmocka_unit_test(test_body_refused),
