@@ -40,7 +40,7 @@ parse_term(struct slice text, struct selector *s)
 {
 	size_t at = slice_find(text, '=');
 	struct slice key = text, value = { 0 };
-	int how = TERM_THERE;
+	enum selector_how how = TERM_THERE;
 
 	if (text.len > 0 && text.ptr[0] == '!') {
 		key = slice_from_at(text, 1);

@@ -13,11 +13,13 @@
 
 enum { SELECTOR_TERMS = 16 };
 
+enum selector_how { TERM_IS, TERM_IS_NOT, TERM_THERE, TERM_NOT_THERE };
+
 struct selector {
 	struct {
 		struct slice key;
 		struct slice value;
-		enum { TERM_IS, TERM_IS_NOT, TERM_THERE, TERM_NOT_THERE } how;
+		enum selector_how how;
 	} terms[SELECTOR_TERMS]; /* borrowing the text */
 	size_t count;
 };

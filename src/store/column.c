@@ -255,7 +255,7 @@ field_get(const struct column *c, const void *field, int64_t *out)
 		break;
 	case COLUMN_TEXT:
 	case COLUMN_HASH:
-		assert(!"not a number");
+		assert(false); /* no number */
 	}
 	return *out <= column_max(c);
 }
@@ -284,7 +284,7 @@ field_put(const struct column *c, void *field, int64_t n)
 		break;
 	case COLUMN_TEXT:
 	case COLUMN_HASH:
-		assert(!"not a number");
+		assert(false); /* no number */
 	}
 	return n >= 0 && n <= column_max(c);
 }

@@ -156,6 +156,7 @@ class Holder(Link):
                                      stdout=subprocess.DEVNULL)
         theirs.close()
         super().__init__(ours)
+        self.dir = ""
 
     def order(self, state, ident, argv, **more):
         self.dir = os.path.join(state, "cmd", ident)
@@ -224,7 +225,9 @@ class Case:
         for h in self.holders:
             if h.proc.poll() is None:
                 try:
-                    h.signal(STOP)
+                    # Its own link may have ended; what it holds must too.
+                    link = h.attach() if os.path.exists(h.dir + "/ctl") else h
+                    link.signal(STOP)
                     h.sock.shutdown(socket.SHUT_WR)
                 except OSError:
                     pass

@@ -139,7 +139,11 @@ struct frame {
 static void
 run_frames(const struct frame *frames, const char *want)
 {
-	for (int role = WSCONN_SERVER; role <= WSCONN_CLIENT; role++) {
+	static const enum wsconn_role roles[] = { WSCONN_SERVER,
+		WSCONN_CLIENT };
+
+	for (size_t i = 0; i < 2; i++) {
+		enum wsconn_role role = roles[i];
 		struct buf in;
 		buf_init(&in, 1 << 20);
 		for (const struct frame *f = frames; f->payload.ptr != NULL;
