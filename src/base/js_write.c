@@ -87,6 +87,18 @@ put_token(struct js_writer *w, struct slice text)
 
 #ifdef __SSE2__
 
+static inline __m128i
+load16(const uint8_t *p)
+{
+	return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+static inline void
+store16(uint8_t *p, __m128i v)
+{
+	_mm_storeu_si128((__m128i *)(void *)p, v);
+}
+
 /* One bit for each byte that needs more than copying. */
 static inline unsigned
 odd_bytes(__m128i v)
@@ -137,14 +149,21 @@ copy_plain(uint8_t *out, struct slice s)
 
 #ifdef __SSE2__
 	for (; s.len - at >= 16; at += 16) {
-		__m128i v = _mm_loadu_si128(
-		    (const __m128i *)(const void *)(s.ptr + at));
+		__m128i v = load16(s.ptr + at);
 		unsigned odd = odd_bytes(v);
-		_mm_storeu_si128((__m128i *)(void *)(out + at), v);
+		store16(out + at, v);
 		if (odd != 0)
 			return at + (size_t)__builtin_ctz(odd);
 	}
-	if (s.len - at >= 4 && copy_short(out + at, s.ptr + at, s.len - at))
+	if (at > 0 && at < s.len) {
+		/* The last sixteen, some of them again. */
+		at = s.len - 16;
+		__m128i v = load16(s.ptr + at);
+		unsigned odd = odd_bytes(v);
+		store16(out + at, v);
+		return odd == 0 ? s.len : at + (size_t)__builtin_ctz(odd);
+	}
+	if (at == 0 && s.len >= 4 && copy_short(out, s.ptr, s.len))
 		return s.len;
 #endif
 	for (; at < s.len; at++) {
@@ -397,10 +416,45 @@ js_put_raw(struct js_writer *w, struct slice raw)
 	put_token(w, raw);
 }
 
+/*
+ * The common case at once: one reservation for [,]"key":"s".  False, and
+ * nothing written, when either needs escapes.
+ */
+static inline bool
+put_plain_pair(struct js_writer *w, struct slice key, struct slice s)
+{
+	uint8_t *p = reserve(w->out, w->comma + key.len + s.len + 5);
+
+	if (p == NULL)
+		return true; /* the slow way would not fit either */
+	*p = ',';
+	p += w->comma;
+	*p++ = '"';
+	if (copy_plain(p, key) < key.len)
+		return false;
+	p += key.len;
+	memcpy(p, "\":\"", 3);
+	p += 3;
+	if (copy_plain(p, s) < s.len)
+		return false;
+	p += s.len;
+	*p++ = '"';
+	commit(w->out, p);
+	w->comma = true;
+	return true;
+}
+
 void
 js_kv_string(struct js_writer *w, const char *key, struct slice s)
 {
-	js_key(w, slice_from(key));
+	struct slice name = slice_from(key);
+
+	if (w->err != 0)
+		return;
+	assert(in_object(w) && !w->keyed);
+	if (put_plain_pair(w, name, s))
+		return;
+	js_key(w, name);
 	js_put_string(w, s);
 }
 
