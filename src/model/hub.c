@@ -13,6 +13,7 @@ enum {
 	MAX_TOKENS = 100000,
 	MAX_USERS = 10000,
 	MAX_ATTEMPTS = 20000,
+	SCRATCH = 64 << 20,
 };
 
 static uint32_t
@@ -55,7 +56,9 @@ hub_new(const struct hub_config *config)
 	map_init(&h->links, (size_t)c->max_agents * 2, seed);
 	map_init(&h->commands, c->max_commands, seed);
 	map_init(&h->keys, c->max_commands, seed);
+	map_init(&h->by_key, c->max_agents, seed);
 	map_init(&h->attempts, MAX_ATTEMPTS, seed);
+	arena_init(&h->scratch, SCRATCH);
 	list_init(&h->attempt_age);
 	list_init(&h->pending);
 	heap_init(&h->timers, c->max_agents);
@@ -74,6 +77,7 @@ free_pending(struct pending *p)
 	list_remove(&p->link);
 	hub_unkeep(&p->id);
 	hub_unkeep(&p->request_id);
+	alloc_free(p->was);
 	alloc_free(p);
 }
 
@@ -113,7 +117,9 @@ hub_free(struct hub *h)
 	map_fini(&h->links);
 	map_fini(&h->commands);
 	map_fini(&h->keys);
+	map_fini(&h->by_key);
 	map_fini(&h->attempts);
+	arena_fini(&h->scratch);
 	heap_fini(&h->timers);
 	heap_fini(&h->deadlines);
 	alloc_free(h->sorted);
@@ -144,6 +150,8 @@ load_agent(struct hub *h, const struct agent_record *r, msec now)
 {
 	if (r->removed_at != 0)
 		return 0;
+	if (h->agents.count == h->config.max_agents)
+		return ERR_FULL;
 	struct agent *a = hub_add_agent(h, r);
 	if (a == NULL)
 		return ERR_NOMEM;
@@ -155,11 +163,22 @@ load_agent(struct hub *h, const struct agent_record *r, msec now)
 }
 
 static int
-load_command(struct hub *h, const struct command_record *r)
+load_command(struct hub *h, const struct command_record *r, msec now)
 {
-	if (map_get(&h->agents, r->agent_id) == NULL)
+	struct agent *a = map_get(&h->agents, r->agent_id);
+
+	if (a == NULL)
 		return 0;
-	return hub_add_command(h, r) == NULL ? ERR_NOMEM : 0;
+	if (h->commands.count == h->config.max_commands)
+		return ERR_FULL;
+	struct command *c = hub_add_command(h, r);
+	if (c == NULL)
+		return ERR_NOMEM;
+	if (a->record->sequence < r->sequence)
+		a->record->sequence = r->sequence;
+	/* No wall clock is known here: the first turn looks at its deadline. */
+	return hub_command_active(c) ? 0
+				     : heap_set(&h->deadlines, &c->timer, now);
 }
 
 int
@@ -175,7 +194,7 @@ hub_load(struct hub *h, const struct hub_snapshot *s, msec now)
 	for (size_t i = 0; i < s->agent_count && err == 0; i++)
 		err = load_agent(h, &s->agents[i], now);
 	for (size_t i = 0; i < s->command_count && err == 0; i++)
-		err = load_command(h, &s->commands[i]);
+		err = load_command(h, &s->commands[i], now);
 	return err;
 }
 
@@ -290,7 +309,19 @@ hub_unkeep(struct slice *kept)
 	*kept = (struct slice){ 0 };
 }
 
-void
+/* In the order of the numbers; nearly always at the end. */
+static void
+enlist(struct hub *h, struct pending *p)
+{
+	struct list *at = &h->pending;
+
+	while (at->prev != &h->pending &&
+	    LIST_OF(at->prev, struct pending, link)->number > p->number)
+		at = at->prev;
+	list_insert_before(at, &p->link);
+}
+
+struct pending *
 hub_pend(struct hub *h, uint64_t number, enum pending_kind kind,
     struct slice id, const struct event *asked)
 {
@@ -299,7 +330,7 @@ hub_pend(struct hub *h, uint64_t number, enum pending_kind kind,
 	if (p == NULL || hub_keep(&p->id, id) != 0) {
 		h->out->err = ERR_NOMEM;
 		alloc_free(p);
-		return;
+		return NULL;
 	}
 	p->number = number;
 	p->kind = kind;
@@ -310,7 +341,8 @@ hub_pend(struct hub *h, uint64_t number, enum pending_kind kind,
 		if (asked->kind == EVENT_REQUEST)
 			p->op = asked->request.op;
 	}
-	list_push(&h->pending, &p->link);
+	enlist(h, p);
+	return p;
 }
 
 struct event *
@@ -349,7 +381,10 @@ hub_close(
     struct hub *h, struct peer_id peer, uint16_t code, struct slice reason)
 {
 	struct effect *e = outbox_add(h->out, EFFECT_CLOSE);
+	struct link *l = hub_find_link(h, peer);
 
+	if (l != NULL)
+		l->closed = reason;
 	if (e == NULL)
 		return;
 	e->peer = peer;
@@ -421,25 +456,121 @@ hub_text(struct hub *h, const struct slice *parts, size_t n)
 /* The door --------------------------------------------------------------- */
 
 static void
-undo_token(struct hub *h, const struct pending *p)
+undo_token(struct hub *h, struct pending *p)
 {
 	struct token *t = map_get(&h->tokens_by_id, p->id);
 
-	if (t != NULL && p->op == OP_TOKEN_CREATE)
+	if (t == NULL)
+		return;
+	if (p->op == OP_TOKEN_CREATE)
 		hub_remove_token(h, t);
+	else if (p->was != NULL && hub_rehash_token(h, t, p->was) != 0)
+		h->out->err = ERR_NOMEM;
 }
 
+/* A failed registration ends the link: what was resumed on it waits for the
+ * same op, and the agent comes back by itself. */
 static void
-undo_agent(struct hub *h, const struct pending *p)
+undo_agent(struct hub *h, struct pending *p)
 {
 	struct agent *a = map_get(&h->agents, p->id);
 
-	if (a == NULL || a->stored)
+	if (a == NULL)
 		return;
-	if (a->link != NULL)
+	bool current = a->joining == p->number;
+	if (current) {
+		a->joining = 0;
+		a->unsaved = true;
+	}
+	if (a->link != NULL && peer_eq(a->link->peer, p->peer))
 		hub_close(h, a->link->peer, 1011, SL("store_failed"));
+	if (!a->stored && (current || p->op == OP_JOIN))
+		hub_remove_agent(h, a);
+}
+
+static void
+undo_labels(struct hub *h, struct pending *p)
+{
+	struct agent *a = map_get(&h->agents, p->id);
+	struct agent_record *was = p->was, rec;
+
+	if (a == NULL || was == NULL)
+		return;
+	rec = *a->record;
+	rec.operator_labels_json = was->operator_labels_json;
+	struct agent_record *kept = clone_new(CLONE_AGENT, &rec);
+	if (kept == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	alloc_free(a->record);
+	a->record = kept;
+}
+
+static void
+undo_removal(struct hub *h, struct pending *p)
+{
+	struct agent *a = map_get(&h->agents, p->id);
+
+	if (a != NULL)
+		a->record->removed_at = 0;
+}
+
+static void
+registered(struct hub *h, struct pending *p)
+{
+	struct agent *a = map_get(&h->agents, p->id);
+
+	if (a == NULL)
+		return;
+	a->stored = true;
+	if (a->joining != p->number)
+		return;
+	a->joining = 0;
+	a->unsaved = false;
+	hub_settle(h, a, SL("registered"));
+}
+
+static void
+removed(struct hub *h, struct pending *p)
+{
+	struct agent *a = map_get(&h->agents, p->id);
+
+	if (a == NULL)
+		return;
+	hub_notice(h, SL("agent.removed"), a, (struct slice){ 0 },
+	    (struct slice){ 0 }, 0);
+	if (a->link != NULL)
+		hub_close(h, a->link->peer, 1008, SL("removed"));
 	hub_remove_agent(h, a);
 }
+
+static void
+answer_poll(struct hub *h, struct pending *p)
+{
+	struct agent *a = map_get(&h->agents, p->id);
+	struct event asked = { .peer = p->peer, .request_id = p->request_id };
+
+	if (a != NULL)
+		hub_answer_poll(h, a, p->peer, p->request_id);
+	else
+		hub_send_error(h, &asked, ERR_NOT_FOUND,
+		    SL("CLUSTER_NOT_FOUND"), (struct slice){ 0 },
+		    SL("cluster not found"));
+}
+
+/* What follows an op that came about, and one that did not. */
+static const struct {
+	void (*done)(struct hub *h, struct pending *p);
+	void (*undo)(struct hub *h, struct pending *p);
+} results[] = {
+	[PENDING_AGENT] = { registered, undo_agent },
+	[PENDING_LABELS] = { NULL, undo_labels },
+	[PENDING_REMOVAL] = { removed, undo_removal },
+	[PENDING_TOKEN] = { NULL, undo_token },
+	[PENDING_POLL] = { answer_poll, answer_poll },
+	[PENDING_ANSWER] = { NULL, NULL },
+};
 
 /* Tell whoever waited for an op that did not come about. */
 static void
@@ -448,62 +579,56 @@ tell_failure(struct hub *h, const struct pending *p, int err)
 	struct event asked = { .kind = EVENT_REQUEST,
 		.peer = p->peer,
 		.request_id = p->request_id };
+	bool full = err == ERR_NO_SPACE;
+	struct slice code = full ? SL("NO_SPACE") : SL("STORE_FAILED");
+	struct slice text = full
+	    ? SL("the controller's disk is full")
+	    : SL("the controller could not store this; try again");
 
 	asked.request.op = p->op;
-	if (!peer_some(p->peer) || p->kind == PENDING_ENDED)
+	if (!peer_some(p->peer) || p->kind == PENDING_POLL)
 		return;
-	if (p->kind == PENDING_AGENT && p->op != OP_JOIN) {
-		hub_send_error(h, &asked, err, SL("STORE_FAILED"),
-		    (struct slice){ 0 },
-		    SL("the controller could not store this; try again"));
+	if (p->kind == PENDING_CALL ||
+	    (p->kind == PENDING_AGENT && p->op != OP_JOIN))
+		hub_send_error(h, &asked, err, code, (struct slice){ 0 }, text);
+	else
+		hub_reply_error(h, &asked, err, full ? 507 : 503, code,
+		    (struct slice){ 0 }, text);
+}
+
+static void
+settle_pending(struct hub *h, struct pending *p, int err)
+{
+	/* Commands answer for themselves: a used key is no failure. */
+	if (p->kind == PENDING_COMMAND || p->kind == PENDING_SENT ||
+	    p->kind == PENDING_ENDED) {
+		hub_command_stored(h, p, err);
 		return;
 	}
-	bool full = err == ERR_NO_SPACE;
-	hub_reply_error(h, &asked, err, full ? 507 : 503,
-	    full ? SL("NO_SPACE") : SL("STORE_FAILED"), (struct slice){ 0 },
-	    full ? SL("the controller's disk is full")
-		 : SL("the controller could not store this; try again"));
+	if (err != 0)
+		tell_failure(h, p, err);
+	if (err != 0 && results[p->kind].undo != NULL)
+		results[p->kind].undo(h, p);
+	if (err == 0 && results[p->kind].done != NULL)
+		results[p->kind].done(h, p);
 }
 
 static void
 on_stored(struct hub *h, const struct event *ev)
 {
-	struct pending *p = NULL;
+	struct list *l = h->pending.next;
 
-	for (struct list *l = h->pending.next; l != &h->pending; l = l->next) {
-		struct pending *q = LIST_OF(l, struct pending, link);
-		if (q->number == ev->stored.number) {
-			p = q;
-			break;
-		}
-		if (q->number > ev->stored.number)
-			break;
+	while (l != &h->pending) {
+		struct pending *p = LIST_OF(l, struct pending, link);
+		l = l->next;
+		if (p->number > ev->stored.number)
+			return;
+		if (p->number < ev->stored.number)
+			continue;
+		list_remove(&p->link);
+		settle_pending(h, p, ev->stored.err);
+		free_pending(p);
 	}
-	if (p == NULL)
-		return;
-	int err = ev->stored.err;
-	if (p->kind == PENDING_AGENT && err == 0) {
-		struct agent *a = map_get(&h->agents, p->id);
-		if (a != NULL) {
-			a->stored = true;
-			a->joining = false;
-			hub_settle(h, a, SL("registered"));
-		}
-	}
-	bool about_command = p->kind == PENDING_COMMAND ||
-	    p->kind == PENDING_SENT || p->kind == PENDING_ENDED;
-	if (about_command)
-		hub_command_stored(h, p, err);
-	if (err != 0) {
-		if (p->kind == PENDING_AGENT)
-			undo_agent(h, p);
-		if (p->kind == PENDING_TOKEN)
-			undo_token(h, p);
-		/* Commands answer for themselves: a used key is no failure. */
-		if (!about_command)
-			tell_failure(h, p, err);
-	}
-	free_pending(p);
 }
 
 static void
@@ -588,7 +713,7 @@ hub_input(struct hub *h, const struct event *ev, msec now, struct outbox *out)
 		return;
 	}
 	struct link *l = hub_find_link(h, ev->peer);
-	if (l != NULL && from_link[ev->kind] != NULL)
+	if (l != NULL && l->closed.ptr == NULL && from_link[ev->kind] != NULL)
 		from_link[ev->kind](h, l, ev);
 }
 

@@ -66,6 +66,12 @@ free_agent(struct agent *a)
 	alloc_free(a);
 }
 
+static struct slice
+key_of(const struct agent *a)
+{
+	return (struct slice){ a->key, KEY_LEN };
+}
+
 static int
 enter(struct hub *h, struct agent *a)
 {
@@ -77,6 +83,11 @@ enter(struct hub *h, struct agent *a)
 	if (err != 0)
 		return err;
 	err = map_put(&h->agents, a->id, a);
+	if (err == 0 && a->record->has_key) {
+		err = map_put(&h->by_key, key_of(a), a);
+		if (err != 0)
+			map_del(&h->agents, a->id);
+	}
 	if (err != 0) {
 		map_del(&h->clusters, a->cluster_id);
 		return err;
@@ -97,6 +108,8 @@ hub_add_agent(struct hub *h, const struct agent_record *r)
 	for (size_t i = 0; i < 3; i++)
 		list_init(&a->waiting[i]);
 	list_init(&a->active);
+	list_init(&a->ending);
+	memcpy(a->key, r->public_key, KEY_LEN);
 	a->presence = PRESENCE_OFFLINE;
 	a->why = SL("never_connected");
 	a->since = r->created_at;
@@ -124,10 +137,13 @@ hub_remove_agent(struct hub *h, struct agent *a)
 	for (size_t i = 0; i < 3; i++)
 		drop_commands(h, &a->waiting[i]);
 	drop_commands(h, &a->active);
+	drop_commands(h, &a->ending);
 	if (a->link != NULL)
 		a->link->agent = NULL;
 	map_del(&h->agents, a->id);
 	map_del(&h->clusters, a->cluster_id);
+	if (a->record->has_key)
+		map_del(&h->by_key, key_of(a));
 	memmove(&h->sorted[at], &h->sorted[at + 1],
 	    (h->agents.count - at) * sizeof(h->sorted[0]));
 	heap_drop(&h->timers, &a->timer);
@@ -159,7 +175,7 @@ move(struct hub *h, struct agent *a, enum presence to, struct slice why)
 static enum presence
 derived(const struct agent *a)
 {
-	if (a->joining)
+	if (a->joining != 0)
 		return PRESENCE_JOINING;
 	if (a->claims_error)
 		return PRESENCE_ERROR;
@@ -189,41 +205,46 @@ arm(struct hub *h, struct agent *a, msec due)
 }
 
 static void
+store_link(struct hub *h, enum op_verb verb, const struct connection_record *r)
+{
+	const struct connection_record *kept =
+	    clone_in(&h->out->arena, CLONE_LINK, r);
+	struct op *op = kept == NULL ? NULL : hub_store(h, verb);
+
+	if (op == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	op->lazy = true;
+	op->link = kept;
+}
+
+static void
 close_history(struct hub *h, struct agent *a, struct slice why)
 {
-	struct connection_record *r = arena_alloc(&h->out->arena, sizeof(*r));
-	struct op *op = r == NULL ? NULL : hub_store(h, OP_LINK_CLOSED);
+	const struct connection_record r = { .id = a->link_id,
+		.agent_id = a->id,
+		.closed_at = h->wall,
+		.why = why };
 
-	if (op == NULL || a->link_id == 0)
+	if (a->link_id == 0)
 		return;
-	op->lazy = true;
-	*r = (struct connection_record){
-		.id = a->link_id, .closed_at = h->wall, .why = why
-	};
-	if (arena_copy(&h->out->arena, a->id, &r->agent_id) != 0)
-		h->out->err = ERR_NOMEM;
-	op->link = r;
 	a->link_id = 0;
+	store_link(h, OP_LINK_CLOSED, &r);
 }
 
 static void
 open_history(struct hub *h, struct agent *a)
 {
-	struct connection_record r = { .id = ++h->next_link,
+	const struct connection_record r = { .id = ++h->next_link,
 		.agent_id = a->id,
 		.session_id = a->session.session_id,
 		.remote = a->session.remote,
 		.dialect = a->session.dialect,
 		.opened_at = h->wall };
-	struct op *op = hub_store(h, OP_LINK_OPENED);
 
 	a->link_id = r.id;
-	if (op == NULL)
-		return;
-	op->lazy = true;
-	op->link = clone_in(&h->out->arena, CLONE_LINK, &r);
-	if (op->link == NULL)
-		h->out->err = ERR_NOMEM;
+	store_link(h, OP_LINK_OPENED, &r);
 }
 
 void
@@ -249,12 +270,18 @@ hub_on_gone(struct hub *h, const struct event *ev)
 
 	if (l == NULL)
 		return;
+	struct slice closed = l->closed;
 	hub_drop_link(h, l);
 	if (!current)
 		return;
-	bool goodbye = ev->gone.why == 0;
-	struct slice why =
-	    goodbye ? SL("goodbye") : slice_from(err_name(ev->gone.why));
+	/* One that could not be stored is to come back at once; who was sent
+	 * away otherwise is not waited for. */
+	bool goodbye = closed.ptr != NULL
+	    ? !slice_eq(closed, SL("store_failed"))
+	    : ev->gone.why == 0;
+	struct slice why = closed.ptr != NULL ? closed
+	    : goodbye                         ? SL("goodbye")
+		      : slice_from(err_name(ev->gone.why));
 	close_history(h, a, why);
 	hub_forsake_commands(h, a);
 	a->native = false;
@@ -284,8 +311,8 @@ hub_id_ok(struct slice id)
 	return true;
 }
 
-static bool
-name_ok(struct slice name)
+bool
+hub_name_ok(struct slice name)
 {
 	if (name.len < 1 || name.len > 255)
 		return false;
@@ -319,7 +346,7 @@ may_register(struct hub *h, struct link *l, const struct event *ev,
 		hub_send_error(h, ev, ERR_INVALID, SL("INVALID_MESSAGE"),
 		    SL("agent_id"),
 		    SL("agent_id must be 1 to 128 of A-Z a-z 0-9 . _ : -"));
-	} else if (!name_ok(r->name)) {
+	} else if (!hub_name_ok(r->name)) {
 		hub_send_error(h, ev, ERR_INVALID, SL("INVALID_MESSAGE"),
 		    SL("name"),
 		    SL("name must be 1 to 255 bytes without control "
@@ -391,7 +418,9 @@ updated(struct hub *h, const struct link *l, const struct agent *a,
 	}
 	rec.name = r->name;
 	rec.info_json = r->info_json;
-	rec.labels_json = r->labels_json;
+	/* Those of joining stay until others are said. */
+	if (r->labels_json.ptr != NULL)
+		rec.labels_json = r->labels_json;
 	if (r->native.install_id.ptr != NULL)
 		rec.install_id = r->native.install_id;
 	if (rec.sequence < r->native.sequence)
@@ -406,13 +435,15 @@ updated(struct hub *h, const struct link *l, const struct agent *a,
 static uint64_t
 store_agent(struct hub *h, struct agent *a, const struct event *ev, bool wait)
 {
-	struct op *op = hub_store(h, OP_PUT_AGENT);
+	const struct agent_record *kept =
+	    clone_in(&h->out->arena, CLONE_AGENT, a->record);
+	struct op *op = kept == NULL ? NULL : hub_store(h, OP_PUT_AGENT);
 
-	if (op == NULL)
-		return 0;
-	op->agent = clone_in(&h->out->arena, CLONE_AGENT, a->record);
-	if (op->agent == NULL)
+	if (op == NULL) {
 		h->out->err = ERR_NOMEM;
+		return 0;
+	}
+	op->agent = kept;
 	op->lazy = !wait;
 	if (!wait)
 		return 0;
@@ -519,13 +550,39 @@ heard_from(struct hub *h, struct agent *a)
 	if (h->wall - a->record->seen_at < SEEN_EVERY)
 		return;
 	a->record->seen_at = h->wall;
-	struct op *op = hub_store(h, OP_AGENT_SEEN);
-	if (op == NULL)
-		return;
-	op->lazy = true;
-	op->agent = clone_in(&h->out->arena, CLONE_AGENT, a->record);
-	if (op->agent == NULL)
+	const struct agent_record *kept =
+	    clone_in(&h->out->arena, CLONE_AGENT, a->record);
+	struct op *op = kept == NULL ? NULL : hub_store(h, OP_AGENT_SEEN);
+	if (op == NULL) {
 		h->out->err = ERR_NOMEM;
+		return;
+	}
+	op->lazy = true;
+	op->agent = kept;
+}
+
+/* The agent with what it says of itself now; NULL and answered when there is
+ * no room. */
+static struct agent *
+write_down(struct hub *h, struct agent *a, const struct agent_record *rec,
+    const struct event *ev)
+{
+	if (a == NULL) {
+		a = h->out->err == 0 ? hub_add_agent(h, rec) : NULL;
+		if (a == NULL)
+			hub_send_error(h, ev, ERR_FULL, SL("OVERLOADED"),
+			    (struct slice){ 0 },
+			    SL("the controller takes no more agents"));
+		return a;
+	}
+	struct agent_record *kept = clone_new(CLONE_AGENT, rec);
+	if (kept == NULL) {
+		h->out->err = ERR_NOMEM;
+		return NULL;
+	}
+	alloc_free(a->record);
+	a->record = kept;
+	return a;
 }
 
 void
@@ -540,26 +597,13 @@ hub_on_register(struct hub *h, struct link *l, const struct event *ev)
 		return;
 	struct agent_record rec = updated(h, l, a, r);
 	bool again = a != NULL && a->record->registered_at != 0;
-	bool wait = a == NULL || !a->stored || !same_words(a->record, &rec);
-	if (a == NULL) {
-		a = hub_add_agent(h, &rec);
-		if (a == NULL) {
-			hub_send_error(h, ev, ERR_FULL, SL("OVERLOADED"),
-			    (struct slice){ 0 },
-			    SL("the controller takes no more agents"));
-			return;
-		}
-	} else {
-		struct agent_record *kept = clone_new(CLONE_AGENT, &rec);
-		if (kept == NULL) {
-			h->out->err = ERR_NOMEM;
-			return;
-		}
-		alloc_free(a->record);
-		a->record = kept;
-	}
+	bool wait = a == NULL || !a->stored || a->unsaved || a->joining != 0 ||
+	    !same_words(a->record, &rec);
+	a = write_down(h, a, &rec, ev);
+	if (a == NULL)
+		return;
 	uint64_t after = store_agent(h, a, ev, wait);
-	a->joining = after != 0;
+	a->joining = after;
 	if (l->http)
 		attach_http(h, l, a);
 	else
@@ -568,8 +612,12 @@ hub_on_register(struct hub *h, struct link *l, const struct event *ev)
 	heard_from(h, a);
 	answer_register(h, a, ev, again, after);
 	hub_settle(h, a, SL("registered"));
+	if (l->http)
+		return;
 	if (a->native)
 		hub_resume_commands(h, a, &r->native, after);
+	else
+		hub_forsake_commands(h, a);
 	hub_dispatch(h, a);
 }
 
@@ -602,6 +650,7 @@ hub_called(struct hub *h, struct link *l, const struct event *ev,
 	}
 	attach_http(h, l, a);
 	heard_from(h, a);
+	hub_settle(h, a, SL("call"));
 	return a;
 }
 

@@ -31,7 +31,8 @@ hub_drop_link(struct hub *h, struct link *l)
 		l->agent->link = NULL;
 	if (l->token != NULL) {
 		list_remove(&l->by_token);
-		l->token->link_count--;
+		if (!l->http)
+			l->token->link_count--;
 	}
 	hub_unkeep(&l->remote);
 	hub_unkeep(&l->address);
@@ -57,23 +58,29 @@ is_blank(const uint8_t *hash)
 static void
 unhash_token(struct hub *h, struct token *t)
 {
-	if (t->record == NULL)
-		return;
 	map_del(&h->tokens, hash_key(t->record->hash));
 	if (!is_blank(t->record->old_hash))
 		map_del(&h->tokens, hash_key(t->record->old_hash));
 	map_del(&h->tokens_by_id, t->record->id);
 }
 
+/* All of its entries or none: another token's are left alone. */
 static int
 hash_token(struct hub *h, struct token *t)
 {
-	int err = map_put(&h->tokens_by_id, t->record->id, t);
+	const struct token_record *r = t->record;
+	int err = map_put(&h->tokens_by_id, r->id, t);
 
-	if (err == 0)
-		err = map_put(&h->tokens, hash_key(t->record->hash), t);
-	if (err == 0 && !is_blank(t->record->old_hash))
-		err = map_put(&h->tokens, hash_key(t->record->old_hash), t);
+	if (err != 0)
+		return err;
+	err = map_put(&h->tokens, hash_key(r->hash), t);
+	if (err == 0 && !is_blank(r->old_hash)) {
+		err = map_put(&h->tokens, hash_key(r->old_hash), t);
+		if (err != 0)
+			map_del(&h->tokens, hash_key(r->hash));
+	}
+	if (err != 0)
+		map_del(&h->tokens_by_id, r->id);
 	return err;
 }
 
@@ -87,7 +94,6 @@ hub_add_token(struct hub *h, const struct token_record *r)
 	list_init(&t->links);
 	t->record = clone_new(CLONE_TOKEN, r);
 	if (t->record == NULL || hash_token(h, t) != 0) {
-		unhash_token(h, t);
 		alloc_free(t->record);
 		alloc_free(t);
 		return NULL;
@@ -98,14 +104,22 @@ hub_add_token(struct hub *h, const struct token_record *r)
 int
 hub_rehash_token(struct hub *h, struct token *t, const struct token_record *r)
 {
-	struct token_record *record = clone_new(CLONE_TOKEN, r);
+	struct token_record *was = t->record;
+	struct token_record *now = clone_new(CLONE_TOKEN, r);
 
-	if (record == NULL)
+	if (now == NULL)
 		return ERR_NOMEM;
 	unhash_token(h, t);
-	alloc_free(t->record);
-	t->record = record;
-	return hash_token(h, t);
+	t->record = now;
+	int err = hash_token(h, t);
+	if (err == 0) {
+		alloc_free(was);
+		return 0;
+	}
+	alloc_free(now);
+	t->record = was;
+	/* The slots it just left are still there. */
+	return hash_token(h, t) == 0 ? err : ERR_NOMEM;
 }
 
 void
@@ -194,13 +208,17 @@ deny(uint16_t status, int err, struct slice code, struct slice text)
 static int
 deny_unknown(struct hub *h, const struct credential *c, struct denied *no)
 {
-	uint32_t wait = count_failure(h, c);
+	/* Whoever shows nothing has guessed nothing. */
+	bool tried = c->kind != CREDENTIAL_NONE;
+	uint32_t wait = tried ? count_failure(h, c) : 0;
 
+	if (!tried)
+		h->stats.denied++;
 	if (wait > 0) {
 		*no = deny(429, ERR_LIMITED, SL("TOO_MANY_ATTEMPTS"),
 		    SL("too many failed attempts from this address"));
 		no->retry_after = wait;
-	} else if (c->kind == CREDENTIAL_NONE) {
+	} else if (!tried) {
 		*no = deny(401, ERR_DENIED, SL("UNAUTHORIZED"),
 		    SL("a token is required"));
 	} else {
@@ -274,11 +292,11 @@ role_scopes(enum role role)
 {
 	const scope_set viewer = SCOPE_AGENT_READ | SCOPE_COMMAND_READ |
 	    SCOPE_EVENT_READ | SCOPE_METRICS_READ;
-	const scope_set operator=
+	const scope_set runner =
 	    viewer | SCOPE_COMMAND_RUN | SCOPE_AGENT_WRITE | SCOPE_STOP_WRITE;
 	const scope_set all[] = { [ROLE_NONE] = 0,
 		[ROLE_VIEWER] = viewer,
-		[ROLE_OPERATOR] = operator,
+		[ROLE_OPERATOR] = runner,
 		[ROLE_ADMIN] = SCOPES_ALL };
 
 	return all[role];
@@ -391,7 +409,8 @@ admit(struct hub *h, const struct event *ev, struct link *l, struct denied *no)
 	}
 	if (l->token != NULL) {
 		list_push(&l->token->links, &l->by_token);
-		l->token->link_count++;
+		if (!l->http)
+			l->token->link_count++;
 	}
 	return 0;
 }
@@ -400,8 +419,12 @@ void
 hub_on_hello(struct hub *h, const struct event *ev)
 {
 	struct denied no = { 0 };
-	struct link *l = alloc_new(sizeof(*l));
+	struct link *l = hub_find_link(h, ev->peer);
 
+	/* Every call over HTTP proves itself, on whatever connection. */
+	if (l != NULL && l->http)
+		hub_drop_link(h, l);
+	l = alloc_new(sizeof(*l));
 	if (l == NULL) {
 		h->out->err = ERR_NOMEM;
 		return;

@@ -11,7 +11,7 @@
 
 #include "model/hub_state.h"
 
-enum { REOPEN_AFTER = 1000, STORE_AGAIN_AFTER = 1000 };
+enum { REOPEN_AFTER = 1000, STORE_AGAIN_AFTER = 1000, KEY_MAX = 255 };
 
 static const struct slice none;
 
@@ -76,7 +76,9 @@ delist(struct command *c)
 	if (list_empty(&c->link))
 		return;
 	list_remove(&c->link);
-	count(c, -1);
+	/* Those that end take no place. */
+	if (c->outcome == NULL)
+		count(c, -1);
 }
 
 struct command *
@@ -175,28 +177,23 @@ order(struct hub *h, struct command *c, enum stream_verb verb, uint64_t after)
 	return &e->stream;
 }
 
-static void
-open_stream(struct hub *h, struct command *c, bool again, uint64_t after)
+void
+hub_open_stream(struct hub *h, struct command *c, bool again, uint64_t after)
 {
 	struct stream_order *o = order(h, c, STREAM_OPEN, after);
 
-	if (o != NULL)
-		o->again = again;
-}
-
-/* The agent may forget what the controller has no use for. */
-static void
-tell_forget(struct hub *h, struct agent *a, struct slice id, uint64_t after)
-{
-	struct effect *e = outbox_add(h->out, EFFECT_STREAM);
-
-	if (e == NULL)
+	if (c->reopen) {
+		c->reopen = false;
+		heap_drop(&h->deadlines, &c->timer);
+	}
+	if (o == NULL)
 		return;
-	e->peer = a->link->peer;
-	e->after = after;
-	e->stream.verb = STREAM_DONE;
-	if (arena_copy(&h->out->arena, id, &e->stream.command_id) != 0)
-		h->out->err = ERR_NOMEM;
+	o->again = again;
+	if (!c->interrupt)
+		return;
+	o = order(h, c, STREAM_SIGNAL, after);
+	if (o != NULL)
+		o->signal = SIGNAL_INTERRUPT;
 }
 
 /* Dispatch -------------------------------------------------------------------
@@ -220,11 +217,28 @@ store_sent(struct hub *h, struct command *c)
 		return 0;
 	op->command = hub_command_copy(h, c);
 	hub_pend(h, op->number, PENDING_SENT, c->record->id, NULL);
+	c->sending = op->number;
 	return op->number;
 }
 
-static struct command *
-first_waiting(struct agent *a)
+/* Too late for it: nothing runs past its deadline. */
+static bool
+is_overdue(const struct hub *h, const struct command *c)
+{
+	return c->record->deadline_at != 0 && c->record->deadline_at <= h->wall;
+}
+
+static void
+expire(struct hub *h, struct command *c)
+{
+	const struct outcome o = { .code = SL("EXPIRED"),
+		.why = SL("its deadline passed before it could be sent") };
+
+	hub_finish_command(h, c, COMMAND_EXPIRED, &o);
+}
+
+struct command *
+hub_first_waiting(struct agent *a)
 {
 	for (size_t p = 3; p-- > 0;) {
 		if (!list_empty(&a->waiting[p]))
@@ -237,9 +251,15 @@ first_waiting(struct agent *a)
 struct command *
 hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
 {
-	struct command *c = first_waiting(a);
+	struct command *c;
 
-	if (c == NULL || a->detached >= h->config.concurrency)
+	if (a->record->removed_at != 0)
+		return NULL;
+	while ((c = hub_first_waiting(a)) != NULL && is_overdue(h, c) &&
+	    h->out->err == 0)
+		expire(h, c);
+	if (c == NULL || a->detached >= h->config.concurrency ||
+	    h->out->err != 0)
 		return NULL;
 	mark_sent(h, c);
 	move(c, COMMAND_SENT);
@@ -254,10 +274,10 @@ hub_dispatch(struct hub *h, struct agent *a)
 	struct command *c;
 	uint64_t after;
 
-	if (!a->native || a->link == NULL)
+	if (!a->native || a->link == NULL || a->resuming)
 		return;
 	while ((c = hub_take_waiting(h, a, &after)) != NULL) {
-		open_stream(h, c, false, after);
+		hub_open_stream(h, c, false, after);
 		hub_notice(
 		    h, SL("command.sent"), a, c->record->id, none, after);
 	}
@@ -356,6 +376,12 @@ hub_create_command(
 	const struct request *q = &ev->request;
 	struct command *c = known(h, ev, who);
 
+	if (q->request_key.len > KEY_MAX) {
+		hub_reply_error(h, ev, ERR_TOO_BIG, 400, SL("INVALID_REQUEST"),
+		    SL("Idempotency-Key"),
+		    SL("an idempotency key has 255 bytes at most"));
+		return;
+	}
 	if (c != NULL) {
 		reply_command(h, ev, who, c, true, 0);
 		return;
@@ -387,6 +413,7 @@ hub_create_command(
 	op->command = hub_command_copy(h, c);
 	if (op->command == NULL)
 		return;
+	c->sending = now ? op->number : 0;
 	op->audit = hub_audit(op->command->user_id, SL("command.run"),
 	    op->command->id, ev, ev->request.credential.remote);
 	op->audit.detail_json = op->command->argv_json;
@@ -396,7 +423,7 @@ hub_create_command(
 	reply_command(h, ev, who, c, false, op->number);
 	hub_notice(h, SL("command.queued"), a, c->record->id, none, op->number);
 	if (now)
-		open_stream(h, c, false, op->number);
+		hub_open_stream(h, c, false, op->number);
 	hub_settle(h, a, SL("command"));
 }
 
@@ -414,7 +441,7 @@ hub_on_started(struct hub *h, const struct event *ev)
 {
 	struct command *c = of_event(h, ev);
 
-	if (c == NULL || c->record->state != COMMAND_SENT)
+	if (c == NULL || c->record->state != COMMAND_SENT || c->outcome != NULL)
 		return;
 	move(c, COMMAND_RUNNING);
 	c->record->started_at = ev->outcome.started_at;
@@ -423,18 +450,17 @@ hub_on_started(struct hub *h, const struct event *ev)
 		return;
 	op->lazy = true;
 	op->command = hub_command_copy(h, c);
+	if (op->command == NULL)
+		return;
 	hub_notice(h, SL("command.running"), c->agent, c->record->id, none, 0);
 }
 
-static void
-store_end(struct hub *h, struct command *c)
+static struct command_record
+ended_record(const struct hub *h, const struct command *c)
 {
-	struct op *op = hub_store(h, OP_COMMAND_ENDED);
-	struct outcome *o = c->outcome;
-
-	if (op == NULL)
-		return;
+	const struct outcome *o = c->outcome;
 	struct command_record r = *c->record;
+
 	r.state = c->end;
 	r.started_at = o->started_at != 0 ? o->started_at : r.started_at;
 	r.finished_at = o->finished_at != 0 ? o->finished_at : h->wall;
@@ -445,47 +471,73 @@ store_end(struct hub *h, struct command *c)
 	r.lingering = o->lingering;
 	r.out_bytes = o->out_bytes;
 	r.err_bytes = o->err_bytes;
-	op->command = clone_in(&h->out->arena, CLONE_COMMAND, &r);
-	struct effect *e = outbox_add(h->out, EFFECT_STREAM);
-	if (op->command == NULL || e == NULL) {
+	return r;
+}
+
+static struct op *
+store_end(struct hub *h, struct command *c)
+{
+	const struct command_record r = ended_record(h, c);
+	const struct command_record *kept =
+	    clone_in(&h->out->arena, CLONE_COMMAND, &r);
+	struct op *op = kept == NULL ? NULL : hub_store(h, OP_COMMAND_ENDED);
+	struct effect *e =
+	    op == NULL ? NULL : outbox_add(h->out, EFFECT_STREAM);
+
+	if (op == NULL) {
 		h->out->err = ERR_NOMEM;
-		return;
+		return NULL;
 	}
+	op->command = kept;
 	hub_pend(h, op->number, PENDING_ENDED, c->record->id, NULL);
+	if (e == NULL)
+		return NULL;
 	e->after = op->number;
 	if (c->agent->link != NULL)
 		e->peer = c->agent->link->peer;
 	e->stream = (struct stream_order){ .verb = STREAM_DONE,
-		.command_id = op->command->id,
-		.command = op->command,
+		.command_id = kept->id,
+		.command = kept,
 		.viewer = c->viewer };
 	const struct slice name[] = { SL("command."),
 		command_state_name(c->end) };
 	hub_notice(
 	    h, hub_text(h, name, 2), c->agent, c->record->id, none, op->number);
+	return op;
+}
+
+struct op *
+hub_finish_command(struct hub *h, struct command *c, enum command_state state,
+    const struct outcome *o)
+{
+	struct outcome kept = *o;
+	struct outcome *outcome;
+
+	if (c->outcome != NULL)
+		return NULL;
+	kept.cluster_id = kept.command_id = kept.out = kept.err = none;
+	outcome = clone_new(CLONE_OUTCOME, &kept);
+	if (outcome == NULL) {
+		h->out->err = ERR_NOMEM;
+		return NULL;
+	}
+	heap_drop(&h->deadlines, &c->timer);
+	/* Its place is free now; the record changes when the store has it. */
+	delist(c);
+	c->outcome = outcome;
+	c->end = state;
+	c->reopen = false;
+	list_push(&c->agent->ending, &c->link);
+	struct op *op = store_end(h, c);
+	hub_settle(h, c->agent, SL("command"));
+	return op;
 }
 
 void
 hub_end_command(struct hub *h, struct command *c, enum command_state state,
     const struct outcome *o)
 {
-	if (c->outcome != NULL)
-		return;
-	struct outcome kept = *o;
-	kept.command_id = kept.out = kept.err = none;
-	c->outcome = clone_new(CLONE_OUTCOME, &kept);
-	if (c->outcome == NULL) {
-		h->out->err = ERR_NOMEM;
-		return;
-	}
-	c->end = state;
-	c->reopen = false;
-	heap_drop(&h->deadlines, &c->timer);
-	/* Its place is free now; the record changes when the store has it. */
-	delist(c);
-	list_init(&c->link);
-	store_end(h, c);
-	hub_settle(h, c->agent, SL("command"));
+	hub_finish_command(h, c, state, o);
 	hub_dispatch(h, c->agent);
 }
 
@@ -528,80 +580,17 @@ hub_on_stream_lost(struct hub *h, const struct event *ev)
 
 	if (c == NULL || c->outcome != NULL || !hub_command_active(c))
 		return;
+	/* A stream of an older link broke: the newer one has its own. */
+	if (peer_some(ev->peer) &&
+	    (c->agent->link == NULL ||
+		!peer_eq(c->agent->link->peer, ev->peer)))
+		return;
 	c->reopen = true;
 	arm(h, c, h->now + REOPEN_AFTER);
 }
 
-static void
-end_unknown(struct hub *h, struct command *c, struct slice why)
-{
-	struct outcome o = { .code = SL("UNKNOWN_OUTCOME"), .why = why };
-
-	hub_end_command(h, c, COMMAND_UNKNOWN, &o);
-}
-
-static const struct held_command *
-find_held(const struct native_hello *n, struct slice id)
-{
-	for (size_t i = 0; i < n->held_count; i++) {
-		if (slice_eq(n->held[i].id, id))
-			return &n->held[i];
-	}
-	return NULL;
-}
-
-static void
-resume(struct hub *h, struct command *c, const struct native_hello *n,
-    uint64_t after)
-{
-	const struct held_command *held = find_held(n, c->record->id);
-
-	if (held != NULL && held->state != HELD_UNKNOWN)
-		open_stream(h, c, true, after);
-	else if (held != NULL)
-		end_unknown(
-		    h, c, SL("its holder died on the host before it ended"));
-	else if (c->record->sequence <= n->sequence)
-		end_unknown(h, c, SL("the agent has no record of it"));
-	else
-		open_stream(h, c, true, after);
-}
-
-void
-hub_resume_commands(struct hub *h, struct agent *a,
-    const struct native_hello *n, uint64_t after)
-{
-	struct list *l = a->active.next;
-
-	while (l != &a->active) {
-		struct command *c = LIST_OF(l, struct command, link);
-		l = l->next;
-		resume(h, c, n, after);
-	}
-	for (size_t i = 0; i < n->held_count; i++) {
-		const struct held_command *held = &n->held[i];
-		if (map_get(&h->commands, held->id) == NULL &&
-		    held->state != HELD_RUNNING)
-			tell_forget(h, a, held->id, after);
-	}
-}
-
-void
-hub_forsake_commands(struct hub *h, struct agent *a)
-{
-	struct list *l = a->active.next;
-
-	if (a->native)
-		return;
-	while (l != &a->active) {
-		struct command *c = LIST_OF(l, struct command, link);
-		l = l->next;
-		end_unknown(h, c, SL("the agent's connection ended first"));
-	}
-}
-
-/* Interrupt, cancel, time
- * ------------------------------------------------------- */
+/* Interrupt, cancel, time ---------------------------------------------------
+ */
 
 static struct command *
 pick(struct hub *h, const struct event *ev, const struct access *who)
@@ -627,14 +616,25 @@ hub_interrupt_command(
 		hub_cancel_command(h, ev, who);
 		return;
 	}
-	struct op *op = hub_store(h, OP_AUDIT);
-	struct stream_order *o = order(h, c, STREAM_SIGNAL, 0);
-	if (op == NULL || o == NULL)
+	if (c->record->attempt > 0) {
+		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
+		    SL("NOT_PERMITTED"), none,
+		    SL("this agent's protocol has no verb for interrupts"));
 		return;
-	o->signal = SIGNAL_INTERRUPT;
+	}
+	struct op *op = hub_store(h, OP_AUDIT);
+	if (op == NULL)
+		return;
 	op->lazy = true;
 	op->audit = hub_audit(who->user->id, SL("command.interrupt"),
-	    o->command_id, ev, ev->request.credential.remote);
+	    hub_text(h, &c->record->id, 1), ev, ev->request.credential.remote);
+	/* One that is out of reach hears of it as soon as it is back. */
+	c->interrupt = true;
+	if (c->agent->link != NULL && c->outcome == NULL) {
+		struct stream_order *o = order(h, c, STREAM_SIGNAL, 0);
+		if (o != NULL)
+			o->signal = SIGNAL_INTERRUPT;
+	}
 	reply_command(h, ev, who, c, true, 0);
 }
 
@@ -643,7 +643,7 @@ hub_cancel_command(
     struct hub *h, const struct event *ev, const struct access *who)
 {
 	struct command *c = pick(h, ev, who);
-	struct outcome o = { .code = SL("CANCELLED"),
+	const struct outcome o = { .code = SL("CANCELLED"),
 		.why = SL("cancelled before it was sent") };
 
 	if (c == NULL)
@@ -653,41 +653,33 @@ hub_cancel_command(
 		    none, SL("it was sent already; interrupt it instead"));
 		return;
 	}
-	hub_end_command(h, c, COMMAND_CANCELLED, &o);
-	if (h->out->err != 0)
+	struct op *op = hub_finish_command(h, c, COMMAND_CANCELLED, &o);
+	if (op == NULL)
 		return;
-	struct op *op = hub_store(h, OP_AUDIT);
-	const struct command_record *r = hub_command_copy(h, c);
-	if (op == NULL || r == NULL)
-		return;
-	op->audit = hub_audit(who->user->id, SL("command.cancel"), r->id, ev,
-	    ev->request.credential.remote);
-	hub_pend(h, op->number, PENDING_ANSWER, r->id, ev);
+	op->audit = hub_audit(who->user->id, SL("command.cancel"),
+	    op->command->id, ev, ev->request.credential.remote);
+	hub_pend(h, op->number, PENDING_ANSWER, op->command->id, ev);
 	struct reply *re = hub_reply(h, ev, who, op->number);
-	if (re == NULL)
-		return;
-	struct command_record *shown =
-	    clone_in(&h->out->arena, CLONE_COMMAND, r);
-	if (shown == NULL)
-		return;
-	shown->state = COMMAND_CANCELLED;
-	re->command = shown;
+	if (re != NULL)
+		re->command = op->command;
+	hub_dispatch(h, c->agent);
 }
 
 void
 hub_command_timer(struct hub *h, struct command *c)
 {
-	struct outcome o = { .code = SL("EXPIRED"),
-		.why = SL("its deadline passed before it could be sent") };
-
 	if (c->outcome != NULL) {
 		store_end(h, c);
 	} else if (c->reopen) {
 		c->reopen = false;
 		if (c->agent->link != NULL && c->agent->native)
-			open_stream(h, c, true, 0);
+			hub_open_stream(h, c, true, 0);
+	} else if (c->record->state == COMMAND_QUEUED && is_overdue(h, c)) {
+		expire(h, c);
+		hub_dispatch(h, c->agent);
 	} else if (c->record->state == COMMAND_QUEUED) {
-		hub_end_command(h, c, COMMAND_EXPIRED, &o);
+		arm_deadline(h, c);
+		hub_dispatch(h, c->agent);
 	}
 }
 
@@ -718,6 +710,40 @@ refuse_created(struct hub *h, const struct pending *p, int err)
 		 : SL("the controller could not store the command"));
 }
 
+/* Nothing left: it waits in the queue again, before all that came later; its
+ * number is not used a second time. */
+static void
+requeue(struct hub *h, struct command *c)
+{
+	struct list *l = &c->agent->waiting[c->record->priority];
+
+	delist(c);
+	c->record->state = COMMAND_QUEUED;
+	while (l->next != &c->agent->waiting[c->record->priority] &&
+	    LIST_OF(l->next, struct command, link)->record->created_at <
+		c->record->created_at)
+		l = l->next;
+	list_insert_before(l->next, &c->link);
+	count(c, 1);
+	arm(h, c, h->now + STORE_AGAIN_AFTER);
+	hub_settle(h, c->agent, SL("command"));
+}
+
+static void
+end_stored(struct hub *h, struct command *c, int err)
+{
+	struct agent *a = c->agent;
+
+	/* Final already, or never there: nothing more can be done. */
+	if (err != 0 && err != ERR_WRONG_STATE && err != ERR_NOT_FOUND) {
+		arm(h, c, h->now + STORE_AGAIN_AFTER);
+		return;
+	}
+	h->stats.commands_ended[c->end]++;
+	hub_drop_command(h, c);
+	hub_settle(h, a, SL("command"));
+}
+
 void
 hub_command_stored(struct hub *h, const struct pending *p, int err)
 {
@@ -726,22 +752,17 @@ hub_command_stored(struct hub *h, const struct pending *p, int err)
 	if (c == NULL)
 		return;
 	struct agent *a = c->agent;
-	if (p->kind == PENDING_ENDED && (err == 0 || err == ERR_WRONG_STATE)) {
-		h->stats.commands_ended[c->end]++;
-		hub_drop_command(h, c);
-		hub_settle(h, a, SL("command"));
-	} else if (p->kind == PENDING_ENDED) {
-		arm(h, c, h->now + STORE_AGAIN_AFTER);
-	} else if (p->kind == PENDING_COMMAND && err != 0) {
+	if (p->kind == PENDING_ENDED) {
+		end_stored(h, c, err);
+		return;
+	}
+	c->sending = 0;
+	if (p->kind == PENDING_COMMAND && err != 0) {
 		refuse_created(h, p, err);
 		hub_drop_command(h, c);
 		hub_settle(h, a, SL("command"));
+		hub_dispatch(h, a);
 	} else if (p->kind == PENDING_SENT && err != 0 && c->outcome == NULL) {
-		/* Nothing left: it waits in the queue again, its number is
-		 * not used a second time. */
-		delist(c);
-		c->record->state = COMMAND_QUEUED;
-		enlist(c);
-		hub_settle(h, a, SL("command"));
+		requeue(h, c);
 	}
 }

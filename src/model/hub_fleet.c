@@ -18,27 +18,15 @@ hub_may_see(struct hub *h, const struct access *who, const struct agent *a)
 {
 	struct selector s;
 
-	if (who->user == NULL ||
+	if (who->user == NULL || a->record->removed_at != 0 ||
 	    who->user->workspace_id != a->record->workspace_id)
 		return false;
 	if (who->user->selector.len == 0)
 		return true;
+	arena_reset(&h->scratch);
 	return selector_parse(who->user->selector, &s) == 0 &&
 	    selector_match(&s, a->record->operator_labels_json,
-		a->record->labels_json, &h->out->arena) == 1;
-}
-
-static struct slice
-host_name(struct hub *h, const struct agent *a)
-{
-	const struct js_limits limits = { 1 << 20, 16 };
-	struct js_doc doc;
-	struct slice name = none;
-
-	if (a->record->info_json.len > 0 &&
-	    js_parse(&doc, a->record->info_json, &limits, &h->out->arena) == 0)
-		js_string(js_get(js_root(&doc), "hostname"), &name);
-	return name;
+		a->record->labels_json, &h->scratch) == 1;
 }
 
 static struct slice
@@ -89,6 +77,20 @@ contains(struct slice s, struct slice part)
 	return false;
 }
 
+static bool
+host_contains(struct hub *h, const struct agent *a, struct slice part)
+{
+	const struct js_limits limits = { 1 << 20, 64 };
+	struct js_doc doc;
+	struct slice name;
+
+	arena_reset(&h->scratch);
+	return a->record->info_json.len > 0 &&
+	    js_parse(&doc, a->record->info_json, &limits, &h->scratch) == 0 &&
+	    js_string(js_get(js_root(&doc), "hostname"), &name) == 0 &&
+	    contains(name, part);
+}
+
 struct filter {
 	struct selector selector;
 	bool by_status;
@@ -103,10 +105,11 @@ fits(struct hub *h, const struct filter *f, const struct agent *a)
 		return false;
 	if (f->text.len > 0 && !contains(a->id, f->text) &&
 	    !contains(a->record->name, f->text) &&
-	    !contains(host_name(h, a), f->text))
+	    !host_contains(h, a, f->text))
 		return false;
+	arena_reset(&h->scratch);
 	return selector_match(&f->selector, a->record->operator_labels_json,
-		   a->record->labels_json, &h->out->arena) == 1;
+		   a->record->labels_json, &h->scratch) == 1;
 }
 
 static int
@@ -166,17 +169,18 @@ hub_list_agents(struct hub *h, const struct event *ev, const struct access *who)
 		return;
 	}
 	r->agents = views;
-	r->total = h->agents.count;
-	size_t i = q->cursor.len > 0 ? first_after(h, q->cursor) : 0;
-	for (; i < h->agents.count && h->out->err == 0; i++) {
+	size_t first = q->cursor.len > 0 ? first_after(h, q->cursor) : 0;
+	for (size_t i = 0; i < h->agents.count && h->out->err == 0; i++) {
 		struct agent *a = h->sorted[i];
 		if (!hub_may_see(h, who, a) || !fits(h, &f, a))
 			continue;
-		if (r->agent_count == limit) {
+		r->total++;
+		if (i < first)
+			continue;
+		if (r->agent_count < limit)
+			show(h, a, &views[r->agent_count++]);
+		else if (r->cursor.ptr == NULL)
 			r->cursor = views[limit - 1].record->id;
-			return;
-		}
-		show(h, a, &views[r->agent_count++]);
 	}
 }
 
@@ -353,6 +357,24 @@ relabelled(const struct agent *a, struct slice labels)
 	return clone_new(CLONE_AGENT, &rec);
 }
 
+static struct op *
+store_agent(struct hub *h, const struct agent *a, const struct event *ev,
+    const struct access *who, struct slice action)
+{
+	const struct agent_record *kept =
+	    clone_in(&h->out->arena, CLONE_AGENT, a->record);
+	struct op *op = kept == NULL ? NULL : hub_store(h, OP_PUT_AGENT);
+
+	if (op == NULL) {
+		h->out->err = ERR_NOMEM;
+		return NULL;
+	}
+	op->agent = kept;
+	op->audit = hub_audit(who->user->id, action, op->agent->id, ev,
+	    ev->request.credential.remote);
+	return op;
+}
+
 void
 hub_label_agent(struct hub *h, const struct event *ev, const struct access *who)
 {
@@ -374,24 +396,25 @@ hub_label_agent(struct hub *h, const struct event *ev, const struct access *who)
 		       "64 at most; null removes one"));
 		return;
 	}
-	alloc_free(a->record);
+	struct agent_record *was = a->record;
 	a->record = kept;
-	struct op *op = hub_store(h, OP_PUT_AGENT);
-	if (op == NULL)
-		return;
-	op->agent = clone_in(&h->out->arena, CLONE_AGENT, a->record);
-	if (op->agent == NULL) {
-		h->out->err = ERR_NOMEM;
+	struct op *op = store_agent(h, a, ev, who, SL("agent.label"));
+	if (op == NULL) {
+		alloc_free(was);
 		return;
 	}
-	op->audit = hub_audit(who->user->id, SL("agent.label"), op->agent->id,
-	    ev, ev->request.credential.remote);
 	op->audit.detail_json = op->agent->operator_labels_json;
-	hub_pend(h, op->number, PENDING_ANSWER, a->id, ev);
+	struct pending *p = hub_pend(h, op->number, PENDING_LABELS, a->id, ev);
+	if (p != NULL)
+		p->was = was;
+	else
+		alloc_free(was);
 	reply_agent(h, ev, who, a, op->number);
 	hub_notice(h, SL("agent.labelled"), a, none, none, op->number);
 }
 
+/* It stays until the store knows that it is gone; meanwhile nobody sees it
+ * and nothing more is sent to it. */
 void
 hub_expel_agent(struct hub *h, const struct event *ev, const struct access *who)
 {
@@ -400,41 +423,18 @@ hub_expel_agent(struct hub *h, const struct event *ev, const struct access *who)
 	if (a == NULL)
 		return;
 	a->record->removed_at = h->wall;
-	struct op *op = hub_store(h, OP_PUT_AGENT);
+	hub_abandon_commands(h, a);
+	struct op *op = store_agent(h, a, ev, who, SL("agent.remove"));
 	if (op == NULL)
 		return;
-	op->agent = clone_in(&h->out->arena, CLONE_AGENT, a->record);
-	if (op->agent == NULL) {
-		h->out->err = ERR_NOMEM;
-		return;
-	}
-	op->audit = hub_audit(who->user->id, SL("agent.remove"), op->agent->id,
-	    ev, ev->request.credential.remote);
-	hub_pend(h, op->number, PENDING_ANSWER, a->id, ev);
+	hub_pend(h, op->number, PENDING_REMOVAL, a->id, ev);
 	struct reply *r = hub_reply(h, ev, who, op->number);
 	if (r != NULL)
 		r->status = 204;
-	hub_notice(h, SL("agent.removed"), a, none, none, op->number);
-	if (a->link != NULL)
-		hub_close(h, a->link->peer, 1008, SL("removed"));
-	hub_remove_agent(h, a);
 }
 
 /* Joining -------------------------------------------------------------------
  */
-
-static struct agent *
-agent_by_key(struct hub *h, const uint8_t *key)
-{
-	size_t pos = 0;
-
-	for (struct agent *a; (a = map_next(&h->agents, &pos)) != NULL;) {
-		if (a->record->has_key &&
-		    memcmp(a->record->public_key, key, KEY_LEN) == 0)
-			return a;
-	}
-	return NULL;
-}
 
 static struct agent *
 new_keyed_agent(
@@ -459,9 +459,17 @@ void
 hub_join_agent(struct hub *h, const struct event *ev, const struct access *who)
 {
 	const struct request *q = &ev->request;
-	struct agent *a = agent_by_key(h, q->public_key);
+	const struct slice key = { q->public_key, KEY_LEN };
+	struct agent *a = map_get(&h->by_key, key);
 	bool again = a != NULL;
 
+	if (!hub_name_ok(q->name)) {
+		hub_reply_error(h, ev, ERR_INVALID, 400, SL("INVALID_REQUEST"),
+		    SL("name"),
+		    SL("name must be 1 to 255 bytes without control "
+		       "characters"));
+		return;
+	}
 	if (a == NULL)
 		a = new_keyed_agent(h, q, who->token->record);
 	if (a == NULL) {
@@ -469,15 +477,16 @@ hub_join_agent(struct hub *h, const struct event *ev, const struct access *who)
 		    SL("the controller takes no more agents"));
 		return;
 	}
-	struct op *op = hub_store(h, OP_PUT_AGENT);
+	const struct agent_record *kept =
+	    clone_in(&h->out->arena, CLONE_AGENT, a->record);
 	struct registered *j = arena_alloc(&h->out->arena, sizeof(*j));
-	if (op == NULL || j == NULL)
-		return;
-	op->agent = clone_in(&h->out->arena, CLONE_AGENT, a->record);
-	if (op->agent == NULL) {
+	struct op *op =
+	    kept == NULL || j == NULL ? NULL : hub_store(h, OP_PUT_AGENT);
+	if (op == NULL) {
 		h->out->err = ERR_NOMEM;
 		return;
 	}
+	op->agent = kept;
 	op->audit = hub_audit(op->agent->token_id, SL("agent.join"),
 	    op->agent->id, ev, q->credential.remote);
 	hub_pend(h, op->number, PENDING_AGENT, a->id, ev);

@@ -19,36 +19,47 @@ offer(struct hub *h, struct command *c, struct command_record *out)
 }
 
 void
-hub_on_poll(struct hub *h, struct link *l, const struct event *ev)
+hub_answer_poll(struct hub *h, struct agent *a, struct peer_id peer,
+    struct slice request_id)
 {
-	struct agent *a = hub_called(h, l, ev, ev->call.cluster_id);
-	struct command *c;
-	uint64_t after = 0;
-	size_t n = 0;
-
-	if (a == NULL)
-		return;
-	/* One that has a link as well is served there. */
-	while (a->link == NULL && hub_take_waiting(h, a, &after) != NULL)
-		;
-	struct event *re =
-	    hub_send(h, ev->peer, EVENT_POLL_REPLY, ev->request_id, after);
+	struct event *re = hub_send(h, peer, EVENT_POLL_REPLY, request_id, 0);
 	struct command_record *list =
 	    arena_array(&h->out->arena, (size_t)a->detached + 1, sizeof(*list));
+	size_t n = 0;
+
 	if (re == NULL || list == NULL) {
 		h->out->err = ERR_NOMEM;
 		return;
 	}
+	/* One that has a link as well is served there. */
 	for (struct list *at = a->active.next;
 	     at != &a->active && a->link == NULL; at = at->next) {
-		c = LIST_OF(at, struct command, link);
-		if (!c->acked && c->outcome == NULL)
+		struct command *c = LIST_OF(at, struct command, link);
+		if (!c->acked && c->sending == 0 && !c->record->foreground)
 			offer(h, c, &list[n++]);
 	}
 	re->poll = (struct poll_reply){ .commands = list,
 		.count = n,
 		.stop_epoch = h->config.stop_epoch,
 		.next_seconds = n > 0 ? 1 : 5 };
+}
+
+/* What waits is taken first; the answer comes when that is durable, or with
+ * what was sent before when it cannot be. */
+void
+hub_on_poll(struct hub *h, struct link *l, const struct event *ev)
+{
+	struct agent *a = hub_called(h, l, ev, ev->call.cluster_id);
+	uint64_t after = 0;
+
+	if (a == NULL)
+		return;
+	while (a->link == NULL && hub_take_waiting(h, a, &after) != NULL)
+		;
+	if (after != 0)
+		hub_pend(h, after, PENDING_POLL, a->id, ev);
+	else
+		hub_answer_poll(h, a, ev->peer, ev->request_id);
 	hub_settle(h, a, SL("poll"));
 }
 
@@ -61,7 +72,8 @@ digest(struct hub *h, const struct slice *parts, size_t n)
 static uint64_t
 outcome_digest(struct hub *h, const struct outcome *o)
 {
-	const int32_t numbers[] = { o->exit_code, o->signal, o->timed_out };
+	const int32_t numbers[] = { o->exit_code, o->signal, o->timed_out,
+		o->interrupted };
 	const struct slice parts[] = { { (const uint8_t *)numbers,
 					   sizeof(numbers) },
 		o->code, o->out, o->err };
@@ -79,6 +91,21 @@ find_ended(const struct hub *h, uint64_t id_hash)
 	return NULL;
 }
 
+/* The same result again is accepted, once it is durable; another is not. */
+static void
+repeat(
+    struct hub *h, const struct event *ev, const struct command *c, bool same)
+{
+	if (!same)
+		hub_send_error(h, ev, ERR_EXISTS, SL("RESULT_DIFFERS"), none,
+		    SL("another result for this command is stored"));
+	else if (c != NULL)
+		hub_send_error(h, ev, ERR_BUSY, SL("STORE_FAILED"), none,
+		    SL("the result is not stored yet; try again"));
+	else
+		hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, 0);
+}
+
 void
 hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 {
@@ -91,17 +118,11 @@ hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 	uint64_t id_hash = digest(h, id, 3);
 	uint64_t outcome_hash = outcome_digest(h, o);
 	const struct ended *before = find_ended(h, id_hash);
+	struct command *c = map_get(&h->commands, o->command_id);
 	if (before != NULL) {
-		if (before->outcome_hash == outcome_hash)
-			hub_send(
-			    h, ev->peer, EVENT_ACCEPTED, ev->request_id, 0);
-		else
-			hub_send_error(h, ev, ERR_EXISTS, SL("RESULT_DIFFERS"),
-			    none,
-			    SL("another result for this command is stored"));
+		repeat(h, ev, c, before->outcome_hash == outcome_hash);
 		return;
 	}
-	struct command *c = map_get(&h->commands, o->command_id);
 	if (c == NULL || c->agent != a || !hub_command_active(c) ||
 	    c->outcome != NULL) {
 		hub_send_error(h, ev, ERR_NOT_FOUND, SL("COMMAND_NOT_FOUND"),
@@ -118,8 +139,11 @@ hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 		h->out->err = ERR_NOMEM;
 	h->ended[h->ended_at++ % ENDED_KEPT] =
 	    (struct ended){ id_hash, outcome_hash };
-	hub_end_command(h, c, hub_final_state(o), o);
-	hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, h->next_op);
+	struct op *op = hub_finish_command(h, c, hub_final_state(o), o);
+	if (op == NULL)
+		return;
+	hub_pend(h, op->number, PENDING_CALL, none, ev);
+	hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, op->number);
 }
 
 void

@@ -35,6 +35,9 @@ struct link {
 	struct list by_token;
 	bool http;
 	bool native; /* offered muster.v1 */
+	/* Set when we closed it, to why: what it still says is not heard, and
+	 * its end is no break. */
+	struct slice closed; /* a literal */
 	scope_set scopes;
 	struct slice remote;  /* owned, with address */
 	struct slice address; /* owned */
@@ -53,6 +56,7 @@ struct session {
 
 struct agent {
 	struct agent_record *record; /* owned; replaced when it changes */
+	uint8_t key[KEY_LEN];        /* likewise, when it has one */
 	struct slice id;             /* owned: what the maps borrow */
 	struct slice cluster_id;     /* owned, likewise */
 	struct heap_node timer;
@@ -63,7 +67,8 @@ struct agent {
 	struct session session; /* slices owned; of the last connection */
 	bool native;            /* the link speaks muster.v1 with exec */
 	bool http;              /* lives by calls instead of a link */
-	bool joining;           /* registered, not yet durable */
+	uint64_t joining;       /* op that makes its registration durable */
+	bool unsaved;           /* that op failed: the row is behind */
 	bool claims_error;      /* its last word on itself */
 	bool late;              /* heartbeats are overdue */
 	bool stored;            /* has a row */
@@ -73,6 +78,8 @@ struct agent {
 	wall_msec heartbeat_at;
 	struct list waiting[3]; /* queued commands by priority */
 	struct list active;     /* sent and running ones */
+	struct list ending;     /* over, not yet durably so */
+	bool resuming;          /* dispatch waits until that is done */
 	uint32_t queued;
 	uint32_t detached; /* active ones that count for concurrency */
 	uint32_t attached;
@@ -81,12 +88,14 @@ struct agent {
 struct command {
 	struct command_record *record; /* owned; its strings never change */
 	struct agent *agent;
-	struct list link; /* in waiting or active of its agent */
+	struct list link; /* in waiting, active or ending of its agent */
 	struct heap_node timer;
 	struct peer_id viewer;
 	struct outcome *outcome; /* owned: it is over, the store is told */
 	enum command_state end;  /* the state that goes with it */
 	bool acked;              /* HTTP: need not be offered again */
+	uint64_t sending;        /* op that says `sent`; 0 = durable */
+	bool interrupt;          /* to be interrupted when it is back */
 	bool reopen;             /* the timer is to open its stream again */
 	struct slice key;        /* owned: user, NUL, key; may be absent */
 };
@@ -101,10 +110,14 @@ struct ended {
 /* A STORE effect whose failure must be undone. */
 enum pending_kind {
 	PENDING_AGENT,
+	PENDING_LABELS,
+	PENDING_REMOVAL,
 	PENDING_TOKEN,
 	PENDING_COMMAND,
 	PENDING_SENT,
 	PENDING_ENDED,
+	PENDING_CALL, /* an answer to a legacy HTTP call */
+	PENDING_POLL, /* of an agent, to be answered either way */
 	PENDING_ANSWER
 };
 
@@ -116,6 +129,7 @@ struct pending {
 	struct peer_id peer;
 	struct slice id;         /* owned */
 	struct slice request_id; /* owned */
+	void *was;               /* owned record before the change, or NULL */
 };
 
 /* Whom a request comes from and what it may do. */
@@ -150,11 +164,13 @@ struct hub {
 	struct map links;    /* by peer */
 	struct map commands; /* live ones by id */
 	struct map keys;     /* the same by idempotency key */
+	struct map by_key;   /* agents by public key */
 	struct map attempts; /* by address */
 	struct list attempt_age;
 	struct list pending;   /* struct pending, by number */
 	struct heap timers;    /* agents' */
 	struct heap deadlines; /* commands' */
+	struct arena scratch;  /* of one look at labels or at what was said */
 	struct ended ended[ENDED_KEPT];
 	size_t ended_at;
 	struct hub_stats stats;
@@ -172,8 +188,8 @@ struct slice hub_make_uuid(struct hub *h);
 
 /* A STORE effect; returns its number, 0 without memory. */
 struct op *hub_store(struct hub *h, enum op_verb verb);
-/* Remember what to undo if op fails. */
-void hub_pend(struct hub *h, uint64_t number, enum pending_kind kind,
+/* Remember what to undo if op fails.  NULL without memory. */
+struct pending *hub_pend(struct hub *h, uint64_t number, enum pending_kind kind,
     struct slice id, const struct event *asked);
 
 /* A SEND that waits for an op (0: at once). */
@@ -218,6 +234,7 @@ void hub_agent_timer(struct hub *h, struct agent *a);
 /* Derive presence anew and move there. */
 void hub_settle(struct hub *h, struct agent *a, struct slice why);
 bool hub_id_ok(struct slice agent_id);
+bool hub_name_ok(struct slice name);
 /* The agent of an HTTP call, or an error answer and NULL. */
 struct agent *hub_called(struct hub *h, struct link *l, const struct event *ev,
     struct slice cluster_id);
@@ -238,6 +255,10 @@ void hub_resume_commands(struct hub *h, struct agent *a,
 /* A foreign agent is gone: its sent commands are unknown now. */
 void hub_forsake_commands(struct hub *h, struct agent *a);
 void hub_dispatch(struct hub *h, struct agent *a);
+void hub_open_stream(
+    struct hub *h, struct command *c, bool again, uint64_t after);
+/* The next in the queue, NULL when it is empty. */
+struct command *hub_first_waiting(struct agent *a);
 /* The next queued command, marked sent; NULL when none may go now. */
 struct command *hub_take_waiting(
     struct hub *h, struct agent *a, uint64_t *after);
@@ -257,6 +278,15 @@ void hub_on_ack(struct hub *h, struct link *l, const struct event *ev);
 void hub_command_stored(struct hub *h, const struct pending *p, int err);
 void hub_end_command(struct hub *h, struct command *c, enum command_state state,
     const struct outcome *o);
+/* The same without dispatching what may go now; the op that stores it, NULL
+ * without memory. */
+struct op *hub_finish_command(struct hub *h, struct command *c,
+    enum command_state state, const struct outcome *o);
+/* All of an agent's commands end because it is removed. */
+void hub_abandon_commands(struct hub *h, struct agent *a);
+/* The HTTP commands that may be offered now, as an answer. */
+void hub_answer_poll(struct hub *h, struct agent *a, struct peer_id peer,
+    struct slice request_id);
 
 /* hub_request.c ------------------------------------------------------------ */
 

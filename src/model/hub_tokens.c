@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 
+#include "base/alloc.h"
 #include "base/err.h"
 
 #include "model/cidr.h"
@@ -24,10 +25,17 @@ reply_token(struct hub *h, const struct event *ev, const struct access *who,
 		r->status = 201;
 }
 
+/* was: what to go back to when it cannot be stored, or NULL. */
 static struct op *
 store_token(struct hub *h, const struct event *ev, const struct access *who,
-    const struct token *t, struct slice action)
+    const struct token *t, const struct token_record *was)
 {
+	static const struct slice actions[OPS] = {
+		[OP_TOKEN_CREATE] = SL_INIT("token.create"),
+		[OP_TOKEN_REVOKE] = SL_INIT("token.revoke"),
+		[OP_TOKEN_ROTATE] = SL_INIT("token.rotate"),
+	};
+	struct slice action = actions[ev->request.op];
 	struct op *op = hub_store(h, OP_PUT_TOKEN);
 
 	if (op == NULL)
@@ -39,7 +47,13 @@ store_token(struct hub *h, const struct event *ev, const struct access *who,
 	}
 	op->audit = hub_audit(who->user->id, action, op->token->id, ev,
 	    ev->request.credential.remote);
-	hub_pend(h, op->number, PENDING_TOKEN, t->record->id, ev);
+	struct pending *p =
+	    hub_pend(h, op->number, PENDING_TOKEN, t->record->id, ev);
+	if (p != NULL && was != NULL) {
+		p->was = clone_new(CLONE_TOKEN, was);
+		if (p->was == NULL)
+			h->out->err = ERR_NOMEM;
+	}
 	return op;
 }
 
@@ -103,7 +117,7 @@ hub_create_token(
 		    SL("the controller holds too many tokens"));
 		return;
 	}
-	struct op *op = store_token(h, ev, who, t, SL("token.create"));
+	struct op *op = store_token(h, ev, who, t, NULL);
 	if (op != NULL)
 		reply_token(h, ev, who, t, op->number);
 }
@@ -196,7 +210,7 @@ hub_revoke_token(
 		return;
 	if (t->record->revoked_at == 0)
 		t->record->revoked_at = h->wall;
-	struct op *op = store_token(h, ev, who, t, SL("token.revoke"));
+	struct op *op = store_token(h, ev, who, t, NULL);
 	if (op == NULL)
 		return;
 	reply_token(h, ev, who, t, op->number);
@@ -223,11 +237,14 @@ hub_rotate_token(
 	memcpy(rec.hash, ev->request.token->hash, HASH_LEN);
 	rec.shown = ev->request.token->shown;
 	rec.old_until = h->wall + ev->request.overlap;
-	if (hub_rehash_token(h, t, &rec) != 0) {
+	struct token_record *was = clone_new(CLONE_TOKEN, t->record);
+	if (was == NULL || hub_rehash_token(h, t, &rec) != 0) {
 		h->out->err = ERR_NOMEM;
+		alloc_free(was);
 		return;
 	}
-	struct op *op = store_token(h, ev, who, t, SL("token.rotate"));
+	struct op *op = store_token(h, ev, who, t, was);
+	alloc_free(was);
 	if (op != NULL)
 		reply_token(h, ev, who, t, op->number);
 }

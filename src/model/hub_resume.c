@@ -1,0 +1,165 @@
+/*
+ * What becomes of an agent's commands when it comes back, goes, or is
+ * removed.
+ */
+#include <stdlib.h>
+
+#include "base/err.h"
+
+#include "model/hub_state.h"
+
+/* The agent may forget what the controller has no use for. */
+static void
+tell_forget(struct hub *h, struct agent *a, struct slice id, uint64_t after)
+{
+	struct effect *e = outbox_add(h->out, EFFECT_STREAM);
+
+	if (e == NULL)
+		return;
+	e->peer = a->link->peer;
+	e->after = after;
+	e->stream.verb = STREAM_DONE;
+	if (arena_copy(&h->out->arena, id, &e->stream.command_id) != 0)
+		h->out->err = ERR_NOMEM;
+}
+
+static void
+end_unknown(struct hub *h, struct command *c, struct slice why)
+{
+	struct outcome o = { .code = SL("UNKNOWN_OUTCOME"), .why = why };
+
+	hub_end_command(h, c, COMMAND_UNKNOWN, &o);
+}
+
+static const struct held_command *
+find_held(const struct native_hello *n, struct slice id)
+{
+	for (size_t i = 0; i < n->held_count; i++) {
+		if (slice_eq(n->held[i].id, id))
+			return &n->held[i];
+	}
+	return NULL;
+}
+
+enum fate { GOES_ON, HOLDER_DIED, NOT_KNOWN };
+
+static enum fate
+fate_of(const struct command *c, const struct native_hello *n)
+{
+	const struct held_command *held = find_held(n, c->record->id);
+
+	if (held != NULL)
+		return held->state == HELD_UNKNOWN ? HOLDER_DIED : GOES_ON;
+	/* It never took this number: the command can still be given to it. */
+	return c->record->sequence > n->sequence ? GOES_ON : NOT_KNOWN;
+}
+
+static int
+by_sequence(const void *a, const void *b)
+{
+	struct command *const *x = a, *const *y = b;
+	uint64_t m = (*x)->record->sequence, n = (*y)->record->sequence;
+
+	return m < n ? -1 : m > n;
+}
+
+/* The active ones as an array, for the list changes while they end. */
+static struct command **
+list_active(struct hub *h, const struct agent *a, size_t *count)
+{
+	size_t room = (size_t)a->attached + a->detached;
+	struct command **all =
+	    arena_array(&h->out->arena, room + 1, sizeof(struct command *));
+	size_t n = 0;
+
+	if (all == NULL) {
+		h->out->err = ERR_NOMEM;
+		*count = 0;
+		return NULL;
+	}
+	for (struct list *l = a->active.next; l != &a->active; l = l->next)
+		all[n++] = LIST_OF(l, struct command, link);
+	*count = n;
+	return all;
+}
+
+static uint64_t
+later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void
+forget_rest(struct hub *h, struct agent *a, const struct native_hello *n,
+    uint64_t after)
+{
+	for (size_t i = 0; i < n->held_count; i++) {
+		const struct held_command *held = &n->held[i];
+		if (map_get(&h->commands, held->id) == NULL &&
+		    held->state != HELD_RUNNING)
+			tell_forget(h, a, held->id, after);
+	}
+}
+
+/* In the order of their numbers: an agent refuses one below its mark.  What
+ * waits for the older op comes first. */
+void
+hub_resume_commands(struct hub *h, struct agent *a,
+    const struct native_hello *n, uint64_t after)
+{
+	static const struct slice whys[] = {
+		[HOLDER_DIED] =
+		    SL_INIT("its holder died on the host before it ended"),
+		[NOT_KNOWN] = SL_INIT("the agent has no record of it"),
+	};
+	size_t count;
+	struct command **all = list_active(h, a, &count);
+
+	if (count > 1)
+		qsort(all, count, sizeof(*all), by_sequence);
+	for (size_t i = 0; i < count; i++) {
+		if (fate_of(all[i], n) == GOES_ON)
+			hub_open_stream(
+			    h, all[i], true, later(after, all[i]->sending));
+	}
+	forget_rest(h, a, n, after);
+	a->resuming = true;
+	for (size_t i = 0; i < count; i++) {
+		enum fate fate = fate_of(all[i], n);
+		if (fate != GOES_ON)
+			end_unknown(h, all[i], whys[fate]);
+	}
+	a->resuming = false;
+}
+
+/* What was offered over HTTP may still be answered there. */
+void
+hub_forsake_commands(struct hub *h, struct agent *a)
+{
+	size_t count;
+	struct command **all;
+
+	if (a->native)
+		return;
+	all = list_active(h, a, &count);
+	for (size_t i = 0; i < count; i++) {
+		if (all[i]->record->attempt == 0)
+			end_unknown(h, all[i],
+			    SL("the agent's connection ended first"));
+	}
+}
+
+void
+hub_abandon_commands(struct hub *h, struct agent *a)
+{
+	const struct outcome o = { .code = SL("AGENT_REMOVED"),
+		.why = SL("its agent was removed before it was sent") };
+	size_t count;
+	struct command **all = list_active(h, a, &count), *c;
+
+	while ((c = hub_first_waiting(a)) != NULL && h->out->err == 0)
+		hub_finish_command(h, c, COMMAND_CANCELLED, &o);
+	for (size_t i = 0; i < count; i++)
+		end_unknown(
+		    h, all[i], SL("its agent was removed before it ended"));
+}
