@@ -653,6 +653,106 @@ test_memory(void **state)
 	store_close(m);
 }
 
+/* Without memory ------------------------------------------------------------
+ */
+
+static void
+expect_fine(int err)
+{
+	if (err != 0 && err != ERR_NOMEM)
+		fail_msg("%s", err_name(err));
+}
+
+static void
+work_with(struct store *mine, struct store_reader *reader)
+{
+	struct user_record u = kit_user(SL("usr_o"));
+	struct op op = { .verb = OP_PUT_USER,
+		.user = &u,
+		.audit = kit_note("user.add", SL("usr_o")) };
+	const struct op *ops[1] = { &op };
+	const struct audit_record *rows;
+	struct audit_record bad;
+	struct hub_snapshot snap;
+	struct slice next;
+	uint8_t got[8];
+	uint64_t lines, after;
+	char id[KIT_ID_SIZE];
+	size_t count;
+	int err;
+
+	expect_fine(store_apply(mine, ops, 1, &err));
+	arena_reset(&arena);
+	expect_fine(store_load(mine, &arena, &snap));
+	kit_id(id, 1);
+	expect_fine(store_output_append(
+	    mine, slice_from(id), OUTPUT_OUT, 0, SL("text")));
+	expect_fine(store_output_sync(mine));
+	expect_fine(store_read_audit(
+	    reader, (struct slice){ 0 }, 10, &arena, &rows, &count, &next));
+	expect_fine(store_verify_audit(reader, &lines, &bad, &arena));
+	int64_t n = store_read_output(
+	    reader, slice_from(id), OUTPUT_OUT, 0, got, sizeof(got), &after);
+	if (n != 4 && n != ERR_NOT_FOUND)
+		expect_fine((int)n);
+}
+
+static void
+live_without_memory(void *arg)
+{
+	const struct store_config *c = arg;
+	struct store *mine = NULL;
+	struct store_reader *reader = NULL;
+	char why[512];
+
+	int err = store_open(&mine, c, why, sizeof(why));
+	expect_fine(err);
+	if (err != 0)
+		return;
+	err = store_reader_open(&reader, c);
+	expect_fine(err);
+	if (err == 0)
+		work_with(mine, reader);
+	store_reader_close(reader);
+	store_close(mine);
+}
+
+static void
+back_up_without_memory(void *arg)
+{
+	char file[5000], why[512];
+
+	snprintf(file, sizeof(file), "%s/b", dir);
+	expect_fine(store_backup(arg, file, why, sizeof(why)));
+}
+
+static void
+restore_without_memory(void *arg)
+{
+	char file[5000], to[5000], why[512];
+	struct store_config c = *(struct store_config *)arg;
+
+	snprintf(file, sizeof(file), "%s/b", dir);
+	snprintf(to, sizeof(to), "%s/to", dir);
+	c.dir = to;
+	expect_fine(store_restore(&c, file, why, sizeof(why)));
+	kit_folder_remove(to);
+}
+
+static void
+test_no_memory(void **state)
+{
+	char inner[5000];
+	struct store_config c = config;
+
+	(void)state;
+	snprintf(inner, sizeof(inner), "%s/inner", dir);
+	c.dir = inner;
+	oom_torture(live_without_memory, &c);
+	oom_torture(back_up_without_memory, &c);
+	oom_torture(restore_without_memory, &c);
+}
+
 int
 main(void)
 {
@@ -673,6 +773,7 @@ main(void)
 		STORE_TEST(test_all_lines_pruned),
 		STORE_TEST(test_lists),
 		STORE_TEST(test_memory),
+		STORE_TEST(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
