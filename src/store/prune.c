@@ -9,7 +9,8 @@
 #include "store/core.h"
 #include "store/segments.h"
 
-enum { ROUND = 256, ID_SIZE = 40 };
+/* A removal syncs folders, and operations wait for the round. */
+enum { ROUND = 16, ROOM = 64 * 1024 };
 
 /* Ids of commands whose output has its time behind it; the arena has them. */
 static int
@@ -69,9 +70,10 @@ note(struct store *s, wall_msec now, const char *action, const char *what,
 }
 
 /*
- * The mark is committed before the files go: a crash between leaves files
- * that the mark already says are gone, and the next unclean start counts
- * them; the other order would leave a row that promises what is not there.
+ * Files go first, the marks are committed after them.  A crash between
+ * leaves rows that say how much there was and no files, which readers show
+ * as pruned already; the next round finds and marks them.  The other order
+ * could leave files that nobody would look for again.
  */
 static int
 prune_output(struct store *s, wall_msec before, wall_msec now, bool *more)
@@ -81,7 +83,7 @@ prune_output(struct store *s, wall_msec before, wall_msec now, bool *more)
 	size_t count = 0;
 	struct arena a;
 
-	arena_init(&a, ROUND * ID_SIZE * 16);
+	arena_init(&a, ROOM);
 	int err = find_old(s, before, &a, ids, &count);
 	for (size_t i = 0; err == 0 && i < count; i++) {
 		ends[0] = ends[1] = 0;

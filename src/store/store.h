@@ -94,8 +94,8 @@ void store_counts(const struct store *s, struct store_counts *out);
 /*
  * Remove the output of commands that ended before output_before, and lines
  * of the journal written before audit_before (0: none).  The rows stay and
- * say that there was output; the journal says what was removed.  At most a
- * few hundred commands a call: *more says to call again.
+ * say that there was output; the journal says what was removed.  A few
+ * commands a call, because removal syncs: *more says to call again.
  */
 int store_prune(struct store *s, wall_msec output_before,
     wall_msec audit_before, wall_msec now, bool *more);
