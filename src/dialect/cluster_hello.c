@@ -5,6 +5,11 @@
 
 #include "dialect/cluster_parts.h"
 
+enum { PROTO = 1 };
+
+/* What every JSON reader and the store can hold exactly. */
+static const int64_t number_max = INT64_C(1) << 53;
+
 static void
 opt_u64(struct js_fields *f, const char *name, int64_t max, uint64_t *out)
 {
@@ -124,7 +129,7 @@ read_resume(struct js_value resume, struct arena *a, struct native_hello *hello,
 		return 0;
 	js_fields_init(&f, resume);
 	js_opt_string(&f, "incarnation", &hello->incarnation);
-	opt_u64(&f, "sequence", INT64_MAX, &hello->sequence);
+	opt_u64(&f, "sequence", number_max, &hello->sequence);
 	js_opt_kind(&f, "commands", JS_ARRAY, &commands);
 	if (f.err != 0)
 		return cluster_refuse_field(out, &f, "muster.resume.", a);
@@ -172,7 +177,7 @@ cluster_read_hello(struct js_value muster, struct arena *a,
 	js_opt_string(&f, "boot_id", &n.boot_id);
 	js_opt_string(&f, "session_id", &n.session_id);
 	js_opt_kind(&f, "policy", JS_OBJECT, &policy);
-	opt_u64(&f, "stop_epoch", INT64_MAX, &n.stop_epoch);
+	opt_u64(&f, "stop_epoch", number_max, &n.stop_epoch);
 	js_opt_kind(&f, "resume", JS_OBJECT, &resume);
 	limit(&f, "install_id", n.install_id);
 	limit(&f, "boot_id", n.boot_id);
@@ -181,6 +186,10 @@ cluster_read_hello(struct js_value muster, struct arena *a,
 		read_features(&f, features, &n);
 	if (f.err != 0)
 		return cluster_refuse_field(out, &f, "muster.", a);
+	if (n.min > PROTO)
+		return cluster_refuse(out, ERR_NEWER, SL("PROTOCOL_TOO_NEW"),
+		    SL("muster.min"),
+		    SL("this controller speaks version 1 of muster only"));
 	int err = read_policy(policy, a, &n, out);
 	if (err == 0 && out->kind != EVENT_BAD)
 		err = read_resume(resume, a, &n, out);

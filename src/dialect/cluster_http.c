@@ -323,6 +323,7 @@ status_of(int err)
 	case ERR_DUPLICATE:
 	case ERR_PROTOCOL:
 	case ERR_UNSUPPORTED:
+	case ERR_NEWER:
 		return 400;
 	default:
 		return 503;

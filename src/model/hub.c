@@ -484,8 +484,11 @@ undo_agent(struct hub *h, struct pending *p)
 	}
 	if (a->link != NULL && peer_eq(a->link->peer, p->peer))
 		hub_close(h, a->link->peer, 1011, SL("store_failed"));
-	if (!a->stored && (current || p->op == OP_JOIN))
-		hub_remove_agent(h, a);
+	if (a->stored || (!current && p->op != OP_JOIN))
+		return;
+	hub_notice(h, SL("agent.removed"), a, (struct slice){ 0 },
+	    (struct slice){ 0 }, 0);
+	hub_remove_agent(h, a);
 }
 
 static void
@@ -524,10 +527,10 @@ registered(struct hub *h, struct pending *p)
 	if (a == NULL)
 		return;
 	a->stored = true;
-	if (a->joining != p->number)
-		return;
-	a->joining = 0;
-	a->unsaved = false;
+	if (a->joining == p->number) {
+		a->joining = 0;
+		a->unsaved = false;
+	}
 	hub_settle(h, a, SL("registered"));
 }
 

@@ -175,7 +175,7 @@ move(struct hub *h, struct agent *a, enum presence to, struct slice why)
 static enum presence
 derived(const struct agent *a)
 {
-	if (a->joining != 0)
+	if (!a->stored)
 		return PRESENCE_JOINING;
 	if (a->claims_error)
 		return PRESENCE_ERROR;

@@ -1,0 +1,238 @@
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include "support/rig.h"
+
+enum { OUTBOX_CAP = 256 << 20 };
+
+struct rig_batch {
+	struct list link;
+	struct outbox out;
+	size_t refs;
+};
+
+/* An op or an effect of a batch that waits. */
+struct waiting {
+	struct list link;
+	struct rig_batch *batch;
+	const struct op *op;
+	const struct effect *effect;
+};
+
+void
+rig_init(struct rig *r, const struct hub_config *config)
+{
+	const struct hub_config plain = { .seed = { 1, 2, 3, 4 },
+		.incarnation = SL("db-1") };
+
+	*r = (struct rig){ .wall = 1760616000000 };
+	list_init(&r->spare);
+	list_init(&r->ops);
+	list_init(&r->held);
+	r->hub = hub_new(config != NULL ? config : &plain);
+}
+
+static void
+drop_batch(struct rig *r, struct rig_batch *b)
+{
+	if (--b->refs > 0)
+		return;
+	outbox_reset(&b->out);
+	list_push_front(&r->spare, &b->link);
+}
+
+static void
+free_waiting(struct rig *r, struct waiting *w)
+{
+	list_remove(&w->link);
+	drop_batch(r, w->batch);
+	alloc_free(w);
+}
+
+void
+rig_fini(struct rig *r)
+{
+	while (!list_empty(&r->ops))
+		free_waiting(r, LIST_OF(r->ops.next, struct waiting, link));
+	while (!list_empty(&r->held))
+		free_waiting(r, LIST_OF(r->held.next, struct waiting, link));
+	while (!list_empty(&r->spare)) {
+		struct rig_batch *b =
+		    LIST_OF(list_pop(&r->spare), struct rig_batch, link);
+		outbox_fini(&b->out);
+		alloc_free(b);
+	}
+	hub_free(r->hub);
+}
+
+void
+rig_open(struct rig *r)
+{
+	struct rig_batch *b;
+
+	if (!list_empty(&r->spare)) {
+		b = LIST_OF(list_pop(&r->spare), struct rig_batch, link);
+	} else {
+		b = alloc_new(sizeof(*b));
+		if (b == NULL) {
+			r->err = ERR_NOMEM;
+			return;
+		}
+		list_init(&b->link);
+		outbox_init(&b->out, OUTBOX_CAP);
+	}
+	b->refs = 1;
+	r->open = b;
+}
+
+void
+rig_add(struct rig *r, const struct event *ev)
+{
+	struct event now = *ev;
+
+	if (r->open == NULL)
+		return;
+	now.at = r->wall;
+	hub_input(r->hub, &now, r->now, &r->open->out);
+}
+
+static void
+wait_for(
+    struct rig *r, struct list *l, struct rig_batch *b, const struct effect *e)
+{
+	struct waiting *w = alloc_new(sizeof(*w));
+
+	if (w == NULL) {
+		r->err = ERR_NOMEM;
+		return;
+	}
+	w->batch = b;
+	w->effect = e;
+	w->op = e->kind == EFFECT_STORE ? e->op : NULL;
+	b->refs++;
+	list_push(l, &w->link);
+}
+
+static void
+end_batch(struct rig *r)
+{
+	struct rig_batch *b = r->open;
+
+	r->open = NULL;
+	if (b == NULL)
+		return;
+	if (b->out.err != 0)
+		r->err = b->out.err;
+	for (size_t i = 0; i < b->out.count; i++) {
+		const struct effect *e = &b->out.effects[i];
+		if (e->kind == EFFECT_STORE)
+			wait_for(r, &r->ops, b, e);
+		else if (e->after != 0)
+			wait_for(r, &r->held, b, e);
+		else
+			r->perform(r->arg, e);
+	}
+	drop_batch(r, b);
+}
+
+static void
+release(struct rig *r, uint64_t number, int err)
+{
+	while (!list_empty(&r->held)) {
+		struct waiting *w = LIST_OF(r->held.next, struct waiting, link);
+		if (w->effect->after > number)
+			return;
+		if (err == 0 || w->effect->after < number)
+			r->perform(r->arg, w->effect);
+		free_waiting(r, w);
+	}
+}
+
+void
+rig_settle(struct rig *r)
+{
+	while (!list_empty(&r->ops)) {
+		struct waiting *w = LIST_OF(r->ops.next, struct waiting, link);
+		int err = r->store == NULL ? 0 : r->store(r->arg, w->op);
+		if (err == RIG_HOLD)
+			return;
+		r->op_count++;
+		struct event ev = { .kind = EVENT_STORED };
+		ev.stored.number = w->op->number;
+		ev.stored.err = err;
+		free_waiting(r, w);
+		rig_open(r);
+		rig_add(r, &ev);
+		end_batch(r);
+		release(r, ev.stored.number, err);
+	}
+}
+
+void
+rig_close(struct rig *r)
+{
+	end_batch(r);
+	rig_settle(r);
+}
+
+void
+rig_input(struct rig *r, const struct event *ev)
+{
+	rig_open(r);
+	rig_add(r, ev);
+	rig_close(r);
+}
+
+void
+rig_advance(struct rig *r, msec to)
+{
+	while (hub_deadline(r->hub) <= to) {
+		msec due = hub_deadline(r->hub);
+		if (due > r->now) {
+			r->wall += due - r->now;
+			r->now = due;
+		}
+		rig_open(r);
+		if (r->open != NULL)
+			hub_expire(r->hub, r->now, r->wall, &r->open->out);
+		rig_close(r);
+	}
+	r->wall += to - r->now;
+	r->now = to;
+}
+
+void
+rig_hash(uint8_t hash[HASH_LEN], uint32_t n)
+{
+	memset(hash, 0, HASH_LEN);
+	for (size_t i = 0; i < sizeof(n); i++)
+		hash[i] = (uint8_t)(n >> 8 * i);
+	hash[HASH_LEN - 1] = 1;
+}
+
+struct peer_id
+rig_peer(uint32_t n)
+{
+	return (struct peer_id){ .slot = n, .generation = 1 };
+}
+
+struct event
+rig_event(enum event_kind kind, uint32_t peer)
+{
+	return (struct event){ .kind = kind, .peer = rig_peer(peer) };
+}
+
+struct event
+rig_hello(
+    uint32_t peer, uint32_t token, const char *address, enum entrance entrance)
+{
+	struct event ev = rig_event(EVENT_HELLO, peer);
+
+	ev.hello.entrance = entrance;
+	ev.hello.credential.kind =
+	    token == 0 ? CREDENTIAL_NONE : CREDENTIAL_TOKEN;
+	rig_hash(ev.hello.credential.hash, token);
+	ev.hello.credential.address = slice_from(address);
+	ev.hello.credential.remote = slice_from(address);
+	return ev;
+}
