@@ -1,0 +1,246 @@
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include "io/addr.h"
+#include "io/log.h"
+
+#include "server/web.h"
+
+#include "server/conn.h"
+
+enum { SLOTS_MIN = 64, SLOTS_MAX = 1 << 20 };
+
+static int
+grow(struct dock *d)
+{
+	size_t want = d->slot_room == 0 ? SLOTS_MIN : d->slot_room * 2;
+
+	if (want > SLOTS_MAX)
+		return ERR_FULL;
+	struct conn **slots = alloc_resize(d->slots, want * sizeof(*slots));
+	if (slots == NULL)
+		return ERR_NOMEM;
+	d->slots = slots;
+	uint32_t *generations =
+	    alloc_resize(d->generations, want * sizeof(*generations));
+	if (generations == NULL)
+		return ERR_NOMEM;
+	d->generations = generations;
+	uint32_t *freed = alloc_resize(d->free_slots, want * sizeof(*freed));
+	if (freed == NULL)
+		return ERR_NOMEM;
+	d->free_slots = freed;
+	d->slot_room = want;
+	return 0;
+}
+
+static int
+take_slot(struct dock *d, struct conn *c)
+{
+	uint32_t slot;
+
+	if (d->free_count > 0) {
+		slot = d->free_slots[--d->free_count];
+	} else {
+		if (d->slot_count == d->slot_room) {
+			int err = grow(d);
+			if (err != 0)
+				return err;
+		}
+		slot = (uint32_t)d->slot_count++;
+		d->generations[slot] = 0;
+	}
+	/* 0 means "no peer". */
+	if (++d->generations[slot] == 0)
+		d->generations[slot] = 1;
+	d->slots[slot] = c;
+	c->id =
+	    (struct peer_id){ .node = (uint16_t)d->server->store_config.node,
+		    .lane = (uint16_t)d->lane.config.index,
+		    .slot = slot,
+		    .generation = d->generations[slot] };
+	return 0;
+}
+
+static void
+on_read(void *owner, uint8_t *bytes, size_t n)
+{
+	struct conn *c = owner;
+
+	c->dock->server->counts.bytes_in += n;
+	if (!c->ending)
+		c->role->read(c, bytes, n);
+}
+
+static void
+on_eof(void *owner)
+{
+	struct conn *c = owner;
+
+	if (!c->ending)
+		c->role->eof(c);
+}
+
+static void
+on_pull(void *owner, size_t room)
+{
+	struct conn *c = owner;
+
+	if (!c->ending && c->role->pull != NULL)
+		c->role->pull(c, room);
+}
+
+static void
+on_drained(void *owner)
+{
+	struct conn *c = owner;
+
+	if (!c->ending && c->role->drained != NULL)
+		c->role->drained(c);
+}
+
+static void
+on_closed(void *owner, int why)
+{
+	struct conn *c = owner;
+	struct dock *d = c->dock;
+
+	c->ending = true;
+	loop_timer_stop(d->lane.loop, &c->timer);
+	c->role->gone(c, why);
+	d->slots[c->id.slot] = NULL;
+	d->free_slots[d->free_count++] = c->id.slot;
+	list_remove(&c->link);
+	d->server->counts.connections--;
+	alloc_free(c);
+}
+
+static const struct stream_ops ops = {
+	.read = on_read,
+	.eof = on_eof,
+	.pull = on_pull,
+	.drained = on_drained,
+	.closed = on_closed,
+};
+
+void
+conn_new(struct dock *d, struct stream *s)
+{
+	struct conn *c = alloc_new(sizeof(*c));
+
+	if (c == NULL || take_slot(d, c) != 0) {
+		alloc_free(c);
+		d->server->counts.refused++;
+		stream_abort(s, true);
+		return;
+	}
+	c->dock = d;
+	c->stream = s;
+	list_push(&d->conns, &c->link);
+	d->server->counts.connections++;
+	d->server->counts.accepted++;
+	int err = web_begin(c);
+	stream_start(s, &ops, c);
+	if (err != 0)
+		conn_drop(c);
+}
+
+void
+conn_become(struct conn *c, const struct role *role, void *state)
+{
+	c->role = role;
+	c->state = state;
+}
+
+static void
+on_timer(struct loop_timer *t)
+{
+	struct conn *c = LIST_OF(t, struct conn, timer);
+
+	if (!c->ending && c->role->timer != NULL)
+		c->role->timer(c);
+}
+
+void
+conn_wake_at(struct conn *c, msec due)
+{
+	struct loop *l = c->dock->lane.loop;
+
+	if (due == INT64_MAX)
+		loop_timer_stop(l, &c->timer);
+	else if (loop_timer_set(l, &c->timer, due, on_timer) != 0)
+		conn_drop(c);
+}
+
+bool
+conn_write(struct conn *c, struct slice bytes)
+{
+	if (c->ending)
+		return false;
+	if (bytes.len == 0)
+		return true;
+	int err = stream_write(c->stream, bytes);
+	if (err == 0) {
+		c->dock->server->counts.bytes_out += bytes.len;
+		return true;
+	}
+	/* A peer that does not read what it asked for: it pays alone. */
+	log_info("connection_dropped", kv_e("err", err),
+	    kv_u("queued", stream_queued(c->stream)));
+	conn_drop(c);
+	return false;
+}
+
+void
+conn_end(struct conn *c)
+{
+	if (c->ending)
+		return;
+	c->ending = true;
+	stream_close(c->stream);
+}
+
+void
+conn_drop(struct conn *c)
+{
+	c->ending = true;
+	stream_abort(c->stream, true);
+}
+
+struct event *
+conn_event(struct conn *c, enum event_kind kind, struct arena **arena)
+{
+	struct event *ev = dock_event(c->dock, kind, arena);
+
+	if (ev != NULL)
+		ev->peer = c->id;
+	return ev;
+}
+
+static struct slice
+keep(struct arena *a, const char *text)
+{
+	struct slice s;
+
+	if (arena_copy(a, slice_from(text), &s) != 0)
+		return SL("");
+	return s;
+}
+
+struct slice
+conn_remote(const struct conn *c, struct arena *a)
+{
+	char text[ADDR_TEXT];
+
+	addr_format(stream_remote(c->stream), text);
+	return keep(a, text);
+}
+
+struct slice
+conn_address(const struct conn *c, struct arena *a)
+{
+	char text[ADDR_TEXT];
+
+	addr_format_ip(stream_remote(c->stream), text);
+	return keep(a, text);
+}

@@ -1,0 +1,69 @@
+/*
+ * conn: one connection, whatever it speaks (floor: server).
+ *
+ * A connection begins as HTTP (web.h) and may become something else for
+ * good: a link, an attached command, a follower, an echo.  What it is now
+ * is its role: a table of calls and the role's own memory.
+ *
+ * Life: conn_new -> role calls -> conn_end or conn_drop (idempotent) ->
+ * role's free, once the stream is closed.
+ */
+#ifndef SERVER_CONN_H
+#define SERVER_CONN_H
+
+#include "io/stream.h"
+
+#include "server/dock.h"
+
+struct conn;
+
+struct role {
+	void (*read)(struct conn *c, uint8_t *bytes, size_t n);
+	void (*eof)(struct conn *c);
+	void (*pull)(struct conn *c, size_t room); /* may be NULL */
+	void (*drained)(struct conn *c);           /* may be NULL */
+	void (*timer)(struct conn *c);             /* may be NULL */
+	void (*event)(
+	    struct conn *c, const struct event *ev); /* from the hub */
+	void (*close)(struct conn *c, uint16_t code, struct slice reason);
+	/* The connection is over: let go of all it had.  why: 0 or ERR_*. */
+	void (*gone)(struct conn *c, int why);
+};
+
+struct conn {
+	struct peer_id id;
+	struct dock *dock;
+	struct stream *stream;
+	const struct role *role;
+	void *state; /* the role's own */
+	struct list link;
+	struct loop_timer timer;
+	bool ending;
+};
+
+/* Begin to serve a stream.  Aborts it when there is no room. */
+void conn_new(struct dock *d, struct stream *s);
+
+/* Change what it is; state is the new role's. */
+void conn_become(struct conn *c, const struct role *role, void *state);
+
+/* Call the role's timer at due; INT64_MAX = never. */
+void conn_wake_at(struct conn *c, msec due);
+
+/* Queue bytes; on failure the connection is dropped.  Returns whether it
+ * is still there. */
+bool conn_write(struct conn *c, struct slice bytes);
+
+/* End it: after what is queued is sent, or at once by RST. */
+void conn_end(struct conn *c);
+void conn_drop(struct conn *c);
+
+/* An event from this connection. */
+struct event *conn_event(
+    struct conn *c, enum event_kind kind, struct arena **arena);
+
+/* Addresses as text, in the arena: "192.0.2.1:1234" and without port. */
+struct slice conn_remote(const struct conn *c, struct arena *a);
+struct slice conn_address(const struct conn *c, struct arena *a);
+
+#endif

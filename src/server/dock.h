@@ -1,0 +1,67 @@
+/*
+ * dock: a lane's connections and what they share (floor: server).
+ *
+ * Everything here belongs to the lane's thread.
+ */
+#ifndef SERVER_DOCK_H
+#define SERVER_DOCK_H
+
+#include "base/map.h"
+
+#include "wire/http1.h"
+#include "wire/wsconn.h"
+
+#include "io/lane.h"
+
+#include "server/core.h"
+
+struct conn;
+struct listener;
+
+struct dock {
+	struct lane lane;
+	struct server *server;
+	struct wsconn_lane ws;
+	struct http1_head head; /* scratch of the HTTP machines */
+	struct buf out;         /* scratch: what a connection says next */
+	struct buf text;        /* scratch: one JSON text */
+	struct arena scratch;
+	struct conn **slots;   /* owned array; NULL = free */
+	uint32_t *generations; /* of the slots, alive or not */
+	size_t slot_count;     /* used so far */
+	size_t slot_room;
+	uint32_t *free_slots; /* stack */
+	size_t free_count;
+	struct list conns;     /* all of them */
+	struct list followers; /* of the event stream */
+	struct map pipes;      /* streams of commands, by command id */
+	struct list readers;   /* idle struct lookup_reader */
+	size_t reader_count;
+	struct listener *listeners[LISTENS_MAX];
+	size_t listener_count;
+	uint64_t request_count; /* for request ids */
+	uint64_t request_base;
+};
+
+/* The lane's callbacks; config.arg is the dock. */
+int dock_begin(struct lane *lane);
+void dock_mail(struct lane *lane, struct mail *mail);
+void dock_end(struct lane *lane);
+
+/* Accept connections here.  0 or ERR_* and a sentence. */
+int dock_listen(struct dock *d, const struct listen_wish *w, int fd, char *why,
+    size_t size);
+
+/*
+ * A new event for the hub, in the arena of its mail, to be filled in and
+ * handed over by dock_post.  NULL without memory.
+ */
+struct event *dock_event(
+    struct dock *d, enum event_kind kind, struct arena **arena);
+/* 0, or ERR_FULL when the hub has too much to do: the event is lost. */
+int dock_post(struct dock *d, struct event *ev);
+
+/* The connection at an address, NULL when it is gone. */
+struct conn *dock_find(struct dock *d, struct peer_id peer);
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * server: what all of musterd shares (floor: server).
+ *
+ * Filled by main before the first lane starts and read-only from then on,
+ * but for the atomics and the parts that say whose thread they belong to.
+ */
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/slice.h"
+#include "base/stamp.h"
+
+#include "store/writer.h"
+
+enum { HOSTS_MAX = 32, LISTENS_MAX = 16, PROXIES_MAX = 2048 };
+
+struct core;
+struct tls_server;
+
+struct listen_wish {
+	const char *address; /* as given */
+	bool proxy;
+};
+
+struct settings {
+	const char *config_file;
+	const char *data_dir;
+	struct listen_wish listens[LISTENS_MAX];
+	size_t listen_count;
+	const char *public_url; /* no slash at the end */
+	const char *tls_cert;
+	const char *tls_key;
+	bool tls_auto;
+	unsigned lanes;
+	bool dev;
+	bool insecure;
+	const char *hosts[HOSTS_MAX]; /* more names that are ours */
+	size_t host_count;
+	const char *cors_origins; /* comma-separated; NULL = off */
+	const char *trusted_proxies;
+	uint64_t memory_limit;
+	uint64_t output_max;
+	uint64_t output_total;
+};
+
+/* Counted by lanes and read by /metrics and /health. */
+struct server_counts {
+	atomic_uint_fast64_t connections;
+	atomic_uint_fast64_t accepted;
+	atomic_uint_fast64_t refused;
+	atomic_uint_fast64_t requests;
+	atomic_uint_fast64_t messages_in;
+	atomic_uint_fast64_t messages_out;
+	atomic_uint_fast64_t bytes_in;
+	atomic_uint_fast64_t bytes_out;
+	atomic_uint_fast64_t links;
+	atomic_uint_fast64_t followers;
+	atomic_uint_fast64_t pipes;
+	atomic_uint_fast64_t output_bytes;
+};
+
+struct server {
+	struct settings settings;
+	struct store_config store_config; /* for readers */
+	struct writer *writer;
+	struct core *core;
+	struct tls_server *tls;   /* NULL without TLS */
+	struct slice public_url;  /* as in settings */
+	struct slice public_host; /* its host, lower case */
+	struct slice incarnation;
+	uint8_t nonce_key[32]; /* of links' challenges; random */
+	uint8_t pin[32];       /* of the TLS key */
+	bool has_pin;
+	wall_msec started_at;
+	atomic_bool draining;
+	atomic_bool store_failing;
+	struct server_counts counts;
+};
+
+#endif
