@@ -146,7 +146,7 @@ conn_new(struct dock *d, struct stream *s)
 }
 
 void
-conn_become(struct conn *c, const struct role *role, void *state)
+conn_become(struct conn *c, const struct conn_role *role, void *state)
 {
 	c->role = role;
 	c->state = state;

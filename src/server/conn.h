@@ -17,7 +17,7 @@
 
 struct conn;
 
-struct role {
+struct conn_role {
 	void (*read)(struct conn *c, uint8_t *bytes, size_t n);
 	void (*eof)(struct conn *c);
 	void (*pull)(struct conn *c, size_t room); /* may be NULL */
@@ -34,7 +34,7 @@ struct conn {
 	struct peer_id id;
 	struct dock *dock;
 	struct stream *stream;
-	const struct role *role;
+	const struct conn_role *role;
 	void *state; /* the role's own */
 	struct list link;
 	struct loop_timer timer;
@@ -45,7 +45,7 @@ struct conn {
 void conn_new(struct dock *d, struct stream *s);
 
 /* Change what it is; state is the new role's. */
-void conn_become(struct conn *c, const struct role *role, void *state);
+void conn_become(struct conn *c, const struct conn_role *role, void *state);
 
 /* Call the role's timer at due; INT64_MAX = never. */
 void conn_wake_at(struct conn *c, msec due);

@@ -9,6 +9,7 @@
 
 #include "server/conn.h"
 #include "server/follow.h"
+#include "server/link.h"
 #include "server/lookup.h"
 #include "server/pipe.h"
 
@@ -37,6 +38,7 @@ dock_begin(struct lane *lane)
 	rand_fill(seed, sizeof(seed));
 	rand_fill(key, sizeof(key));
 	wsconn_lane_init(&d->ws, key, DEFLATE_LEVEL);
+	link_setup(d);
 	buf_init(&d->out, OUT_CAP);
 	buf_init(&d->text, TEXT_CAP);
 	arena_init(&d->scratch, SCRATCH_CAP);

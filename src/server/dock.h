@@ -22,9 +22,10 @@ struct dock {
 	struct lane lane;
 	struct server *server;
 	struct wsconn_lane ws;
-	struct http1_head head; /* scratch of the HTTP machines */
-	struct buf out;         /* scratch: what a connection says next */
-	struct buf text;        /* scratch: one JSON text */
+	struct wsconn_config link_config; /* of agents' links */
+	struct http1_head head;           /* scratch of the HTTP machines */
+	struct buf out;  /* scratch: what a connection says next */
+	struct buf text; /* scratch: one JSON text */
 	struct arena scratch;
 	struct conn **slots;   /* owned array; NULL = free */
 	uint32_t *generations; /* of the slots, alive or not */

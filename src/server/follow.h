@@ -1,0 +1,15 @@
+/*
+ * follow: the public event stream, Server-Sent Events (floor: server).
+ */
+#ifndef SERVER_FOLLOW_H
+#define SERVER_FOLLOW_H
+
+#include "server/web.h"
+
+/* The hub has granted GET /api/v1/events (or not). */
+void follow_open(struct conn *c, struct call *call, const struct event *ev);
+
+/* A notice for all followers of this lane: encoded once. */
+void follow_publish(struct dock *d, const struct event *ev);
+
+#endif

@@ -1,0 +1,598 @@
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include "dialect/cluster.h"
+
+#include "io/clock.h"
+#include "io/log.h"
+
+#include "server/credential.h"
+#include "server/pipe.h"
+
+#include "server/link.h"
+
+enum {
+	TEXT_BEFORE = 64 * 1024, /* before it registered */
+	TEXT_MAX = 1024 * 1024,
+	BINARY_MAX = 4 * 1024 * 1024 + 64,
+	HEARTBEAT_EVERY = 30000,
+	PING_EVERY = 30000,
+	DEAD_AFTER = 60000,
+	CLOSE_WITHIN = 10000,
+	FRAME_MAX = 16 * 1024,
+	QUEUE_MAX = 16 * 1024 * 1024,
+};
+
+static struct wsconn_config *
+ws_config(struct dock *d)
+{
+	return &d->link_config;
+}
+
+void
+link_setup(struct dock *d)
+{
+	d->link_config = (struct wsconn_config){ .lane = &d->ws,
+		.text_cap = TEXT_BEFORE,
+		.binary_cap = BINARY_MAX,
+		.compress_min = 1024,
+		.ping_every = PING_EVERY,
+		.dead_after = DEAD_AFTER,
+		.close_within = CLOSE_WITHIN };
+}
+
+static struct link_conn *
+link_of(struct conn *c)
+{
+	return c->state;
+}
+
+static msec
+now_of(const struct conn *c)
+{
+	return loop_now(c->dock->lane.loop);
+}
+
+static void
+finish(struct conn *c)
+{
+	struct link_conn *l = link_of(c);
+	struct slice own = wsconn_out(&l->ws);
+
+	if (c->ending)
+		return;
+	if (own.len > 0) {
+		if (!conn_write(c, own))
+			return;
+		wsconn_sent(&l->ws, own.len);
+	}
+	if (wsconn_closed(&l->ws)) {
+		conn_end(c);
+		return;
+	}
+	msec due = wsconn_deadline(&l->ws);
+	if (l->mux != NULL && yamux_deadline(l->mux) < due)
+		due = yamux_deadline(l->mux);
+	conn_wake_at(c, due);
+}
+
+static void
+close_link(struct conn *c, uint16_t code, struct slice reason, int why)
+{
+	struct link_conn *l = link_of(c);
+
+	if (l->why == 0)
+		l->why = why;
+	wsconn_close(&l->ws, code, reason, now_of(c));
+	finish(c);
+}
+
+/* Text ----------------------------------------------------------------------
+ */
+
+static void
+say(struct conn *c, struct slice text)
+{
+	struct link_conn *l = link_of(c);
+	struct buf *out = &c->dock->out;
+
+	buf_clear(out);
+	if (wsconn_send(&l->ws, out, WS_TEXT, text, false) == 0) {
+		c->dock->server->counts.messages_out++;
+		conn_write(c, buf_peek(out));
+	}
+}
+
+static void
+on_text(struct conn *c, struct slice text)
+{
+	struct arena *a;
+	struct event *ev = conn_event(c, EVENT_BAD, &a);
+	struct slice copy;
+
+	c->dock->server->counts.messages_in++;
+	/* The text must outlive this read: the hub sees it at the turn's
+	 * end. */
+	if (ev == NULL || arena_copy(a, text, &copy) != 0) {
+		conn_drop(c);
+		return;
+	}
+	struct peer_id peer = ev->peer;
+	wall_msec at = ev->at;
+	if (cluster_decode(copy, a, ev) != 0) {
+		conn_drop(c);
+		return;
+	}
+	ev->peer = peer;
+	ev->at = at;
+	if (ev->kind == EVENT_BAD)
+		log_info("bad_message", kv_s("remote", link_of(c)->remote),
+		    kv_e("err", ev->complaint.err),
+		    kv_s("field", ev->complaint.field));
+	if (dock_post(c->dock, ev) != 0)
+		conn_drop(c);
+}
+
+static void
+start_mux(struct link_conn *l)
+{
+	struct yamux_config config = yamux_defaults;
+
+	if (l->mux != NULL)
+		return;
+	l->mux = alloc_new(sizeof(*l->mux));
+	if (l->mux == NULL) {
+		conn_drop(l->conn);
+		return;
+	}
+	config.seed = l->conn->dock->request_base;
+	yamux_init(l->mux, YAMUX_SERVER, &config, now_of(l->conn));
+}
+
+/* yamux ---------------------------------------------------------------------
+ */
+
+static void
+on_stream_event(struct link_conn *l, const struct yamux_event *ev)
+{
+	switch (ev->kind) {
+	case YAMUX_OPENED:
+		/* Agents open nothing yet. */
+		yamux_reset(l->mux, ev->id);
+		break;
+	case YAMUX_DATA:
+		pipe_data(ev->user, ev->data);
+		break;
+	case YAMUX_FIN:
+		pipe_lost(ev->user, ERR_CLOSED);
+		break;
+	case YAMUX_RST:
+		pipe_lost(ev->user, ERR_RESET);
+		break;
+	case YAMUX_WRITABLE:
+		l->wanting = false;
+		break;
+	case YAMUX_ERROR:
+		log_warn("mux_failed", kv_s("remote", l->remote),
+		    kv_e("err", ev->err));
+		close_link(
+		    l->conn, WS_CODE_PROTOCOL, SL("yamux"), ERR_PROTOCOL);
+		break;
+	case YAMUX_ACKED:
+	case YAMUX_PONG:
+	case YAMUX_GOAWAY:
+		break;
+	}
+}
+
+static void
+drain_mux(struct link_conn *l)
+{
+	struct yamux_event ev;
+
+	while (!l->conn->ending && yamux_next(l->mux, &ev))
+		on_stream_event(l, &ev);
+}
+
+static void
+on_binary(struct conn *c, struct slice data)
+{
+	struct link_conn *l = link_of(c);
+
+	if (l->mux == NULL) {
+		close_link(
+		    c, WS_CODE_TYPE, SL("binary_not_expected"), ERR_PROTOCOL);
+		return;
+	}
+	yamux_feed(l->mux, data, now_of(c));
+	drain_mux(l);
+}
+
+/* One binary message: up to two pieces. */
+static bool
+send_binary(struct link_conn *l, struct slice a, struct slice b)
+{
+	uint8_t head[WS_HEAD_MAX];
+	struct ws_head h = {
+		.len = a.len + b.len, .opcode = WS_BINARY, .fin = true
+	};
+	size_t n = wsconn_head(&l->ws, &h, head);
+
+	return conn_write(l->conn, (struct slice){ head, n }) &&
+	    conn_write(l->conn, a) && conn_write(l->conn, b);
+}
+
+static bool
+send_control(struct link_conn *l)
+{
+	while (!l->conn->ending && yamux_has_out(l->mux)) {
+		struct slice out = slice_first(yamux_out(l->mux), FRAME_MAX);
+		if (!send_binary(l, out, (struct slice){ 0 }))
+			return false;
+		yamux_sent(l->mux, out.len);
+	}
+	return !l->conn->ending;
+}
+
+/* One frame of one stream's bytes; how many bytes went, 0 when it can not. */
+static size_t
+send_stream(struct link_conn *l, struct pipe *p, size_t room)
+{
+	uint8_t head[YAMUX_HEAD];
+	struct slice bytes = pipe_waiting(p);
+	size_t n = bytes.len < FRAME_MAX ? bytes.len : FRAME_MAX;
+	uint32_t window = yamux_window(l->mux, pipe_stream(p));
+
+	if (n > window)
+		n = window;
+	if (n > room)
+		n = room;
+	if (n == 0 || !send_control(l) ||
+	    yamux_put_head(l->mux, pipe_stream(p), (uint32_t)n, head) != 0)
+		return 0;
+	if (!send_binary(
+		l, (struct slice){ head, YAMUX_HEAD }, slice_first(bytes, n)))
+		return 0;
+	pipe_sent(p, n);
+	return n;
+}
+
+static void
+send_streams(struct link_conn *l, size_t room)
+{
+	bool more = true;
+
+	while (more && room > 0 && !l->conn->ending) {
+		more = false;
+		for (struct list *at = l->pipes.next; at != &l->pipes;
+		     at = at->next) {
+			size_t n = send_stream(l, pipe_of_link(at), room);
+			room -= n;
+			more |= n > 0;
+		}
+	}
+}
+
+static bool
+streams_wait(struct link_conn *l)
+{
+	for (struct list *at = l->pipes.next; at != &l->pipes; at = at->next) {
+		struct pipe *p = pipe_of_link(at);
+		if (pipe_waiting(p).len > 0 &&
+		    yamux_window(l->mux, pipe_stream(p)) > 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+on_pull(struct conn *c, size_t room)
+{
+	struct link_conn *l = link_of(c);
+
+	if (l->mux == NULL)
+		return;
+	send_streams(l, room);
+	if (!c->ending)
+		stream_want(c->stream, streams_wait(l));
+}
+
+void
+link_flush(struct link_conn *l)
+{
+	if (l->mux == NULL || l->conn->ending || !send_control(l))
+		return;
+	/* What is small and fits goes now; the rest when it is asked for. */
+	if (stream_queued(l->conn->stream) == 0)
+		send_streams(l, FRAME_MAX);
+	if (!l->conn->ending)
+		stream_want(l->conn->stream, streams_wait(l));
+}
+
+/* The role
+ * ---------------------------------------------------------------------- */
+
+static bool
+on_message(struct conn *c, const struct wsconn_event *ev)
+{
+	struct link_conn *l = link_of(c);
+
+	switch (ev->kind) {
+	case WS_TEXT:
+		on_text(c, ev->data);
+		break;
+	case WS_BINARY:
+		on_binary(c, ev->data);
+		break;
+	case WS_CLOSE:
+		/* 1000, 1001 and no code at all are a goodbye. */
+		if (l->why == 0 && ev->code != WS_CODE_NORMAL &&
+		    ev->code != WS_CODE_AWAY && ev->code != WS_CODE_NONE)
+			l->why = ERR_CLOSED;
+		break;
+	case WSCONN_ERROR:
+		l->why = ev->err;
+		log_info("protocol_error", kv_s("remote", l->remote),
+		    kv_i("code", ev->code), kv_e("err", ev->err));
+		break;
+	default:
+		break;
+	}
+	return !c->ending;
+}
+
+static void
+on_read(struct conn *c, uint8_t *bytes, size_t n)
+{
+	struct link_conn *l = link_of(c);
+	struct wsconn_event ev;
+
+	wsconn_feed(&l->ws, bytes, n, now_of(c));
+	while (wsconn_next(&l->ws, &ev) > 0) {
+		if (!on_message(c, &ev))
+			return;
+	}
+	link_flush(l);
+	finish(c);
+}
+
+static void
+on_eof(struct conn *c)
+{
+	struct link_conn *l = link_of(c);
+
+	if (l->ws.state == WSCONN_OPEN && l->why == 0)
+		l->why = ERR_CLOSED;
+	conn_end(c);
+}
+
+static void
+on_timer(struct conn *c)
+{
+	struct link_conn *l = link_of(c);
+	msec now = now_of(c);
+
+	if (wsconn_expire(&l->ws, now) != 0) {
+		if (l->ws.state == WSCONN_OPEN) {
+			close_link(c, WS_CODE_AWAY, SL("stale"), ERR_TIMEOUT);
+			conn_end(c);
+		} else {
+			conn_drop(c);
+		}
+		return;
+	}
+	if (l->mux != NULL && yamux_deadline(l->mux) <= now) {
+		yamux_expire(l->mux, now);
+		drain_mux(l);
+		link_flush(l);
+	}
+	finish(c);
+}
+
+static struct cluster_context
+context(const struct conn *c)
+{
+	return (struct cluster_context){
+		.public_url = c->dock->server->public_url,
+		.now = clock_wall(),
+		.heartbeat_ms = HEARTBEAT_EVERY,
+		.message_max = TEXT_MAX,
+	};
+}
+
+static void
+on_event(struct conn *c, const struct event *ev)
+{
+	struct link_conn *l = link_of(c);
+	struct cluster_context ctx = context(c);
+	struct buf *text = &c->dock->text;
+
+	buf_clear(text);
+	if (cluster_encode(ev, &ctx, text) != 0)
+		return;
+	say(c, buf_peek(text));
+	if (c->ending || ev->kind != EVENT_REGISTERED)
+		return;
+	wsconn_set_caps(&l->ws, TEXT_MAX, BINARY_MAX);
+	if (ev->registered.native && l->native)
+		start_mux(l);
+	if (!c->ending)
+		finish(c);
+}
+
+static void
+on_close(struct conn *c, uint16_t code, struct slice reason)
+{
+	close_link(c, code, reason, 0);
+}
+
+static void
+on_gone(struct conn *c, int why)
+{
+	struct link_conn *l = link_of(c);
+	struct event *ev = conn_event(c, EVENT_GONE, NULL);
+
+	while (!list_empty(&l->pipes))
+		pipe_lost(pipe_of_link(l->pipes.next), ERR_CLOSED);
+	if (ev != NULL) {
+		ev->gone.why = l->why != 0 ? l->why : why;
+		dock_post(c->dock, ev);
+	}
+	c->dock->server->counts.links--;
+	log_info("link_closed", kv_s("remote", l->remote),
+	    kv_e("why", l->why != 0 ? l->why : why));
+	wsconn_fini(&l->ws);
+	if (l->mux != NULL) {
+		yamux_fini(l->mux);
+		alloc_free(l->mux);
+	}
+	alloc_free((void *)(uintptr_t)l->remote.ptr);
+	alloc_free(l);
+}
+
+static const struct conn_role role = {
+	.read = on_read,
+	.eof = on_eof,
+	.pull = on_pull,
+	.timer = on_timer,
+	.event = on_event,
+	.close = on_close,
+	.gone = on_gone,
+};
+
+struct link_conn *
+link_find(struct dock *d, struct peer_id peer)
+{
+	struct conn *c = dock_find(d, peer);
+
+	if (c == NULL || c->ending || c->role != &role)
+		return NULL;
+	return link_of(c);
+}
+
+void
+link_drain(struct conn *c, msec spread)
+{
+	struct cluster_context ctx = context(c);
+	struct buf *text = &c->dock->text;
+
+	if (c->role != &role || c->ending)
+		return;
+	buf_clear(text);
+	if (link_of(c)->native &&
+	    cluster_encode_reconnect(0, spread, &ctx, text) == 0)
+		say(c, buf_peek(text));
+	if (!c->ending)
+		close_link(c, WS_CODE_AWAY, SL("draining"), 0);
+}
+
+/* The handshake
+ * ------------------------------------------------------------------ */
+
+static void
+challenge(struct conn *c, struct call *call)
+{
+	web_problem(c,
+	    &(struct problem){ .status = 401,
+		.challenge =
+		    credential_challenge(c->dock->server, &call->arena),
+		.text = SL("prove the agent's key, or give a token") });
+}
+
+void
+link_open(struct conn *c, struct call *call)
+{
+	struct arena *a;
+	bool native = web_offers(call, SL("muster.v1"));
+
+	if (native && call->credential.kind == CREDENTIAL_NONE) {
+		challenge(c, call);
+		return;
+	}
+	struct event *ev = conn_event(c, EVENT_HELLO, &a);
+	if (ev == NULL) {
+		web_problem(c, &(struct problem){ .status = 503 });
+		return;
+	}
+	struct credential *to = &ev->hello.credential;
+	*to = call->credential;
+	ev->hello.entrance = ENTRANCE_CLUSTER_LINK;
+	ev->hello.native = native;
+	if (arena_copy(a, to->agent_id, &to->agent_id) != 0 ||
+	    arena_copy(a, to->address, &to->address) != 0 ||
+	    arena_copy(a, to->remote, &to->remote) != 0 ||
+	    dock_post(c->dock, ev) != 0)
+		web_problem(c, &(struct problem){ .status = 503 });
+}
+
+static void
+denied(struct conn *c, struct call *call, const struct denied *no)
+{
+	bool native = web_offers(call, SL("muster.v1"));
+
+	log_info("link_denied", kv_s("remote", call->credential.remote),
+	    kv_i("status", no->status), kv_s("code", no->code));
+	web_problem(c,
+	    &(struct problem){ .status = no->status,
+		.code = no->code,
+		.text = no->text,
+		.retry_after = no->retry_after,
+		.challenge = native
+		    ? credential_challenge(c->dock->server, &call->arena)
+		    : (struct slice){ 0 } });
+}
+
+static struct link_conn *
+new_link(struct conn *c, struct call *call)
+{
+	struct link_conn *l = alloc_new(sizeof(*l));
+	struct slice remote = call->credential.remote;
+	uint8_t *copy = alloc_new(remote.len + 1);
+
+	if (l == NULL || copy == NULL) {
+		alloc_free(l);
+		alloc_free(copy);
+		return NULL;
+	}
+	memcpy(copy, remote.ptr, remote.len);
+	l->remote = (struct slice){ copy, remote.len };
+	l->conn = c;
+	l->native = web_offers(call, SL("muster.v1"));
+	list_init(&l->pipes);
+	wsconn_init(&l->ws, WSCONN_SERVER, ws_config(c->dock), now_of(c));
+	return l;
+}
+
+void
+link_answer(struct conn *c, struct call *call, const struct event *ev)
+{
+	const struct deflate_policy policy = { 0 };
+	struct deflate_terms terms = { .on = false };
+	struct deflate_text answer = { .len = 0 };
+
+	if (ev->kind == EVENT_DENIED) {
+		denied(c, call, &ev->denied);
+		return;
+	}
+	if (ev->kind != EVENT_WELCOME)
+		return;
+	/* A broken offer is no reason to refuse: it is declined. */
+	if (deflate_accept(call->ws_extensions, &policy, &terms, &answer) < 1)
+		answer.len = 0;
+	struct link_conn *l = new_link(c, call);
+	if (l == NULL) {
+		conn_drop(c);
+		return;
+	}
+	if (terms.on)
+		wsconn_set_deflate(&l->ws, &terms);
+	c->dock->server->counts.links++;
+	stream_set_cap(c->stream, QUEUE_MAX);
+	log_info("link_opened", kv_s("remote", l->remote),
+	    kv_b("native", l->native));
+	web_upgrade(c, &role, l,
+	    l->native ? SL("muster.v1") : (struct slice){ 0 },
+	    (struct slice){ answer.bytes, answer.len });
+	if (!c->ending)
+		finish(c);
+}

@@ -1,0 +1,48 @@
+/*
+ * link: the WebSocket of an agent (floor: server).
+ *
+ * Text frames are the cluster dialect, decoded into events for the hub;
+ * once a Muster agent has registered, binary frames are one yamux session.
+ * Urgent words leave first: control text at once, yamux control next, and
+ * bytes of streams only when the socket asks for them.
+ */
+#ifndef SERVER_LINK_H
+#define SERVER_LINK_H
+
+#include "wire/yamux.h"
+
+#include "server/web.h"
+
+struct pipe;
+
+struct link_conn {
+	struct conn *conn;
+	struct wsconn ws;
+	struct yamux *mux;   /* owned; NULL until a native agent registered */
+	struct list pipes;   /* struct pipe.of_link */
+	bool native;         /* offered muster.v1 */
+	bool welcome;        /* the hub let it in */
+	bool wanting;        /* a pull has been asked for */
+	int why;             /* of its end, for the hub */
+	struct slice remote; /* owned */
+};
+
+/* Once for each dock. */
+void link_setup(struct dock *d);
+
+/* GET /api/v1/clusters/agent/ws */
+void link_open(struct conn *c, struct call *call);
+/* The hub's word while the handshake waits. */
+void link_answer(struct conn *c, struct call *call, const struct event *ev);
+
+/* The link behind an address; NULL when it is gone or no link. */
+struct link_conn *link_find(struct dock *d, struct peer_id peer);
+
+/* Send what the yamux session has to say, and ask for pulls when streams
+ * have bytes waiting. */
+void link_flush(struct link_conn *l);
+
+/* Say that the controller goes away, and close with 1001. */
+void link_drain(struct conn *c, msec spread);
+
+#endif

@@ -1,0 +1,159 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "server/api.h"
+#include "server/attach.h"
+#include "server/echo.h"
+#include "server/follow.h"
+#include "server/health.h"
+#include "server/legacy.h"
+#include "server/link.h"
+#include "server/lookup.h"
+
+#include "server/route.h"
+
+enum { KIB = 1024, MIB = 1024 * KIB };
+
+#define HUB .handle = api_ask, .event = api_answer
+#define READ .handle = api_ask, .event = lookup_answer
+#define LEGACY .handle = legacy_ask, .event = legacy_answer
+#define AGENT "/api/v1/clusters/agent"
+
+/* clang-format off */
+static const struct route table[] = {
+	{ "GET", "/health", .handle = health_show },
+	{ "GET", "/api/v1/health", .handle = health_show,
+	  .summary = "State of the controller" },
+	{ "GET", "/metrics", .handle = metrics_ask, .event = metrics_answer,
+	  .op = OP_METRICS },
+	{ "GET", "/api/v1/openapi.json", .handle = api_describe },
+	{ "GET", "/dev/echo", .handle = echo_open, .websocket = true,
+	  .dev = true },
+	{ "GET", "/api/v1/whoami", HUB, .op = OP_WHOAMI,
+	  .summary = "Who the credential is" },
+	{ "GET", "/api/v1/agents", HUB, .op = OP_AGENT_LIST,
+	  .summary = "List agents" },
+	{ "POST", "/api/v1/agents/join", HUB, .op = OP_JOIN,
+	  .body_max = 64 * KIB, .summary = "Trade a token for a key" },
+	{ "GET", "/api/v1/agents/{}", HUB, .op = OP_AGENT_SHOW,
+	  .summary = "Show an agent" },
+	{ "DELETE", "/api/v1/agents/{}", HUB, .op = OP_AGENT_REMOVE,
+	  .summary = "Remove an agent" },
+	{ "PATCH", "/api/v1/agents/{}/labels", HUB, .op = OP_AGENT_LABEL,
+	  .body_max = 64 * KIB, .summary = "Change labels" },
+	{ "GET", "/api/v1/agents/{}/connections", READ,
+	  .op = OP_AGENT_HISTORY, .summary = "Connection history" },
+	{ "GET", "/api/v1/tokens", HUB, .op = OP_TOKEN_LIST,
+	  .summary = "List tokens" },
+	{ "POST", "/api/v1/tokens", HUB, .op = OP_TOKEN_CREATE,
+	  .body_max = 64 * KIB, .summary = "Create a token" },
+	{ "GET", "/api/v1/tokens/{}", HUB, .op = OP_TOKEN_SHOW,
+	  .summary = "Show a token" },
+	{ "DELETE", "/api/v1/tokens/{}", HUB, .op = OP_TOKEN_REVOKE,
+	  .summary = "Revoke a token" },
+	{ "POST", "/api/v1/tokens/{}/rotate", HUB, .op = OP_TOKEN_ROTATE,
+	  .body_max = 64 * KIB, .summary = "Replace a token's text" },
+	{ "GET", "/api/v1/commands", READ, .op = OP_COMMAND_LIST,
+	  .summary = "List commands" },
+	{ "POST", "/api/v1/commands", HUB, .op = OP_COMMAND_CREATE,
+	  .body_max = MIB, .summary = "Start a command" },
+	{ "GET", "/api/v1/commands/{}", READ, .op = OP_COMMAND_SHOW,
+	  .summary = "Show a command" },
+	{ "GET", "/api/v1/commands/{}/output", READ,
+	  .op = OP_COMMAND_OUTPUT, .summary = "A command's output" },
+	{ "POST", "/api/v1/commands/{}/interrupt", HUB,
+	  .op = OP_COMMAND_INTERRUPT, .body_max = 64 * KIB,
+	  .summary = "Interrupt a command" },
+	{ "POST", "/api/v1/commands/{}/cancel", HUB, .op = OP_COMMAND_CANCEL,
+	  .body_max = 64 * KIB, .summary = "Cancel a queued command" },
+	{ "GET", "/api/v1/exec", .handle = attach_open,
+	  .op = OP_COMMAND_CREATE, .websocket = true },
+	{ "GET", "/api/v1/audit", READ, .op = OP_AUDIT_LIST,
+	  .summary = "The audit journal" },
+	{ "GET", "/api/v1/audit/verify", READ, .op = OP_AUDIT_VERIFY,
+	  .summary = "Check the journal's hash chain" },
+	{ "GET", "/api/v1/events", .handle = api_ask, .event = follow_open,
+	  .op = OP_EVENTS, .summary = "Follow events" },
+	{ "GET", AGENT "/ws", .handle = link_open, .event = link_answer,
+	  .websocket = true },
+	{ "POST", AGENT "/register", LEGACY, .body_max = MIB },
+	{ "POST", AGENT "/{}/heartbeat", LEGACY, .body_max = MIB },
+	{ "GET", AGENT "/{}/poll", LEGACY },
+	{ "GET", AGENT "/{}/tunnel-info", LEGACY },
+	{ "POST", AGENT "/{}/commands/{}/result", LEGACY,
+	  .body_max = 16 * MIB },
+	{ "POST", AGENT "/{}/commands/{}/ack", LEGACY, .body_max = 64 * KIB },
+	{ NULL, NULL, .handle = NULL },
+};
+/* clang-format on */
+
+const struct route *
+route_table(void)
+{
+	return table;
+}
+
+static bool
+path_fits(
+    const char *pattern, struct slice path, struct slice params[ROUTE_PARAMS])
+{
+	struct slice want = slice_from(pattern), a, b;
+	size_t n = 0;
+
+	for (;;) {
+		bool more = slice_split(&want, '/', &a);
+		if (slice_split(&path, '/', &b) != more)
+			return false;
+		if (!more)
+			return true;
+		if (slice_eq(a, SL("{}"))) {
+			if (b.len == 0 || n == ROUTE_PARAMS)
+				return false;
+			params[n++] = b;
+		} else if (!slice_eq(a, b)) {
+			return false;
+		}
+	}
+}
+
+static bool
+method_fits(const char *method, struct slice given)
+{
+	return slice_eq(slice_from(method), given) ||
+	    (strcmp(method, "GET") == 0 && slice_eq(given, SL("HEAD")));
+}
+
+static void
+add_method(char *allow, size_t size, const char *method)
+{
+	size_t len = strlen(allow);
+	const char *also = strcmp(method, "GET") == 0 ? ", HEAD" : "";
+
+	snprintf(allow + len, size - len, "%s%s%s", len > 0 ? ", " : "", method,
+	    also);
+}
+
+enum route_found
+route_find(struct slice method, struct slice path, bool dev,
+    const struct route **out, struct slice params[ROUTE_PARAMS], char *allow,
+    size_t allow_size)
+{
+	enum route_found found = ROUTE_NO_PATH;
+
+	allow[0] = '\0';
+	for (const struct route *r = table; r->path != NULL; r++) {
+		if ((r->dev && !dev) || !path_fits(r->path, path, params))
+			continue;
+		if (method_fits(r->method, method)) {
+			*out = r;
+			return ROUTE_OK;
+		}
+		/* "/agents/join" is no agent: the first row that fits the
+		 * path decides, but its other methods may be in other rows. */
+		found = ROUTE_NO_METHOD;
+		add_method(allow, allow_size, r->method);
+	}
+	if (found == ROUTE_NO_METHOD)
+		add_method(allow, allow_size, "OPTIONS");
+	return found;
+}

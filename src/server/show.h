@@ -1,0 +1,28 @@
+/*
+ * show: records as the JSON of docs/api.md (floor: server).
+ */
+#ifndef SERVER_SHOW_H
+#define SERVER_SHOW_H
+
+#include "base/js_write.h"
+
+#include "model/event.h"
+
+void show_agent(
+    struct js_writer *w, const struct agent_view *v, struct arena *scratch);
+/* text: the token itself, once; absent otherwise. */
+void show_token(
+    struct js_writer *w, const struct token_record *t, struct slice text);
+void show_command(struct js_writer *w, const struct command_record *r);
+void show_link(struct js_writer *w, const struct connection_record *r);
+void show_audit(struct js_writer *w, const struct audit_record *r);
+void show_notice(struct js_writer *w, const struct event *ev);
+void show_user(struct js_writer *w, const struct user_record *u);
+void show_scopes(struct js_writer *w, const char *key, scope_set scopes);
+
+/* An instant as RFC 3339, null for 0. */
+void show_at(struct js_writer *w, const char *key, wall_msec at);
+/* A string, null when absent. */
+void show_text(struct js_writer *w, const char *key, struct slice s);
+
+#endif

@@ -1,0 +1,714 @@
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/js_write.h"
+
+#include "wire/http1_wsopen.h"
+
+#include "io/clock.h"
+#include "io/log.h"
+
+#include "server/credential.h"
+
+#include "server/web.h"
+
+enum {
+	CALL_ARENA = 64 * 1024 * 1024,
+	BODY_DEFAULT = 64 * 1024,
+	EARLY_MAX = 64 * 1024,
+};
+
+/* The state of a connection in this role. */
+struct web {
+	struct http1_server http;
+	struct call *call; /* owned; NULL between requests */
+	bool eof;
+};
+
+static void pump(struct conn *c);
+
+static struct web *
+web_of(struct conn *c)
+{
+	return c->state;
+}
+
+struct call *
+web_call(struct conn *c)
+{
+	return web_of(c)->call;
+}
+
+static void
+free_call(struct web *w)
+{
+	struct call *call = w->call;
+
+	if (call == NULL)
+		return;
+	w->call = NULL;
+	buf_fini(&call->body);
+	buf_fini(&call->early);
+	arena_fini(&call->arena);
+	alloc_free(call);
+}
+
+static wall_msec
+wall(void)
+{
+	return clock_wall();
+}
+
+/* Answers ----------------------------------------------------------------- */
+
+/* An answer outside the HTTP machine: to a handshake that is refused. */
+static void
+answer_by_hand(struct conn *c, const struct http1_reply *r, struct slice body)
+{
+	struct buf *out = &c->dock->out;
+
+	buf_clear(out);
+	http1_put_status(out, r->status, r->at);
+	for (size_t i = 0; i < r->count; i++)
+		http1_put_field(out, r->fields[i].name, r->fields[i].value);
+	if (r->type != NULL)
+		http1_put_field(out, SL("Content-Type"), slice_from(r->type));
+	http1_put_number(out, SL("Content-Length"), body.len);
+	http1_put_field(out, SL("Connection"), SL("close"));
+	http1_put_end(out);
+	buf_put(out, body);
+	if (conn_write(c, buf_peek(out)))
+		conn_end(c);
+}
+
+void
+web_answer_with(struct conn *c, int status, const char *type, struct slice body,
+    const struct http1_pair *fields, size_t count)
+{
+	struct web *w = web_of(c);
+	struct http1_reply r = { .status = status,
+		.at = wall(),
+		.length = (int64_t)body.len,
+		.type = type,
+		.fields = fields,
+		.count = count };
+
+	if (w->call != NULL && w->call->taken) {
+		answer_by_hand(c, &r, body);
+		return;
+	}
+	struct buf *out = &c->dock->out;
+	buf_clear(out);
+	if (http1_server_answer(&w->http, &r, body, out) != 0) {
+		conn_drop(c);
+		return;
+	}
+	free_call(w);
+	conn_write(c, buf_peek(out));
+}
+
+void
+web_answer(struct conn *c, int status, const char *type, struct slice body)
+{
+	web_answer_with(c, status, type, body, NULL, 0);
+}
+
+static struct slice
+default_code(int status)
+{
+	switch (status) {
+	case 400:
+		return SL("INVALID_REQUEST");
+	case 401:
+		return SL("UNAUTHORIZED");
+	case 404:
+		return SL("NOT_FOUND");
+	case 405:
+		return SL("METHOD_NOT_ALLOWED");
+	case 413:
+		return SL("TOO_LARGE");
+	case 421:
+		return SL("MISDIRECTED");
+	case 503:
+		return SL("OVERLOADED");
+	default:
+		return SL("ERROR");
+	}
+}
+
+static void
+put_problem(struct buf *out, const struct problem *p, struct slice request_id)
+{
+	struct js_writer w;
+
+	js_write(&w, out);
+	js_begin_object(&w);
+	js_kv_string(&w, "type", SL("about:blank"));
+	js_kv_string(&w, "title", slice_from(http1_reason(p->status)));
+	js_kv_i64(&w, "status", p->status);
+	if (p->text.len > 0)
+		js_kv_string(&w, "detail", p->text);
+	js_kv_string(
+	    &w, "code", p->code.len > 0 ? p->code : default_code(p->status));
+	if (p->field.len > 0)
+		js_kv_string(&w, "field", p->field);
+	if (request_id.len > 0)
+		js_kv_string(&w, "request_id", request_id);
+	js_end(&w);
+	js_finish(&w);
+}
+
+static void
+answer_problem(
+    struct conn *c, const struct problem *p, const struct http1_pair *more)
+{
+	struct call *call = web_of(c)->call;
+	struct http1_pair fields[4];
+	size_t n = 0;
+	struct buf seconds;
+
+	buf_init(&seconds, 32);
+	if (p->retry_after > 0) {
+		buf_put_u64(&seconds, p->retry_after);
+		fields[n++] = (struct http1_pair){ SL("Retry-After"),
+			buf_peek(&seconds) };
+	}
+	if (p->status == 401)
+		fields[n++] = (struct http1_pair){ SL("WWW-Authenticate"),
+			p->challenge.len > 0 ? p->challenge : SL("Bearer") };
+	if (call != NULL && call->request_id.len > 0)
+		fields[n++] =
+		    (struct http1_pair){ SL("X-Request-Id"), call->request_id };
+	if (more != NULL)
+		fields[n++] = *more;
+	struct buf *text = &c->dock->text;
+	buf_clear(text);
+	put_problem(
+	    text, p, call != NULL ? call->request_id : (struct slice){ 0 });
+	web_answer_with(c, p->status, "application/problem+json",
+	    buf_peek(text), fields, n);
+	buf_fini(&seconds);
+}
+
+void
+web_problem(struct conn *c, const struct problem *p)
+{
+	answer_problem(c, p, NULL);
+}
+
+bool
+web_stream_begin(struct conn *c, const char *type,
+    const struct http1_pair *fields, size_t count)
+{
+	struct web *w = web_of(c);
+	struct http1_reply r = { .status = 200,
+		.at = wall(),
+		.length = -1,
+		.type = type,
+		.fields = fields,
+		.count = count };
+
+	buf_clear(&c->dock->out);
+	if (http1_server_start(&w->http, &r, &c->dock->out) != 0) {
+		conn_drop(c);
+		return false;
+	}
+	return conn_write(c, buf_peek(&c->dock->out));
+}
+
+bool
+web_stream_data(struct conn *c, struct slice data)
+{
+	buf_clear(&c->dock->out);
+	if (http1_server_data(&web_of(c)->http, data, &c->dock->out) != 0) {
+		conn_drop(c);
+		return false;
+	}
+	return conn_write(c, buf_peek(&c->dock->out));
+}
+
+void
+web_stream_end(struct conn *c)
+{
+	struct web *w = web_of(c);
+
+	buf_clear(&c->dock->out);
+	if (http1_server_finish(
+		&w->http, &c->dock->out, loop_now(c->dock->lane.loop)) != 0) {
+		conn_drop(c);
+		return;
+	}
+	free_call(w);
+	if (conn_write(c, buf_peek(&c->dock->out)))
+		pump(c);
+}
+
+void
+web_stream_abort(struct conn *c)
+{
+	free_call(web_of(c));
+	conn_drop(c);
+}
+
+/* Requests ------------------------------------------------------------------
+ */
+
+struct slice
+web_query(struct call *call, const char *name)
+{
+	struct slice value = { 0 };
+
+	if (url_query_get(
+		call->query, slice_from(name), &call->arena, &value) != 0)
+		return (struct slice){ 0 };
+	return value;
+}
+
+static struct slice
+keep(struct call *call, struct slice s)
+{
+	struct slice copy = { 0 };
+
+	if (arena_copy(&call->arena, s, &copy) != 0)
+		return (struct slice){ 0 };
+	return copy;
+}
+
+static void
+make_request_id(struct conn *c, struct call *call, const struct http1_head *h)
+{
+	struct slice given = http1_field(h, "X-Request-Id");
+	struct dock *d = c->dock;
+	struct buf text;
+
+	if (given.len > 0 && given.len <= 64) {
+		call->request_id = keep(call, given);
+		return;
+	}
+	buf_init(&text, 64);
+	buf_put(&text, SL("req_"));
+	buf_put_u64(&text, d->request_base >> 20);
+	buf_put_byte(&text, '_');
+	buf_put_u64(&text, ++d->request_count);
+	call->request_id = keep(call, buf_peek(&text));
+	buf_fini(&text);
+}
+
+/* Only names that are ours are answered: against rebinding of names. */
+static bool
+host_is_ours(const struct server *s, const struct http1_head *h)
+{
+	struct slice name = h->host.name;
+
+	if (name.ptr == NULL)
+		return true; /* HTTP/1.0 without Host */
+	if (slice_eq_nocase(name, s->public_host) ||
+	    slice_eq_nocase(name, SL("localhost")) ||
+	    slice_ends(name, SL(".localhost")) || slice_eq(name, SL("::1")) ||
+	    slice_starts(name, SL("127.")))
+		return true;
+	for (size_t i = 0; i < s->settings.host_count; i++) {
+		if (slice_eq_nocase(name, slice_from(s->settings.hosts[i])))
+			return true;
+	}
+	return false;
+}
+
+static struct call *
+new_call(struct conn *c, const struct http1_head *h)
+{
+	struct call *call = alloc_new(sizeof(*call));
+	struct buf *redacted = &c->dock->text;
+
+	if (call == NULL)
+		return NULL;
+	arena_init(&call->arena, CALL_ARENA);
+	buf_init(&call->body, BODY_DEFAULT);
+	buf_init(&call->early, EARLY_MAX);
+	call->query = keep(call, h->query);
+	buf_clear(redacted);
+	url_put_redacted(redacted, h->target);
+	call->target = keep(call, buf_peek(redacted));
+	call->request_key = keep(call, http1_field(h, "Idempotency-Key"));
+	call->range = keep(call, http1_field(h, "Range"));
+	call->last_event = keep(call, http1_field(h, "Last-Event-ID"));
+	call->origin = keep(call, http1_field(h, "Origin"));
+	make_request_id(c, call, h);
+	web_of(c)->call = call;
+	return call;
+}
+
+static void
+refuse(struct conn *c, int status, const char *text)
+{
+	const struct problem p = { .status = status, .text = slice_from(text) };
+
+	web_problem(c, &p);
+}
+
+/* Take the connection off HTTP at once, keeping what came behind. */
+static int
+take_over(struct conn *c, struct call *call, const struct http1_head *h)
+{
+	struct wsopen_request r;
+	struct slice rest = { 0 };
+
+	if (http1_wsopen_request(h, &call->arena, &r) != 0)
+		return ERR_NOMEM;
+	call->ws_key = keep(call, r.key);
+	call->ws_protocols = keep(call, r.protocols);
+	call->ws_extensions = keep(call, r.extensions);
+	if (http1_server_upgrade(&web_of(c)->http, &rest) != 0)
+		return ERR_WRONG_STATE;
+	call->taken = true;
+	buf_put(&call->early, rest);
+	return call->early.err;
+}
+
+static bool
+handshake_ok(struct conn *c, struct call *call, const struct http1_head *h)
+{
+	struct wsopen_request r;
+	struct wsopen_verdict verdict;
+	static const struct http1_pair upgrade = { SL_INIT("Upgrade"),
+		SL_INIT("websocket") };
+	static const struct http1_pair version = {
+		SL_INIT("Sec-WebSocket-Version"), SL_INIT("13")
+	};
+
+	if (http1_wsopen_request(h, &call->arena, &r) != 0) {
+		conn_drop(c);
+		return false;
+	}
+	if (wsopen_check_request(&r, &verdict) == 0)
+		return true;
+	struct problem p = { .status = verdict.status, .text = verdict.reason };
+	answer_problem(c, &p, wsopen_wanted(&r) ? &version : &upgrade);
+	return false;
+}
+
+static bool
+origin_is_ours(const struct server *s, struct slice origin)
+{
+	struct slice list = slice_from(s->settings.cors_origins), one;
+
+	if (origin.ptr == NULL || slice_eq_nocase(origin, s->public_url))
+		return true;
+	while (slice_split(&list, ',', &one)) {
+		if (slice_eq_nocase(slice_trim(one), origin))
+			return true;
+	}
+	return false;
+}
+
+static void
+run(struct conn *c)
+{
+	struct call *call = web_of(c)->call;
+
+	call->route->handle(c, call);
+}
+
+static void
+answer_wrong_method(struct conn *c, struct slice method, const char *allow)
+{
+	const struct http1_pair field = { SL("Allow"), slice_from(allow) };
+	const struct problem p = { .status = 405,
+		.text = SL("this path knows other methods only") };
+
+	if (slice_eq(method, SL("OPTIONS")))
+		web_answer_with(c, 204, NULL, (struct slice){ 0 }, &field, 1);
+	else
+		answer_problem(c, &p, &field);
+}
+
+static void
+begin(struct conn *c, const struct http1_head *h)
+{
+	const struct server *s = c->dock->server;
+	struct call *call = new_call(c, h);
+	struct slice params[ROUTE_PARAMS] = { { 0 } };
+	char allow[64] = "OPTIONS";
+
+	c->dock->server->counts.requests++;
+	if (call == NULL) {
+		conn_drop(c);
+		return;
+	}
+	if (!host_is_ours(s, h)) {
+		refuse(c, 421, "this controller does not answer to that name");
+		return;
+	}
+	if (h->form == HTTP1_ASTERISK) {
+		answer_wrong_method(c, h->method,
+		    "GET, HEAD, POST, PATCH, "
+		    "DELETE, OPTIONS");
+		return;
+	}
+	enum route_found found = h->path.ptr == NULL
+	    ? ROUTE_NO_PATH
+	    : route_find(h->method, h->path, s->settings.dev, &call->route,
+		  params, allow, sizeof(allow));
+	if (found == ROUTE_NO_PATH) {
+		refuse(c, 404, "there is nothing at this path");
+		return;
+	}
+	if (found == ROUTE_NO_METHOD) {
+		answer_wrong_method(c, h->method, allow);
+		return;
+	}
+	for (size_t i = 0; i < ROUTE_PARAMS; i++) {
+		if (params[i].ptr != NULL &&
+		    url_decode(params[i], false, &call->arena,
+			&call->params[i]) != 0) {
+			refuse(c, 400, "the path has a broken escape");
+			return;
+		}
+	}
+	if (credential_read(c, call, h) != 0) {
+		refuse(c, 400, "one credential a request, not two");
+		return;
+	}
+	if (!origin_is_ours(s, call->origin) && !call->route->dev) {
+		refuse(c, 403, "this origin is not allowed here");
+		return;
+	}
+	if (call->route->websocket) {
+		if (!handshake_ok(c, call, h))
+			return;
+		if (take_over(c, call, h) != 0) {
+			conn_drop(c);
+			return;
+		}
+		run(c);
+		return;
+	}
+	size_t cap =
+	    call->route->body_max > 0 ? call->route->body_max : BODY_DEFAULT;
+	call->body.cap = cap;
+	http1_server_allow(&web_of(c)->http, cap);
+	buf_clear(&c->dock->out);
+	http1_server_continue(&web_of(c)->http, &c->dock->out);
+	conn_write(c, buf_peek(&c->dock->out));
+}
+
+static void
+bad(struct conn *c, const struct http1_event *ev)
+{
+	struct web *w = web_of(c);
+
+	log_info("bad_request", kv_i("status", ev->status),
+	    kv_c("why", ev->why == NULL ? "" : ev->why));
+	if (!http1_server_may_answer(&w->http))
+		return;
+	free_call(w);
+	refuse(c, ev->status, ev->why);
+}
+
+static void
+on_http(struct conn *c, const struct http1_event *ev)
+{
+	struct web *w = web_of(c);
+
+	switch (ev->kind) {
+	case HTTP1_REQUEST:
+		begin(c, ev->head);
+		break;
+	case HTTP1_BODY:
+		if (w->call != NULL)
+			buf_put(&w->call->body, ev->data);
+		break;
+	case HTTP1_END:
+		if (w->call != NULL && !w->call->taken)
+			run(c);
+		break;
+	case HTTP1_BAD:
+		bad(c, ev);
+		break;
+	case HTTP1_RESPONSE:
+		break;
+	}
+}
+
+static void on_timer(struct conn *c);
+
+static bool is_web(const struct conn *c);
+
+static void
+pump(struct conn *c)
+{
+	struct http1_event ev;
+
+	while (!c->ending && is_web(c) &&
+	    (web_of(c)->call == NULL || !web_of(c)->call->taken) &&
+	    http1_server_next(&web_of(c)->http, &c->dock->head, &ev))
+		on_http(c, &ev);
+	if (c->ending || !is_web(c) ||
+	    (web_of(c)->call != NULL && web_of(c)->call->taken))
+		return;
+	struct http1_server *h = &web_of(c)->http;
+	if (http1_server_closed(h)) {
+		conn_end(c);
+		return;
+	}
+	if (http1_server_closing(h))
+		stream_shutdown(c->stream);
+	if (http1_server_hungry(h))
+		stream_read_start(c->stream);
+	else
+		stream_read_stop(c->stream);
+	conn_wake_at(c, http1_server_deadline(h));
+}
+
+static void
+on_read(struct conn *c, uint8_t *bytes, size_t n)
+{
+	struct web *w = web_of(c);
+
+	if (w->call != NULL && w->call->taken) {
+		buf_put(&w->call->early, (struct slice){ bytes, n });
+		if (w->call->early.err != 0)
+			conn_drop(c);
+		return;
+	}
+	http1_server_feed(
+	    &w->http, (struct slice){ bytes, n }, loop_now(c->dock->lane.loop));
+	pump(c);
+}
+
+static void
+on_eof(struct conn *c)
+{
+	struct web *w = web_of(c);
+
+	if (w->call != NULL && w->call->taken) {
+		conn_end(c);
+		return;
+	}
+	http1_server_eof(&w->http);
+	pump(c);
+}
+
+static void
+on_timer(struct conn *c)
+{
+	struct web *w = web_of(c);
+
+	if (w->call != NULL && w->call->taken)
+		return;
+	http1_server_expire(&w->http, loop_now(c->dock->lane.loop));
+	pump(c);
+}
+
+static void
+on_event(struct conn *c, const struct event *ev)
+{
+	struct call *call = web_of(c)->call;
+
+	if (call != NULL && call->route != NULL && call->route->event != NULL)
+		call->route->event(c, call, ev);
+	if (!c->ending && is_web(c))
+		pump(c);
+}
+
+static void
+on_close(struct conn *c, uint16_t code, struct slice reason)
+{
+	(void)code;
+	(void)reason;
+	conn_end(c);
+}
+
+static void
+on_gone(struct conn *c, int why)
+{
+	struct web *w = web_of(c);
+
+	(void)why;
+	free_call(w);
+	http1_server_fini(&w->http);
+	alloc_free(w);
+}
+
+static const struct conn_role role = {
+	.read = on_read,
+	.eof = on_eof,
+	.timer = on_timer,
+	.event = on_event,
+	.close = on_close,
+	.gone = on_gone,
+};
+
+static bool
+is_web(const struct conn *c)
+{
+	return c->role == &role;
+}
+
+int
+web_begin(struct conn *c)
+{
+	struct web *w = alloc_new(sizeof(*w));
+	msec now = loop_now(c->dock->lane.loop);
+
+	if (w == NULL) {
+		static const struct conn_role none = { .gone = NULL };
+		conn_become(c, &none, NULL);
+		return ERR_NOMEM;
+	}
+	http1_server_init(&w->http, &http1_times_default, BODY_DEFAULT, now);
+	conn_become(c, &role, w);
+	conn_wake_at(c, http1_server_deadline(&w->http));
+	return 0;
+}
+
+/* Leaving HTTP
+ * ------------------------------------------------------------------ */
+
+bool
+web_offers(const struct call *call, struct slice protocol)
+{
+	struct slice list = call->ws_protocols, one;
+
+	while (wsopen_next_protocol(&list, &one) > 0) {
+		if (slice_eq(one, protocol))
+			return true;
+	}
+	return false;
+}
+
+void
+web_leave(struct conn *c, const struct conn_role *next, void *state)
+{
+	struct web *w = web_of(c);
+
+	free_call(w);
+	http1_server_fini(&w->http);
+	alloc_free(w);
+	conn_become(c, next, state);
+	conn_wake_at(c, INT64_MAX);
+	stream_read_start(c->stream);
+}
+
+void
+web_upgrade(struct conn *c, const struct conn_role *next, void *state,
+    struct slice protocol, struct slice extension)
+{
+	struct web *w = web_of(c);
+	struct call *call = w->call;
+	struct buf *out = &c->dock->out;
+
+	buf_clear(out);
+	wsopen_put_answer(out, call->ws_key, protocol, extension);
+	/* The call's early bytes outlive the web role. */
+	struct buf early = call->early;
+	buf_init(&call->early, 0);
+	web_leave(c, next, state);
+	if (out->err != 0) {
+		conn_drop(c);
+	} else if (conn_write(c, buf_peek(out))) {
+		struct slice rest = buf_peek(&early);
+		if (rest.len > 0)
+			c->role->read(c, early.mem + early.head, rest.len);
+	}
+	buf_fini(&early);
+}
