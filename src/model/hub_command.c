@@ -687,7 +687,8 @@ hub_command_timer(struct hub *h, struct command *c)
  */
 
 static void
-refuse_created(struct hub *h, const struct pending *p, int err)
+refuse_created(struct hub *h, const struct pending *p, int err,
+    const struct command *c)
 {
 	struct event asked = { .kind = EVENT_REQUEST,
 		.peer = p->peer,
@@ -699,8 +700,12 @@ refuse_created(struct hub *h, const struct pending *p, int err)
 		struct reply *re = hub_reply(h, &asked, NULL, 0);
 		if (re == NULL)
 			return;
+		const struct user *u = map_get(&h->users, c->record->user_id);
 		re->err = ERR_EXISTS;
 		re->again = true;
+		if (u != NULL)
+			re->user =
+			    clone_in(&h->out->arena, CLONE_USER, u->record);
 		return;
 	}
 	bool full = err == ERR_NO_SPACE || err == ERR_FULL;
@@ -758,7 +763,7 @@ hub_command_stored(struct hub *h, const struct pending *p, int err)
 	}
 	c->sending = 0;
 	if (p->kind == PENDING_COMMAND && err != 0) {
-		refuse_created(h, p, err);
+		refuse_created(h, p, err, c);
 		hub_drop_command(h, c);
 		hub_settle(h, a, SL("command"));
 		hub_dispatch(h, a);

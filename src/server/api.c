@@ -9,6 +9,7 @@
 #include "io/rand.h"
 
 #include "server/credential.h"
+#include "server/lookup.h"
 #include "server/show.h"
 
 #include "server/api.h"
@@ -373,6 +374,9 @@ read_command(struct conn *c, struct call *call, struct arena *a,
 		err = api_read_command(text, a, q, &f->field, &f->text);
 	if (err == 0 && call->request_key.len > 0)
 		err = arena_copy(a, call->request_key, &q->request_key);
+	if (err == 0)
+		err = arena_copy(
+		    &call->arena, q->request_key, &call->request_key);
 	return err;
 }
 
@@ -555,6 +559,11 @@ api_answer(struct conn *c, struct call *call, const struct event *ev)
 
 	if (ev->kind != EVENT_REPLY)
 		return;
+	if (r->err == ERR_EXISTS && r->again) {
+		/* The store knows what this key stands for. */
+		lookup_by_key(c, call, r->user);
+		return;
+	}
 	if (r->err != 0) {
 		api_refuse(c, r);
 		return;

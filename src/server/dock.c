@@ -1,3 +1,5 @@
+#include <stdio.h>
+
 #include "base/alloc.h"
 #include "base/err.h"
 
@@ -93,32 +95,34 @@ on_accept(void *owner, struct stream *s)
 }
 
 int
-dock_listen(
-    struct dock *d, const struct listen_wish *w, int fd, char *why, size_t size)
+dock_listen(struct dock *d, struct slice wish, int fd, char *why, size_t size)
 {
-	struct listen_config c = { .proxy = w->proxy,
+	size_t comma = slice_find(wish, ',');
+	struct slice address = slice_first(wish, comma);
+	struct slice word = slice_from_at(wish, comma + 1);
+	struct listen_config c = { .proxy = slice_eq(word, SL("proxy")),
 		.reuse_port = d->server->settings.lanes > 1,
 		.tls = d->server->tls,
 		.inherited = fd >= 0,
 		.fd = fd };
-	char reason[LISTEN_WHY] = "";
+	char reason[LISTEN_WHY] = "", text[ADDR_TEXT];
 
 	if (d->listener_count == LISTENS_MAX)
 		return ERR_FULL;
-	if (fd < 0 && addr_parse(slice_from(w->address), &c.address) != 0) {
-		snprintf(why, size, "%s is not ADDRESS:PORT", w->address);
+	if ((word.len > 0 && !c.proxy) ||
+	    (fd < 0 && addr_parse(address, &c.address) != 0)) {
+		snprintf(why, size, "\"%.*s\" is not ADDRESS:PORT[,proxy]",
+		    SLICE_FMT(wish));
 		return ERR_INVALID;
 	}
 	int err = listener_open(d->lane.loop, &c, on_accept, d,
 	    &d->listeners[d->listener_count], reason);
 	if (err != 0) {
-		snprintf(why, size, "%s: %s", w->address, reason);
+		snprintf(why, size, "%.*s: %s", SLICE_FMT(wish), reason);
 		return err;
 	}
-	char text[ADDR_TEXT];
 	addr_format(
-	    &listener_address(d->listeners[d->listener_count])->sa, text);
-	d->listener_count++;
+	    &listener_address(d->listeners[d->listener_count++])->sa, text);
 	log_info("listening", kv_s("address", slice_from(text)),
 	    kv_b("tls", c.tls != NULL), kv_b("proxy", c.proxy));
 	return 0;

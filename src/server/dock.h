@@ -49,9 +49,10 @@ int dock_begin(struct lane *lane);
 void dock_mail(struct lane *lane, struct mail *mail);
 void dock_end(struct lane *lane);
 
-/* Accept connections here.  0 or ERR_* and a sentence. */
-int dock_listen(struct dock *d, const struct listen_wish *w, int fd, char *why,
-    size_t size);
+/* Accept connections at ADDR:PORT[,proxy], or on an inherited descriptor.  0 or
+ * ERR_* and a sentence. */
+int dock_listen(
+    struct dock *d, struct slice wish, int fd, char *why, size_t size);
 
 /*
  * A new event for the hub, in the arena of its mail, to be filled in and

@@ -15,36 +15,10 @@
 
 #include "store/writer.h"
 
-enum { HOSTS_MAX = 32, LISTENS_MAX = 16, PROXIES_MAX = 2048 };
+#include "server/settings.h"
 
 struct core;
 struct tls_server;
-
-struct listen_wish {
-	const char *address; /* as given */
-	bool proxy;
-};
-
-struct settings {
-	const char *config_file;
-	const char *data_dir;
-	struct listen_wish listens[LISTENS_MAX];
-	size_t listen_count;
-	const char *public_url; /* no slash at the end */
-	const char *tls_cert;
-	const char *tls_key;
-	bool tls_auto;
-	unsigned lanes;
-	bool dev;
-	bool insecure;
-	const char *hosts[HOSTS_MAX]; /* more names that are ours */
-	size_t host_count;
-	const char *cors_origins; /* comma-separated; NULL = off */
-	const char *trusted_proxies;
-	uint64_t memory_limit;
-	uint64_t output_max;
-	uint64_t output_total;
-};
 
 /* Counted by lanes and read by /metrics and /health. */
 struct server_counts {

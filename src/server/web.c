@@ -293,6 +293,18 @@ make_request_id(struct conn *c, struct call *call, const struct http1_head *h)
 	buf_fini(&text);
 }
 
+static bool
+listed(struct slice list, struct slice word)
+{
+	struct slice one;
+
+	while (slice_split(&list, ',', &one)) {
+		if (one.len > 0 && slice_eq_nocase(slice_trim(one), word))
+			return true;
+	}
+	return false;
+}
+
 /* Only names that are ours are answered: against rebinding of names. */
 static bool
 host_is_ours(const struct server *s, const struct http1_head *h)
@@ -306,11 +318,7 @@ host_is_ours(const struct server *s, const struct http1_head *h)
 	    slice_ends(name, SL(".localhost")) || slice_eq(name, SL("::1")) ||
 	    slice_starts(name, SL("127.")))
 		return true;
-	for (size_t i = 0; i < s->settings.host_count; i++) {
-		if (slice_eq_nocase(name, slice_from(s->settings.hosts[i])))
-			return true;
-	}
-	return false;
+	return listed(s->settings.hosts, name);
 }
 
 static struct call *
@@ -389,15 +397,8 @@ handshake_ok(struct conn *c, struct call *call, const struct http1_head *h)
 static bool
 origin_is_ours(const struct server *s, struct slice origin)
 {
-	struct slice list = slice_from(s->settings.cors_origins), one;
-
-	if (origin.ptr == NULL || slice_eq_nocase(origin, s->public_url))
-		return true;
-	while (slice_split(&list, ',', &one)) {
-		if (slice_eq_nocase(slice_trim(one), origin))
-			return true;
-	}
-	return false;
+	return origin.ptr == NULL || slice_eq_nocase(origin, s->public_url) ||
+	    listed(s->settings.cors_origins, origin);
 }
 
 static void

@@ -1,0 +1,587 @@
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/js_write.h"
+
+#include "model/command.h"
+
+#include "io/log.h"
+
+#include "server/api.h"
+#include "server/show.h"
+
+#include "server/lookup.h"
+
+enum {
+	READERS_MAX = 8,
+	RESULT_MAX = 16 * 1024 * 1024,
+	LIMIT_DEFAULT = 100,
+	LIMIT_MAX = 1000,
+	PIECE = 256 * 1024, /* of output at a time */
+	FOLLOW_EVERY = 200, /* ms between looks at growing output */
+};
+
+/* A reader of the store with what its work needs. */
+struct lookup_reader {
+	struct list link; /* among the idle ones */
+	struct store_reader *reader;
+};
+
+enum work { WORK_JSON, WORK_OUTPUT };
+
+/* One look into the store. */
+struct lookup {
+	struct loop_work work;
+	struct dock *dock;
+	struct peer_id peer;
+	struct lookup_reader *reader;
+	enum work kind;
+	enum request_op op;
+	struct arena arena; /* of what is asked */
+	struct arena rows;  /* of one look */
+	/* What is asked. */
+	struct slice id;
+	struct slice cursor;
+	struct slice agent;
+	struct slice user_id;
+	struct slice request_key;
+	int64_t workspace_id;
+	uint32_t limit;
+	int state;
+	enum output_stream stream;
+	uint64_t offset;
+	uint64_t end; /* of a range; UINT64_MAX: all there is */
+	bool follow;
+	bool begun; /* the head of the answer is out */
+	struct loop_timer timer;
+	/* What came of it. */
+	int err;
+	struct buf result;
+	bool final; /* the command has ended */
+	uint64_t size;
+	uint64_t next; /* where output goes on behind a gap */
+};
+
+static void run(struct loop_work *w);
+static void done(struct loop_work *w);
+
+/* Readers --------------------------------------------------------------------
+ */
+
+static struct lookup_reader *
+take_reader(struct dock *d)
+{
+	struct list *l = list_pop(&d->readers);
+
+	if (l != NULL)
+		return LIST_OF(l, struct lookup_reader, link);
+	if (d->reader_count >= READERS_MAX)
+		return NULL;
+	struct lookup_reader *r = alloc_new(sizeof(*r));
+	if (r == NULL)
+		return NULL;
+	list_init(&r->link);
+	d->reader_count++;
+	return r;
+}
+
+static void
+give_back(struct lookup *q)
+{
+	if (q->reader != NULL)
+		list_push(&q->dock->readers, &q->reader->link);
+	q->reader = NULL;
+}
+
+bool
+lookup_busy(const struct dock *d)
+{
+	size_t idle = 0;
+
+	for (struct list *l = d->readers.next; l != &d->readers; l = l->next)
+		idle++;
+	return idle < d->reader_count;
+}
+
+void
+lookup_end(struct dock *d)
+{
+	for (struct list *l; (l = list_pop(&d->readers)) != NULL;) {
+		struct lookup_reader *r =
+		    LIST_OF(l, struct lookup_reader, link);
+		store_reader_close(r->reader);
+		alloc_free(r);
+	}
+}
+
+static void
+free_lookup(struct lookup *q)
+{
+	give_back(q);
+	loop_timer_stop(q->dock->lane.loop, &q->timer);
+	buf_fini(&q->result);
+	arena_fini(&q->arena);
+	arena_fini(&q->rows);
+	alloc_free(q);
+}
+
+/* On the pool's thread
+ * --------------------------------------------------------- */
+
+static void
+put_page(struct js_writer *w, const char *schema)
+{
+	js_begin_object(w);
+	js_kv_string(w, "schema", slice_from(schema));
+	js_kv_array(w, "items");
+}
+
+static void
+end_page(struct js_writer *w, struct slice next)
+{
+	js_end(w);
+	show_text(w, "next", next.len > 0 ? next : (struct slice){ 0 });
+	js_end(w);
+}
+
+static int
+read_commands(struct lookup *q, struct store_reader *r, struct js_writer *w)
+{
+	const struct command_query query = { .agent_id = q->agent,
+		.state = q->state,
+		.cursor = q->cursor,
+		.limit = q->limit,
+		.workspace_id = q->workspace_id };
+	const struct command_record *rows;
+	struct slice next = { 0 };
+	size_t n;
+	int err = store_read_commands(r, &query, &q->rows, &rows, &n, &next);
+
+	if (err != 0)
+		return err;
+	put_page(w, "muster.commands/1");
+	for (size_t i = 0; i < n; i++)
+		show_command(w, &rows[i]);
+	end_page(w, next);
+	return 0;
+}
+
+static int
+read_command(struct lookup *q, struct store_reader *r, struct js_writer *w)
+{
+	const struct command_record *row;
+	int err = q->request_key.len > 0
+	    ? store_read_command_key(r, q->workspace_id, q->user_id,
+		  q->request_key, &q->rows, &row)
+	    : store_read_command(r, q->id, &q->rows, &row);
+
+	if (err == 0 && row->workspace_id != q->workspace_id)
+		err = ERR_NOT_FOUND;
+	if (err == 0)
+		show_command(w, row);
+	return err;
+}
+
+static int
+read_links(struct lookup *q, struct store_reader *r, struct js_writer *w)
+{
+	const struct connection_record *rows;
+	struct slice next = { 0 };
+	size_t n;
+	int err = store_read_links(
+	    r, q->id, q->cursor, q->limit, &q->rows, &rows, &n, &next);
+
+	if (err != 0)
+		return err;
+	put_page(w, "muster.connections/1");
+	for (size_t i = 0; i < n; i++)
+		show_link(w, &rows[i]);
+	end_page(w, next);
+	return 0;
+}
+
+static int
+read_audit(struct lookup *q, struct store_reader *r, struct js_writer *w)
+{
+	const struct audit_record *rows;
+	struct slice next = { 0 };
+	size_t n;
+	int err = store_read_audit(
+	    r, q->cursor, q->limit, &q->rows, &rows, &n, &next);
+
+	if (err != 0)
+		return err;
+	put_page(w, "muster.audit_lines/1");
+	for (size_t i = 0; i < n; i++)
+		show_audit(w, &rows[i]);
+	end_page(w, next);
+	return 0;
+}
+
+static int
+verify_audit(struct lookup *q, struct store_reader *r, struct js_writer *w)
+{
+	struct audit_record bad = { 0 };
+	uint64_t lines = 0;
+	int err = store_verify_audit(r, &lines, &bad, &q->rows);
+
+	if (err != 0 && err != ERR_CORRUPT)
+		return err;
+	js_begin_object(w);
+	js_kv_string(w, "schema", SL("muster.audit_check/1"));
+	js_kv_bool(w, "ok", err == 0);
+	js_kv_u64(w, "lines", lines);
+	js_key(w, SL("bad"));
+	if (err == 0)
+		js_put_null(w);
+	else
+		show_audit(w, &bad);
+	js_end(w);
+	return 0;
+}
+
+static int
+read_output(struct lookup *q, struct store_reader *r)
+{
+	const struct command_record *row;
+	int err = store_read_command(r, q->id, &q->rows, &row);
+
+	if (err != 0)
+		return err;
+	if (row->workspace_id != q->workspace_id)
+		return ERR_NOT_FOUND;
+	q->final = command_is_final(row->state);
+	q->size = q->stream == OUTPUT_OUT ? row->out_bytes : row->err_bytes;
+	uint64_t want = q->end - q->offset;
+	if (want > PIECE)
+		want = PIECE;
+	uint8_t *room = want > 0 ? buf_reserve(&q->result, want) : NULL;
+	if (want > 0 && room == NULL)
+		return ERR_NOMEM;
+	int64_t n = want == 0 ? 0
+			      : store_read_output(r, q->id, q->stream,
+				    q->offset, room, want, &q->next);
+	if (n == ERR_GONE || n == ERR_NOT_FOUND)
+		return n == ERR_GONE ? ERR_GONE : 0;
+	if (n < 0)
+		return (int)n;
+	buf_commit(&q->result, (size_t)n);
+	return 0;
+}
+
+typedef int look_fn(
+    struct lookup *q, struct store_reader *r, struct js_writer *w);
+
+static look_fn *const looks[OPS] = {
+	[OP_COMMAND_LIST] = read_commands,
+	[OP_COMMAND_SHOW] = read_command,
+	[OP_COMMAND_CREATE] = read_command,
+	[OP_AGENT_HISTORY] = read_links,
+	[OP_AUDIT_LIST] = read_audit,
+	[OP_AUDIT_VERIFY] = verify_audit,
+};
+
+static void
+run(struct loop_work *work)
+{
+	struct lookup *q = LIST_OF(work, struct lookup, work);
+	struct js_writer w;
+
+	q->err = 0;
+	arena_reset(&q->rows);
+	if (q->reader->reader == NULL)
+		q->err = store_reader_open(
+		    &q->reader->reader, &q->dock->server->store_config);
+	if (q->err != 0)
+		return;
+	if (q->kind == WORK_OUTPUT) {
+		q->err = read_output(q, q->reader->reader);
+		return;
+	}
+	js_write(&w, &q->result);
+	q->err = looks[q->op](q, q->reader->reader, &w);
+	if (q->err == 0)
+		q->err = js_finish(&w);
+}
+
+/* Back on the lane
+ * --------------------------------------------------------------- */
+
+static void
+start(struct lookup *q)
+{
+	q->reader = take_reader(q->dock);
+	if (q->reader != NULL && loop_work(q->dock->lane.loop, &q->work) == 0)
+		return;
+	struct conn *c = dock_find(q->dock, q->peer);
+	if (c != NULL && !c->ending && !q->begun)
+		web_problem(
+		    c, &(struct problem){ .status = 503, .retry_after = 1 });
+	else if (c != NULL)
+		conn_drop(c);
+	free_lookup(q);
+}
+
+static void
+answer_failure(struct conn *c, int err)
+{
+	bool missing = err == ERR_NOT_FOUND;
+
+	if (!missing)
+		log_error("lookup_failed", kv_e("err", err));
+	web_problem(c,
+	    &(struct problem){ .status = missing ? 404
+		    : err == ERR_INVALID         ? 400
+						 : 503,
+		.code = missing ? SL("COMMAND_NOT_FOUND") : (struct slice){ 0 },
+		.text = missing ? SL("there is no such command")
+		    : err == ERR_INVALID
+		    ? SL("the cursor is not one of ours")
+		    : SL("the store cannot be read now") });
+}
+
+static void
+look_again(struct loop_timer *t)
+{
+	struct lookup *q = LIST_OF(t, struct lookup, timer);
+	struct conn *c = dock_find(q->dock, q->peer);
+
+	if (c == NULL || c->ending)
+		free_lookup(q);
+	else
+		start(q);
+}
+
+static bool
+begin_output(struct conn *c, struct lookup *q)
+{
+	char size[32], start_at[32];
+	struct http1_pair fields[4];
+	size_t n = 0;
+
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)q->size);
+	snprintf(
+	    start_at, sizeof(start_at), "%llu", (unsigned long long)q->offset);
+	fields[n++] =
+	    (struct http1_pair){ SL("X-Muster-Offset"), slice_from(start_at) };
+	fields[n++] =
+	    (struct http1_pair){ SL("X-Muster-Size"), slice_from(size) };
+	fields[n++] =
+	    (struct http1_pair){ SL("X-Content-Type-Options"), SL("nosniff") };
+	fields[n++] =
+	    (struct http1_pair){ SL("Cache-Control"), SL("no-store") };
+	q->begun = true;
+	return web_stream_begin(c, "application/octet-stream", fields, n);
+}
+
+/* A piece of output is here: send it and look for the next. */
+static void
+output_done(struct conn *c, struct lookup *q)
+{
+	struct slice piece = buf_peek(&q->result);
+
+	if (q->err == ERR_GONE && !q->begun) {
+		/* From where there is something: the head tells. */
+		q->offset = q->next;
+	} else if (q->err == ERR_GONE) {
+		/* A gap in the middle cannot be told inside a body. */
+		web_stream_abort(c);
+		free_lookup(q);
+		return;
+	}
+	if (!q->begun && !begin_output(c, q)) {
+		free_lookup(q);
+		return;
+	}
+	if (piece.len > 0 && !web_stream_data(c, piece)) {
+		free_lookup(q);
+		return;
+	}
+	q->offset += piece.len;
+	buf_clear(&q->result);
+	bool more = piece.len > 0 || q->err == ERR_GONE;
+	if (!more && (q->final || !q->follow || q->offset >= q->end)) {
+		web_stream_end(c);
+		free_lookup(q);
+		return;
+	}
+	/* A slow reader is waited for; output that grows is looked at. */
+	msec wait = !more                  ? FOLLOW_EVERY
+	    : stream_above_high(c->stream) ? 20
+					   : 0;
+	if (wait == 0)
+		start(q);
+	else if (loop_timer_set(c->dock->lane.loop, &q->timer,
+		     loop_now(c->dock->lane.loop) + wait, look_again) != 0) {
+		web_stream_abort(c);
+		free_lookup(q);
+	}
+}
+
+static void
+done(struct loop_work *work)
+{
+	struct lookup *q = LIST_OF(work, struct lookup, work);
+	struct conn *c = dock_find(q->dock, q->peer);
+
+	give_back(q);
+	if (c == NULL || c->ending) {
+		free_lookup(q);
+		return;
+	}
+	if (q->kind == WORK_OUTPUT && (q->err == 0 || q->err == ERR_GONE)) {
+		output_done(c, q);
+		return;
+	}
+	if (q->err != 0 && q->begun)
+		web_stream_abort(c);
+	else if (q->err != 0)
+		answer_failure(c, q->err);
+	else
+		web_answer(c, 200, "application/json", buf_peek(&q->result));
+	free_lookup(q);
+}
+
+/* Asking
+ * ----------------------------------------------------------------------------
+ */
+
+static int
+read_limit(struct call *call, uint32_t *out)
+{
+	struct slice text = web_query(call, "limit");
+	uint64_t n = LIMIT_DEFAULT;
+
+	if (text.ptr != NULL && (slice_u64(text, LIMIT_MAX, &n) != 0 || n == 0))
+		return ERR_RANGE;
+	*out = (uint32_t)n;
+	return 0;
+}
+
+static int
+read_state(struct call *call, int *out)
+{
+	struct slice text = web_query(call, "state");
+	enum command_state s;
+
+	*out = -1;
+	if (text.len == 0)
+		return 0;
+	if (command_state_find(text, &s) != 0)
+		return ERR_INVALID;
+	*out = (int)s;
+	return 0;
+}
+
+/* "bytes=A-B" or "bytes=A-"; anything else is all of it (RFC 9110 14.2). */
+static void
+read_range(struct slice range, struct lookup *q)
+{
+	struct slice prefix = SL("bytes=");
+	uint64_t from, to;
+
+	if (!slice_starts(range, prefix))
+		return;
+	range = slice_from_at(range, prefix.len);
+	size_t at = slice_find(range, '-');
+	if (slice_u64(slice_first(range, at), INT64_MAX, &from) != 0)
+		return;
+	struct slice rest = slice_from_at(range, at + 1);
+	if (rest.len == 0) {
+		q->offset = from;
+	} else if (slice_u64(rest, INT64_MAX, &to) == 0 && to >= from) {
+		q->offset = from;
+		q->end = to + 1;
+	}
+}
+
+static int
+read_output_query(struct call *call, struct lookup *q)
+{
+	struct slice stream = web_query(call, "stream");
+	struct slice offset = web_query(call, "offset");
+
+	q->kind = WORK_OUTPUT;
+	q->stream = OUTPUT_OUT;
+	q->end = UINT64_MAX;
+	if (slice_eq(stream, SL("stderr")))
+		q->stream = OUTPUT_ERR;
+	else if (stream.len > 0 && !slice_eq(stream, SL("stdout")))
+		return ERR_INVALID;
+	if (offset.len > 0 && slice_u64(offset, INT64_MAX, &q->offset) != 0)
+		return ERR_INVALID;
+	read_range(call->range, q);
+	struct slice follow = web_query(call, "follow");
+	q->follow = slice_eq(follow, SL("1")) || slice_eq(follow, SL("true"));
+	return 0;
+}
+
+static struct lookup *
+new_lookup(struct conn *c, struct call *call, const struct user_record *user)
+{
+	struct lookup *q = alloc_new(sizeof(*q));
+
+	if (q == NULL)
+		return NULL;
+	q->dock = c->dock;
+	q->peer = c->id;
+	q->op = call->route->op;
+	q->workspace_id = user == NULL ? 1 : user->workspace_id;
+	q->work.work = run;
+	q->work.done = done;
+	arena_init(&q->arena, RESULT_MAX);
+	arena_init(&q->rows, RESULT_MAX);
+	buf_init(&q->result, RESULT_MAX);
+	if (arena_copy(&q->arena, call->params[0], &q->id) != 0 ||
+	    arena_copy(&q->arena, web_query(call, "cursor"), &q->cursor) != 0 ||
+	    arena_copy(&q->arena, web_query(call, "agent"), &q->agent) != 0) {
+		free_lookup(q);
+		return NULL;
+	}
+	return q;
+}
+
+void
+lookup_answer(struct conn *c, struct call *call, const struct event *ev)
+{
+	if (ev->kind != EVENT_REPLY)
+		return;
+	if (ev->reply->err != 0) {
+		api_refuse(c, ev->reply);
+		return;
+	}
+	struct lookup *q = new_lookup(c, call, ev->reply->user);
+	if (q == NULL) {
+		web_problem(c, &(struct problem){ .status = 503 });
+		return;
+	}
+	int err = read_limit(call, &q->limit);
+	if (err == 0)
+		err = read_state(call, &q->state);
+	if (err == 0 && q->op == OP_COMMAND_OUTPUT)
+		err = read_output_query(call, q);
+	if (err != 0) {
+		free_lookup(q);
+		web_problem(c,
+		    &(struct problem){ .status = 400,
+			.text = SL("a parameter of the query is invalid") });
+		return;
+	}
+	start(q);
+}
+
+void
+lookup_by_key(struct conn *c, struct call *call, const struct user_record *user)
+{
+	struct lookup *q = user == NULL ? NULL : new_lookup(c, call, user);
+
+	if (q == NULL || arena_copy(&q->arena, user->id, &q->user_id) != 0 ||
+	    arena_copy(&q->arena, call->request_key, &q->request_key) != 0) {
+		if (q != NULL)
+			free_lookup(q);
+		web_problem(c, &(struct problem){ .status = 503 });
+		return;
+	}
+	start(q);
+}

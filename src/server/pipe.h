@@ -1,0 +1,49 @@
+/*
+ * pipe: the stream of one command, between its agent, the store and whoever
+ * watches (floor: server; docs/protocol/muster.md, 4 and 5).
+ *
+ * Output goes from the agent's yamux stream to the store's writer and to the
+ * attached client, and the agent's window opens again only when both have
+ * taken it: a slow client slows the command, never the memory.  What is
+ * durable is acknowledged to the agent.  Control (started, exit) goes to
+ * the hub.
+ *
+ * A pipe lives from the hub's OPEN (or an attached client) to its DONE.
+ */
+#ifndef SERVER_PIPE_H
+#define SERVER_PIPE_H
+
+#include "model/outbox.h"
+
+#include "store/writer.h"
+
+#include "server/dock.h"
+
+struct pipe;
+
+/* The hub's order about a command; link: of its agent, may be none. */
+void pipe_order(
+    struct dock *d, struct peer_id link, const struct stream_order *o);
+
+/* What the writer has made of output. */
+void pipe_stored(struct dock *d, const struct writer_done *done);
+
+/* From the link: bytes of the stream, and its end. */
+void pipe_data(struct pipe *p, struct slice bytes);
+void pipe_lost(struct pipe *p, int why);
+
+/* For the link: bytes to be sent on the stream, and which stream. */
+struct slice pipe_waiting(const struct pipe *p);
+void pipe_sent(struct pipe *p, size_t n);
+uint32_t pipe_stream(const struct pipe *p);
+struct pipe *pipe_of_link(struct list *l);
+
+/* From the attached client: frames for the agent.  ERR_NOT_FOUND when there
+ * is no such command here, ERR_PROTOCOL when it may not send that. */
+int pipe_frame(struct dock *d, struct slice command_id, struct slice message);
+/* The client is gone; the command goes on. */
+void pipe_forget_viewer(struct dock *d, struct slice command_id);
+/* The client takes more again. */
+void pipe_resume(struct dock *d, struct slice command_id);
+
+#endif

@@ -1,0 +1,201 @@
+#include <stdlib.h>
+
+#include "base/err.h"
+
+#include "server/settings.h"
+
+enum { ENTRIES_MAX = 256, FILE_MAX = 1024 * 1024, KEY_MAX = 64 };
+
+#define AT(member) offsetof(struct settings, member)
+
+/* clang-format off */
+static const struct conf_option options[] = {
+	{ "data", CONF_TEXT, CONF_RESTART, 1, 4000, "/var/lib/muster",
+	  "Directory of the database, command output and admin.token.",
+	  AT(data) },
+	{ "listen", CONF_MANY, CONF_RESTART, 0, 0, NULL,
+	  "ADDRESS:PORT to listen on, with \",proxy\" behind a load balancer "
+	  "that speaks PROXY protocol v2; may be repeated.", 0 },
+	{ "public_url", CONF_TEXT, CONF_RESTART, 0, 2000, "",
+	  "URL under which agents and operators reach this controller.",
+	  AT(public_url) },
+	{ "tls_cert", CONF_TEXT, CONF_NEW_CONNECTIONS, 0, 4000, "",
+	  "PEM file with the certificate chain, leaf first.", AT(tls_cert) },
+	{ "tls_key", CONF_TEXT, CONF_NEW_CONNECTIONS, 0, 4000, "",
+	  "PEM file with its private key.", AT(tls_key) },
+	{ "tls_auto", CONF_BOOL, CONF_RESTART, 0, 0, "off",
+	  "Make a key and certificate in the data directory, and put its pin "
+	  "into join lines.", AT(tls_auto) },
+	{ "lanes", CONF_COUNT, CONF_RESTART, 1, 1, "1",
+	  "Threads that serve connections.", AT(lanes) },
+	{ "log_level", CONF_TEXT, CONF_HOT, 4, 5, "info",
+	  "debug, info, warn or error.", AT(log_level) },
+	{ "dev", CONF_BOOL, CONF_RESTART, 0, 0, "off",
+	  "Developers' mode: data in ./muster-data, GET /dev/echo.",
+	  AT(dev) },
+	{ "insecure", CONF_BOOL, CONF_RESTART, 0, 0, "off",
+	  "Allow addresses other than loopback without TLS.", AT(insecure) },
+	{ "hosts", CONF_TEXT, CONF_RESTART, 0, 4000, "",
+	  "More host names that are ours, joined by commas; others are "
+	  "answered 421.", AT(hosts) },
+	{ "cors_origins", CONF_TEXT, CONF_RESTART, 0, 4000, "",
+	  "Origins, joined by commas, whose pages may use the API.",
+	  AT(cors_origins) },
+	{ "memory_limit", CONF_SIZE, CONF_RESTART, 16777216, 0, "0",
+	  "Memory for queues and reassembly; 0 is a quarter of RAM.",
+	  AT(memory_limit) },
+	{ "output_max", CONF_SIZE, CONF_RESTART, 1048576, 0, "1GiB",
+	  "Output kept of one command; older parts are pruned.",
+	  AT(output_max) },
+	{ "output_total", CONF_SIZE, CONF_RESTART, 16777216, 0, "20GiB",
+	  "Output kept of all commands.", AT(output_total) },
+	{ "drain_grace", CONF_DURATION, CONF_HOT, 0, 600000, "30s",
+	  "Time that connections have to end after SIGTERM.",
+	  AT(drain_grace) },
+};
+/* clang-format on */
+
+static const struct conf_table table = { options,
+	sizeof(options) / sizeof(options[0]) };
+
+const struct conf_table *
+settings_table(void)
+{
+	return &table;
+}
+
+static void
+complain(struct buf *out, struct slice where, const struct conf_problem *p,
+    size_t *count)
+{
+	buf_put(out, where);
+	if (p->line > 0) {
+		buf_put(out, SL(":"));
+		buf_put_u64(out, p->line);
+	}
+	buf_put(out, SL(": "));
+	conf_explain(p, out);
+	buf_put(out, SL("\n"));
+	++*count;
+}
+
+static void
+add_listen(struct settings *s, struct slice value)
+{
+	if (s->listen_count < LISTENS_MAX)
+		s->listens[s->listen_count++] = value;
+}
+
+static size_t
+read_file(struct settings *s, struct slice file, struct slice text,
+    struct arena *a, struct buf *problems)
+{
+	const struct conf_limits limits = { FILE_MAX, ENTRIES_MAX };
+	struct conf_doc doc;
+	struct conf_problem p;
+	size_t at = 0, bad = 0;
+	int err = conf_parse(text, a, &limits, &doc);
+
+	if (err != 0) {
+		p = (struct conf_problem){
+			.err = err, .line = doc.error_line, .key = doc.error_key
+		};
+		complain(problems, file, &p, &bad);
+		return bad;
+	}
+	while (conf_apply(&table, &doc, SL(""), s, &at, &p) != 0)
+		complain(problems, file, &p, &bad);
+	for (size_t i = 0; i < doc.count; i++) {
+		const struct conf_entry *e = &doc.entries[i];
+		if (slice_eq(e->key, SL("listen")))
+			add_listen(s, e->value);
+	}
+	return bad;
+}
+
+static size_t
+set_one(struct settings *s, struct slice where, struct slice key,
+    struct slice value, struct buf *problems)
+{
+	const struct conf_option *o = conf_find(&table, key);
+	struct conf_problem p = {
+		.err = ERR_NOT_FOUND, .key = key, .value = value, .option = o
+	};
+	size_t bad = 0;
+
+	if (o != NULL && o->kind == CONF_MANY)
+		return 0;
+	if (o != NULL)
+		p.err = conf_set(o, value, s);
+	if (p.err != 0)
+		complain(problems, where, &p, &bad);
+	return bad;
+}
+
+/* MUSTER_PUBLIC_URL and the like. */
+static struct slice
+environment(const char *key)
+{
+	char name[KEY_MAX + 8] = "MUSTER_";
+	size_t n = 7;
+
+	for (; *key != '\0' && n < sizeof(name) - 1; key++)
+		name[n++] = *key == '_'          ? '_'
+		    : *key >= 'a' && *key <= 'z' ? (char)(*key - 'a' + 'A')
+						 : *key;
+	name[n] = '\0';
+	return slice_from(getenv(name));
+}
+
+static size_t
+read_environment(struct settings *s, struct buf *problems)
+{
+	size_t bad = 0;
+
+	for (size_t i = 0; i < table.count; i++) {
+		struct slice key = slice_from(table.options[i].key);
+		struct slice value = environment(table.options[i].key), one;
+		if (value.ptr == NULL)
+			continue;
+		if (table.options[i].kind == CONF_MANY) {
+			s->listen_count = 0;
+			while (slice_split(&value, ' ', &one))
+				add_listen(s, one);
+			continue;
+		}
+		bad += set_one(s, SL("environment"), key, value, problems);
+	}
+	return bad;
+}
+
+size_t
+settings_read(struct settings *out, struct slice file, struct slice text,
+    const struct setting_flag *flags, size_t flag_count, struct arena *a,
+    struct buf *problems)
+{
+	size_t bad = 0;
+	bool listens = false;
+
+	*out = (struct settings){ .listen_count = 0 };
+	conf_defaults(&table, out);
+	if (text.ptr != NULL)
+		bad += read_file(out, file, text, a, problems);
+	bad += read_environment(out, problems);
+	for (size_t i = 0; i < flag_count; i++) {
+		if (slice_eq(flags[i].key, SL("listen"))) {
+			if (!listens)
+				out->listen_count = 0;
+			listens = true;
+			add_listen(out, flags[i].value);
+			continue;
+		}
+		bad += set_one(out, SL("command line"), flags[i].key,
+		    flags[i].value, problems);
+	}
+	/* --dev moves the default of the data directory. */
+	if (out->dev && slice_eq(out->data, SL("/var/lib/muster")))
+		out->data = SL("muster-data");
+	if (out->listen_count == 0)
+		add_listen(out, SL("127.0.0.1:7700"));
+	return bad;
+}

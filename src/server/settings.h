@@ -1,0 +1,54 @@
+/*
+ * settings: what musterd is told (floor: server; muster.conf(5)).
+ *
+ * Flag, environment (MUSTER_<KEY>), file, default: the first that says
+ * something wins.  One table has every key with its bounds and sentence.
+ */
+#ifndef SERVER_SETTINGS_H
+#define SERVER_SETTINGS_H
+
+#include "base/arena.h"
+#include "base/conf.h"
+
+enum { LISTENS_MAX = 16 };
+
+struct settings {
+	struct slice data; /* data directory */
+	struct slice public_url;
+	struct slice tls_cert;
+	struct slice tls_key;
+	bool tls_auto;
+	uint64_t lanes;
+	struct slice log_level;
+	bool dev;
+	bool insecure;
+	struct slice hosts;
+	struct slice cors_origins;
+	struct slice trusted_proxies;
+	uint64_t memory_limit;
+	uint64_t output_max;
+	uint64_t output_total;
+	msec drain_grace;
+	/* "ADDR:PORT[,proxy]", from the strongest source that names any. */
+	struct slice listens[LISTENS_MAX];
+	size_t listen_count;
+};
+
+/* One "key=value" of the command line; value of a bare flag is "on". */
+struct setting_flag {
+	struct slice key;
+	struct slice value;
+};
+
+const struct conf_table *settings_table(void);
+
+/*
+ * Fill *out.  file may be absent; text is its contents (absent: no file).
+ * Slices are borrowed from flags, environment and arena.  Returns the number
+ * of problems; each is one line appended to *problems.
+ */
+size_t settings_read(struct settings *out, struct slice file, struct slice text,
+    const struct setting_flag *flags, size_t flag_count, struct arena *a,
+    struct buf *problems);
+
+#endif
