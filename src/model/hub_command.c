@@ -687,8 +687,8 @@ hub_command_timer(struct hub *h, struct command *c)
  */
 
 static void
-refuse_created(struct hub *h, const struct pending *p, int err,
-    const struct command *c)
+refuse_created(
+    struct hub *h, const struct pending *p, int err, const struct command *c)
 {
 	struct event asked = { .kind = EVENT_REQUEST,
 		.peer = p->peer,

@@ -2,7 +2,11 @@
 
 #include "server/echo.h"
 
-enum { ECHO_MAX = 16 * 1024 * 1024, ECHO_HIGH = 1024 * 1024 };
+enum {
+	ECHO_MAX = 16 * 1024 * 1024,
+	ECHO_HIGH = 1024 * 1024,
+	ECHO_QUEUE = 64 * 1024 * 1024,
+};
 
 struct echo {
 	struct wsconn ws;

@@ -28,6 +28,7 @@ put_health(struct conn *c, struct js_writer *w, bool failing)
 	js_kv_string(w, "status", failing ? SL("error") : SL("ok"));
 	js_kv_string(w, "gateway", failing ? SL("error") : SL("connected"));
 	js_kv_object(w, "websocket");
+	js_kv_string(w, "status", s->draining ? SL("draining") : SL("running"));
 	js_kv_u64(w, "connections", s->counts.links);
 	js_kv_u64(w, "connectedUsers", 0);
 	js_end(w);

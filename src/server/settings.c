@@ -41,7 +41,7 @@ static const struct conf_option options[] = {
 	{ "cors_origins", CONF_TEXT, CONF_RESTART, 0, 4000, "",
 	  "Origins, joined by commas, whose pages may use the API.",
 	  AT(cors_origins) },
-	{ "memory_limit", CONF_SIZE, CONF_RESTART, 16777216, 0, "0",
+	{ "memory_limit", CONF_SIZE, CONF_RESTART, 0, 0, "0",
 	  "Memory for queues and reassembly; 0 is a quarter of RAM.",
 	  AT(memory_limit) },
 	{ "output_max", CONF_SIZE, CONF_RESTART, 1048576, 0, "1GiB",

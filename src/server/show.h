@@ -4,6 +4,7 @@
 #ifndef SERVER_SHOW_H
 #define SERVER_SHOW_H
 
+#include "base/arena.h"
 #include "base/js_write.h"
 
 #include "model/event.h"

@@ -158,11 +158,11 @@ put_problem(struct buf *out, const struct problem *p, struct slice request_id)
 }
 
 static void
-answer_problem(
-    struct conn *c, const struct problem *p, const struct http1_pair *more)
+answer_problem(struct conn *c, const struct problem *p,
+    const struct http1_pair *more, size_t more_count)
 {
 	struct call *call = web_of(c)->call;
-	struct http1_pair fields[4];
+	struct http1_pair fields[6];
 	size_t n = 0;
 	struct buf seconds;
 
@@ -178,8 +178,8 @@ answer_problem(
 	if (call != NULL && call->request_id.len > 0)
 		fields[n++] =
 		    (struct http1_pair){ SL("X-Request-Id"), call->request_id };
-	if (more != NULL)
-		fields[n++] = *more;
+	for (size_t i = 0; i < more_count; i++)
+		fields[n++] = more[i];
 	struct buf *text = &c->dock->text;
 	buf_clear(text);
 	put_problem(
@@ -192,7 +192,7 @@ answer_problem(
 void
 web_problem(struct conn *c, const struct problem *p)
 {
-	answer_problem(c, p, NULL);
+	answer_problem(c, p, NULL, 0);
 }
 
 bool
@@ -377,10 +377,9 @@ handshake_ok(struct conn *c, struct call *call, const struct http1_head *h)
 {
 	struct wsopen_request r;
 	struct wsopen_verdict verdict;
-	static const struct http1_pair upgrade = { SL_INIT("Upgrade"),
-		SL_INIT("websocket") };
-	static const struct http1_pair version = {
-		SL_INIT("Sec-WebSocket-Version"), SL_INIT("13")
+	static const struct http1_pair need[2] = {
+		{ SL_INIT("Upgrade"), SL_INIT("websocket") },
+		{ SL_INIT("Sec-WebSocket-Version"), SL_INIT("13") },
 	};
 
 	if (http1_wsopen_request(h, &call->arena, &r) != 0) {
@@ -390,7 +389,7 @@ handshake_ok(struct conn *c, struct call *call, const struct http1_head *h)
 	if (wsopen_check_request(&r, &verdict) == 0)
 		return true;
 	struct problem p = { .status = verdict.status, .text = verdict.reason };
-	answer_problem(c, &p, wsopen_wanted(&r) ? &version : &upgrade);
+	answer_problem(c, &p, need, verdict.status == 426 ? 2 : 0);
 	return false;
 }
 
@@ -419,7 +418,7 @@ answer_wrong_method(struct conn *c, struct slice method, const char *allow)
 	if (slice_eq(method, SL("OPTIONS")))
 		web_answer_with(c, 204, NULL, (struct slice){ 0 }, &field, 1);
 	else
-		answer_problem(c, &p, &field);
+		answer_problem(c, &p, &field, 1);
 }
 
 static void

@@ -1,0 +1,402 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include "wire/url.h"
+
+#include "io/addr.h"
+#include "io/clock.h"
+#include "io/file.h"
+#include "io/listen.h"
+#include "io/log.h"
+#include "io/rand.h"
+#include "io/tls.h"
+
+#include "server/boot.h"
+#include "server/conn.h"
+#include "server/link.h"
+
+#include "server/run.h"
+
+enum {
+	WHY = 512,
+	PATH_SIZE = 4096,
+	TIMERS = 1 << 20,
+	MAIL_MAX = 1 << 20,
+	MAIL_ARENA = 256 * 1024 * 1024,
+	LOAD_ARENA = 1 << 30,
+	DRAIN_SPREAD = 5000,
+};
+
+struct runner {
+	struct server server;
+	struct loop loop;
+	struct dock dock;
+	struct store *store;
+	char dir[PATH_SIZE];
+	char url[PATH_SIZE];
+	char host[256];
+	run_reload_fn *reload;
+	void *reload_arg;
+	struct loop_timer grace;
+	struct loop_task watch;
+	bool stopping;
+};
+
+static int
+fail(const char *what)
+{
+	fprintf(stderr, "musterd: %s\n", what);
+	return 1;
+}
+
+/* Settings --------------------------------------------------------------- */
+
+static bool
+is_loopback(struct slice wish)
+{
+	union addr a;
+
+	return addr_parse(slice_first(wish, slice_find(wish, ',')), &a) == 0 &&
+	    addr_is_loopback(&a.sa);
+}
+
+static int
+check_listens(const struct settings *s)
+{
+	bool tls = s->tls_auto || s->tls_cert.len > 0;
+
+	for (size_t i = 0; i < s->listen_count; i++) {
+		if (tls || s->insecure || is_loopback(s->listens[i]))
+			continue;
+		fprintf(stderr,
+		    "musterd: %.*s is not loopback and there is no TLS: give "
+		    "--tls-auto or --tls-cert and --tls-key (or --insecure, "
+		    "if a proxy in front does it)\n",
+		    SLICE_FMT(s->listens[i]));
+		return ERR_DENIED;
+	}
+	return 0;
+}
+
+/* The URL that agents and people use, when none is given: the first address
+ * listened on. */
+static int
+settle_url(struct runner *r)
+{
+	const struct settings *s = &r->server.settings;
+	bool tls = s->tls_auto || s->tls_cert.len > 0;
+	struct slice first =
+	    slice_first(s->listens[0], slice_find(s->listens[0], ','));
+	struct url u;
+
+	if (s->public_url.len > 0)
+		snprintf(
+		    r->url, sizeof(r->url), "%.*s", SLICE_FMT(s->public_url));
+	else
+		snprintf(r->url, sizeof(r->url), "%s://%.*s",
+		    tls ? "https" : "http", SLICE_FMT(first));
+	size_t len = strlen(r->url);
+	if (len > 0 && r->url[len - 1] == '/')
+		r->url[--len] = '\0';
+	r->server.public_url = slice_from(r->url);
+	if (url_parse(r->server.public_url, &u) != 0 || u.websocket) {
+		fprintf(stderr,
+		    "musterd: public_url %s is not an http or "
+		    "https URL\n",
+		    r->url);
+		return ERR_INVALID;
+	}
+	if (slice_cstr(u.at.name, r->host, sizeof(r->host)) != 0)
+		return ERR_INVALID;
+	r->server.public_host = slice_from(r->host);
+	return 0;
+}
+
+/* Parts -------------------------------------------------------------------- */
+
+static int
+open_store(struct runner *r)
+{
+	const struct settings *s = &r->server.settings;
+	char why[WHY] = "", path[PATH_SIZE + 16];
+
+	r->server.store_config = (struct store_config){ .dir = r->dir,
+		.files = &file_real,
+		.node = 1,
+		.output_max = s->output_max,
+		.total_max = s->output_total };
+	if (boot_directory(r->dir, why, sizeof(why)) != 0 ||
+	    store_open(&r->store, &r->server.store_config, why, sizeof(why)) !=
+		0)
+		return fail(why);
+	r->server.incarnation = store_incarnation(r->store);
+	int err =
+	    boot_admin(r->store, r->dir, clock_wall(), path, sizeof(path));
+	if (err != 0) {
+		fprintf(stderr, "musterd: cannot make %s/admin.token: %s\n",
+		    r->dir, err_name(err));
+		return 1;
+	}
+	if (path[0] != '\0')
+		fprintf(stderr,
+		    "musterd: an administrator's token is in %s\n"
+		    "musterd: use it by: muster login %s --token-file %s\n",
+		    path, r->url, path);
+	return 0;
+}
+
+static struct hub *
+load_hub(struct runner *r)
+{
+	struct hub_config c = { .node = 1,
+		.fence = store_fence(r->store),
+		.incarnation = r->server.incarnation };
+	struct hub_snapshot all;
+	struct arena a;
+
+	rand_fill(c.seed, sizeof(c.seed));
+	struct hub *h = hub_new(&c);
+	if (h == NULL)
+		return NULL;
+	arena_init(&a, LOAD_ARENA);
+	int err = store_load(r->store, &a, &all);
+	if (err == 0)
+		err = hub_load(h, &all, clock_mono());
+	arena_fini(&a);
+	if (err == 0)
+		return h;
+	fprintf(stderr, "musterd: cannot load what the store holds: %s\n",
+	    err_name(err));
+	hub_free(h);
+	return NULL;
+}
+
+static int
+start_core(struct runner *r)
+{
+	struct hub *h = load_hub(r);
+
+	if (h == NULL)
+		return 1;
+	r->server.core = core_new(&r->server, &r->loop, h);
+	if (r->server.core == NULL) {
+		hub_free(h);
+		return fail("out of memory");
+	}
+	const struct writer_config c = {
+		.store = r->store, .wake = core_wake, .owner = r->server.core
+	};
+	if (writer_start(&r->server.writer, &c) != 0)
+		return fail("cannot start the store's thread");
+	return 0;
+}
+
+static int
+start_dock(struct runner *r)
+{
+	const struct lane_config c = { .index = 0,
+		.hub_loop = &r->loop,
+		.shared = true,
+		.timer_cap = TIMERS,
+		.to_lane = { MAIL_MAX, MAIL_MAX },
+		.to_hub = { MAIL_MAX, MAIL_MAX },
+		.arena_cap = MAIL_ARENA,
+		.begin = dock_begin,
+		.on_mail = dock_mail,
+		.end = dock_end,
+		.arg = &r->dock };
+
+	r->dock.server = &r->server;
+	if (lane_start(&r->dock.lane, &c) != 0)
+		return fail("cannot start serving");
+	core_add_lane(r->server.core, &r->dock.lane);
+	return 0;
+}
+
+static int
+start_listening(struct runner *r)
+{
+	const struct settings *s = &r->server.settings;
+	int inherited = listen_inherited();
+	char why[WHY] = "";
+
+	for (int i = 0; i < inherited; i++) {
+		if (dock_listen(&r->dock, SL("inherited"), 3 + i, why,
+			sizeof(why)) != 0)
+			return fail(why);
+	}
+	for (size_t i = 0; i < s->listen_count && inherited == 0; i++) {
+		if (dock_listen(
+			&r->dock, s->listens[i], -1, why, sizeof(why)) != 0)
+			return fail(why);
+	}
+	return 0;
+}
+
+/* Signals
+ * ---------------------------------------------------------------------- */
+
+static void
+look_for_end(struct loop_task *t)
+{
+	struct runner *r = LIST_OF(t, struct runner, watch);
+
+	if (r->stopping && r->server.counts.connections == 0)
+		loop_stop(&r->loop);
+}
+
+static void
+grace_over(struct loop_timer *t)
+{
+	struct runner *r = LIST_OF(t, struct runner, grace);
+
+	log_warn("drain_grace_over",
+	    kv_u("connections", r->server.counts.connections));
+	loop_stop(&r->loop);
+}
+
+static void
+drain(void *arg, int number)
+{
+	struct runner *r = arg;
+	struct list *l = r->dock.conns.next;
+
+	if (r->stopping) {
+		/* Asked twice: at once. */
+		loop_stop(&r->loop);
+		return;
+	}
+	r->stopping = true;
+	r->server.draining = true;
+	boot_notify("STOPPING=1");
+	log_info("draining", kv_i("signal", number),
+	    kv_u("connections", r->server.counts.connections));
+	for (size_t i = 0; i < r->dock.listener_count; i++)
+		listener_close(r->dock.listeners[i]);
+	r->dock.listener_count = 0;
+	while (l != &r->dock.conns) {
+		struct conn *c = LIST_OF(l, struct conn, link);
+		l = l->next;
+		if (c->ending)
+			continue;
+		link_drain(c, DRAIN_SPREAD);
+		if (!c->ending)
+			c->role->close(c, WS_CODE_AWAY, SL("draining"));
+	}
+	loop_hook(&r->loop, LOOP_SLEEP, &r->watch);
+	loop_timer_set(&r->loop, &r->grace,
+	    loop_now(&r->loop) + r->server.settings.drain_grace, grace_over);
+}
+
+static void
+reload(void *arg, int number)
+{
+	struct runner *r = arg;
+	struct settings fresh;
+	enum log_level level;
+	char why[WHY] = "";
+
+	(void)number;
+	if (r->reload(&fresh, r->reload_arg) != 0) {
+		log_error("reload_refused");
+		return;
+	}
+	if (log_level_parse(fresh.log_level, &level) == 0)
+		log_set_level(level);
+	r->server.settings.drain_grace = fresh.drain_grace;
+	r->server.settings.tls_cert = fresh.tls_cert;
+	r->server.settings.tls_key = fresh.tls_key;
+	if (r->server.tls != NULL &&
+	    boot_tls(&r->server, r->dir, why, sizeof(why)) != 0)
+		log_error("tls_reload_refused", kv_s("why", slice_from(why)));
+	log_info("reloaded");
+}
+
+static void
+raise_file_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+static int
+start(struct runner *r)
+{
+	char why[WHY] = "";
+
+	if (slice_cstr(r->server.settings.data, r->dir, sizeof(r->dir)) != 0)
+		return fail("the data directory's name is too long");
+	if (check_listens(&r->server.settings) != 0 || settle_url(r) != 0)
+		return 1;
+	if (open_store(r) != 0)
+		return 1;
+	if (boot_tls(&r->server, r->dir, why, sizeof(why)) != 0)
+		return fail(why);
+	if (start_core(r) != 0 || start_dock(r) != 0 || start_listening(r) != 0)
+		return 1;
+	if (loop_signal(&r->loop, SIGTERM, drain, r) != 0 ||
+	    loop_signal(&r->loop, SIGINT, drain, r) != 0 ||
+	    loop_signal(&r->loop, SIGHUP, reload, r) != 0)
+		return fail("cannot watch signals");
+	return 0;
+}
+
+static void
+stop(struct runner *r)
+{
+	if (r->dock.lane.loop != NULL)
+		lane_stop(&r->dock.lane);
+	if (r->server.writer != NULL)
+		writer_stop(r->server.writer);
+	core_free(r->server.core);
+	if (r->dock.lane.loop != NULL)
+		lane_fini(&r->dock.lane);
+	if (r->store != NULL)
+		store_close(r->store);
+	if (r->server.tls != NULL)
+		tls_server_free(r->server.tls);
+}
+
+int
+run_server(const struct settings *s, run_reload_fn *reload_fn, void *arg)
+{
+	struct runner *r = alloc_new(sizeof(*r));
+
+	if (r == NULL)
+		return fail("out of memory");
+	r->server.settings = *s;
+	r->server.started_at = clock_wall();
+	r->reload = reload_fn;
+	r->reload_arg = arg;
+	loop_task_init(&r->watch, look_for_end);
+	rand_fill(r->server.nonce_key, sizeof(r->server.nonce_key));
+	signal(SIGPIPE, SIG_IGN);
+	raise_file_limit();
+	if (loop_init(&r->loop, TIMERS) != 0)
+		return fail("cannot make an event loop");
+	int status = start(r);
+	if (status == 0) {
+		log_info("ready", kv_s("url", r->server.public_url),
+		    kv_c("version", MUSTER_VERSION),
+		    kv_s("data", r->server.settings.data));
+		boot_notify("READY=1");
+		loop_run(&r->loop);
+	}
+	stop(r);
+	loop_fini(&r->loop);
+	if (status == 0)
+		log_info("stopped");
+	log_flush();
+	alloc_free(r);
+	return status;
+}
