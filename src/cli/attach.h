@@ -1,0 +1,30 @@
+/*
+ * attach: commands that run while we watch (floor: cli).
+ *
+ * docs/protocol/muster.md, 5.  One WebSocket a target.  Output that is not
+ * taken is not read, so that the agent's own window holds the program;
+ * input goes as far as the agent's credit.  The first Ctrl-C interrupts the
+ * programs, the second ends us and leaves them alone.
+ */
+#ifndef CLI_ATTACH_H
+#define CLI_ATTACH_H
+
+#include "cli/cli.h"
+
+enum { ATTACH_MAX = 256 }; /* targets at once */
+
+struct attach_target {
+	const char *name; /* as shown */
+	struct slice ask; /* the first message, JSON */
+};
+
+struct attach_plan {
+	const struct attach_target *targets;
+	size_t count;
+	bool input; /* stdin goes to the program; only with one target */
+};
+
+/* The exit code: the program's, of several the highest. */
+int attach_run(struct cli *c, const struct attach_plan *plan);
+
+#endif

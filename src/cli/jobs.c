@@ -1,0 +1,344 @@
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/js_write.h"
+#include "base/utf8.h"
+#include "cli/find.h"
+#include "cli/render.h"
+#include "cli/rest.h"
+#include "cli/safe.h"
+#include "cli/verbs.h"
+#include "wire/enc.h"
+#include "wire/url.h"
+
+enum { LIST_DEFAULT = 100, PIECE_JSON = 1 << 22 };
+
+static struct slice
+job_path(struct cli *c, const char *id, const char *after)
+{
+	return find_path(c, "/api/v1/commands/", slice_from(id), after);
+}
+
+/* ls ------------------------------------------------------------------------
+ */
+
+static struct slice
+result_text(struct cli *c, struct js_value job)
+{
+	struct slice signal = render_text(job, "signal");
+	struct slice text = { 0 };
+	char name[32];
+
+	if (signal.len == 0 || slice_eq(signal, SL("0")))
+		return render_text(job, "exit_code");
+	snprintf(name, sizeof(name), "signal %.*s", SLICE_FMT(signal));
+	arena_copy(&c->arena, slice_from(name), &text);
+	return text;
+}
+
+/* The words of argv, apart by blanks. */
+static struct slice
+argv_text(struct cli *c, struct js_value argv)
+{
+	struct js_walk w = js_walk(argv);
+	struct slice word, text = { 0 };
+	struct js_value v;
+	struct buf b;
+
+	buf_init(&b, (size_t)1 << 20);
+	while (js_next(&w, NULL, &v)) {
+		if (js_string(v, &word) != 0)
+			continue;
+		if (buf_peek(&b).len > 0)
+			buf_put_byte(&b, ' ');
+		buf_put(&b, word);
+	}
+	arena_copy(&c->arena, buf_peek(&b), &text);
+	buf_fini(&b);
+	return text;
+}
+
+static int
+job_row(struct cli *c, void *arg, struct js_value job)
+{
+	struct table *t = arg;
+	struct slice state = render_text(job, "state");
+
+	table_cell(t, render_text(job, "id"), TABLE_PLAIN);
+	table_cell(t, render_text(job, "agent_id"), TABLE_DIM);
+	table_cell(t, state, render_colour(state));
+	table_cell(t, result_text(c, job), TABLE_PLAIN);
+	table_cell(t, render_age(c, job, "created_at"), TABLE_PLAIN);
+	table_cell(t, argv_text(c, js_get(job, "argv")), TABLE_PLAIN);
+	return EXIT_OK;
+}
+
+static int
+list_jobs(struct cli *c, struct slice path, size_t max)
+{
+	static const struct table_column columns[] = { { "ID", false, true },
+		{ "AGENT", false, false }, { "STATE", false, true },
+		{ "EXIT", true, true }, { "AGE", true, true },
+		{ "COMMAND", false, false } };
+	struct table t;
+	int exit;
+
+	if (c->json)
+		return rest_list_json(c, path, max);
+	table_init(&t, columns, 6, &c->arena);
+	exit = rest_list(c, path, max, job_row, &t);
+	return exit == EXIT_OK ? render_table(c, &t) : exit;
+}
+
+int
+verb_job_ls(struct cli *c, const struct args *a)
+{
+	struct answer *agent;
+	struct buf path;
+	size_t max;
+	int exit = find_limit(c, a, LIST_DEFAULT, &max);
+
+	buf_init(&path, URL_MAX);
+	buf_put(&path, SL("/api/v1/commands?limit="));
+	buf_put_u64(&path, max < 1000 ? max : 1000);
+	find_put_query(&path, "state", args_get(a, "state"));
+	if (exit == EXIT_OK && args_get(a, "agent") != NULL) {
+		exit = find_agent(c, args_get(a, "agent"), &agent);
+		if (exit == EXIT_OK)
+			find_put_query(&path, "agent",
+			    arena_cstr(&c->arena,
+				render_text(agent->root, "agent_id")));
+	}
+	if (exit == EXIT_OK)
+		exit = path.err != 0 ? cli_nomem(c)
+				     : list_jobs(c, buf_peek(&path), max);
+	buf_fini(&path);
+	return exit;
+}
+
+int
+verb_job_show(struct cli *c, const struct args *a)
+{
+	struct answer job;
+	int exit = rest_get(c, job_path(c, a->words[0], ""), &job);
+
+	return exit == EXIT_OK ? render_object(c, job.root) : exit;
+}
+
+/* logs ----------------------------------------------------------------------
+ */
+
+struct log_stream {
+	struct cli *cli;
+	const char *id;
+	const char *name; /* stdout, stderr */
+	int fd;
+	uint64_t offset; /* of the next byte */
+	int err;
+};
+
+static void
+put_piece(struct log_stream *s, struct slice piece, struct buf *out)
+{
+	struct js_writer w;
+	struct buf raw, data;
+
+	buf_init(&raw, PIECE_JSON);
+	buf_init(&data, PIECE_JSON);
+	js_write(&w, &raw);
+	js_begin_object(&w);
+	js_kv_string(&w, "schema", SL("muster.output/1"));
+	js_kv_string(&w, "id", slice_from(s->id));
+	js_kv_string(&w, "stream", slice_from(s->name));
+	js_kv_u64(&w, "offset", s->offset);
+	if (utf8_valid(piece)) {
+		js_kv_string(&w, "text", piece);
+	} else {
+		enc_put_base64(&data, piece, ENC_STD);
+		js_kv_string(&w, "base64", buf_peek(&data));
+	}
+	js_end(&w);
+	if (js_finish(&w) != 0)
+		out->err = ERR_NOMEM;
+	safe_json(out, buf_peek(&raw));
+	buf_put_byte(out, '\n');
+	buf_fini(&data);
+	buf_fini(&raw);
+}
+
+static bool
+take_output(void *arg, struct slice piece)
+{
+	struct log_stream *s = arg;
+	struct buf line;
+
+	if (s->cli->json) {
+		buf_init(&line, 2 * PIECE_JSON);
+		put_piece(s, piece, &line);
+		s->err =
+		    line.err != 0 ? line.err : term_write(1, buf_peek(&line));
+		buf_fini(&line);
+	} else {
+		s->err = term_write(s->fd, piece);
+	}
+	s->offset += piece.len;
+	return s->err == 0;
+}
+
+static struct slice
+output_path(struct cli *c, const struct log_stream *s, bool follow)
+{
+	char after[96];
+
+	snprintf(after, sizeof(after), "/output?stream=%s&offset=%llu%s",
+	    s->name, (unsigned long long)s->offset, follow ? "&follow=1" : "");
+	return job_path(c, s->id, after);
+}
+
+static int
+read_output(struct cli *c, struct log_stream *s, size_t count, bool follow,
+    bool *broken)
+{
+	struct rest_stream specs[REST_STREAMS] = { 0 };
+	int exit;
+
+	for (size_t i = 0; i < count; i++)
+		specs[i] =
+		    (struct rest_stream){ .path = output_path(c, &s[i], follow),
+			    .take = take_output,
+			    .arg = &s[i] };
+	exit = rest_stream(c, specs, count, broken);
+	for (size_t i = 0; i < count; i++)
+		if (s[i].err != 0 && s[i].err != ERR_CLOSED)
+			return cli_fail(c, EXIT_FAILED, "cannot write: %s",
+			    err_name(s[i].err));
+	return exit;
+}
+
+/* Following goes on where it was when the connection breaks. */
+static int
+follow_output(struct cli *c, struct log_stream *s, size_t count)
+{
+	struct patience p;
+	bool broken;
+	int exit;
+
+	patience_init(&p, -1);
+	do
+		exit = read_output(c, s, count, true, &broken);
+	while (broken && s[0].err == 0 && patience_pause(&p));
+	patience_fini(&p);
+	return exit;
+}
+
+int
+verb_job_logs(struct cli *c, const struct args *a)
+{
+	const char *only = args_get(a, "stream");
+	struct log_stream s[REST_STREAMS] = {
+		{ .cli = c, .id = a->words[0], .name = "stdout", .fd = 1 },
+		{ .cli = c, .id = a->words[0], .name = "stderr", .fd = 2 },
+	};
+	size_t first = 0, count = 2;
+	bool broken;
+	int exit = EXIT_OK;
+
+	if (only != NULL) {
+		count = 1;
+		first = strcmp(only, "stderr") == 0;
+		if (first == 0 && strcmp(only, "stdout") != 0)
+			return cli_usage(
+			    c, "--stream is stdout or stderr, not '%s'", only);
+	}
+	if (args_has(a, "f"))
+		return follow_output(c, s + first, count);
+	for (size_t i = first; i < first + count && exit == EXIT_OK; i++)
+		exit = read_output(c, &s[i], 1, false, &broken);
+	return exit;
+}
+
+/* wait, interrupt, cancel ---------------------------------------------------
+ */
+
+static int
+job_over(struct cli *c, const struct answer *job, const struct outcome *o)
+{
+	const char *remark = outcome_remark(o);
+
+	if (remark != NULL)
+		cli_note(c, "%s", remark);
+	if (c->json && rest_print(c, job->root) != EXIT_OK)
+		return EXIT_FAILED;
+	return exit_of_outcome(o);
+}
+
+/* EXIT_OK and *over, or an exit code. */
+static int
+look_at_job(
+    struct cli *c, const struct answer *job, struct outcome *o, bool *over)
+{
+	*over = false;
+	if (job->status == 0)
+		return EXIT_OK;
+	if (job->status == 404)
+		return rest_refused(c, job);
+	if (outcome_read(job->root, o) != 0)
+		return cli_fail(
+		    c, EXIT_FAILED, "the controller sent no command");
+	*over = outcome_is_final(o);
+	return EXIT_OK;
+}
+
+int
+verb_job_wait(struct cli *c, const struct args *a)
+{
+	struct slice path = job_path(c, a->words[0], "");
+	struct patience p;
+	struct answer job;
+	struct outcome o;
+	bool over = false;
+	msec span;
+	int exit = cli_span(c, a, "timeout", -1, &span);
+
+	if (exit != EXIT_OK)
+		return exit;
+	patience_init(&p, span);
+	do {
+		exit = patience_ask(c, &p, path, &job);
+		if (exit == EXIT_OK)
+			exit = look_at_job(c, &job, &o, &over);
+	} while (exit == EXIT_OK && !over && patience_pause(&p));
+	if (exit == EXIT_OK && over)
+		exit = job_over(c, &job, &o);
+	else if (exit == EXIT_OK)
+		exit = cli_fail(c, EXIT_TIMEOUT,
+		    "%s has not ended within the time given", a->words[0]);
+	patience_fini(&p);
+	return exit;
+}
+
+static int
+post_to_job(struct cli *c, const struct args *a, const char *what)
+{
+	struct rest_ask ask = { .method = "POST",
+		.path = job_path(c, a->words[0], what),
+		.body = SL("{}") };
+	struct answer job;
+	int exit = rest_call(c, &ask, &job);
+
+	if (exit == EXIT_OK && c->json && job.root.kind != JS_NONE)
+		return rest_print(c, job.root);
+	return exit;
+}
+
+int
+verb_job_interrupt(struct cli *c, const struct args *a)
+{
+	return post_to_job(c, a, "/interrupt");
+}
+
+int
+verb_job_cancel(struct cli *c, const struct args *a)
+{
+	return post_to_job(c, a, "/cancel");
+}

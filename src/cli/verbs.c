@@ -1,0 +1,186 @@
+#include <string.h>
+
+#include "cli/verbs.h"
+
+/* clang-format off */
+#define FLAGS(array) { array, sizeof(array) / sizeof((array)[0]) }
+/* clang-format on */
+
+static const struct flag everywhere[] = {
+	{ "url", 0, "URL", "the controller" },
+	{ "token-file", 0, "FILE", "read the token from FILE" },
+	{ "context", 0, "NAME", "use a saved context, not the environment" },
+	{ "json", 0, NULL, "answer in JSON" },
+	{ "insecure", 0, NULL, "send the token over http if need be" },
+	{ "help", 'h', NULL, "show help for the verb" },
+};
+const struct flag_list global_flags = FLAGS(everywhere);
+
+static const struct flag login_flags[] = {
+	{ "ca-file", 0, "FILE", "trust only the CAs in FILE" },
+	{ "pin", 0, "HEX", "trust only the TLS key with this SHA-256" },
+};
+
+static const struct flag list_flags[] = {
+	{ NULL, 'l', "LABEL=VALUE", "only those with this label" },
+	{ "status", 0, "STATUS", "only those in this status" },
+	{ "limit", 0, "N", "at most N lines" },
+};
+
+static const struct flag wait_flags[] = {
+	{ "for", 0, "STATUS", "what to wait for (online)" },
+	{ "timeout", 0, "D", "give up after this long (never)" },
+};
+
+static const struct flag create_flags[] = {
+	{ "scope", 0, "S,...",
+	    "what it may do (cluster:register,cluster:heartbeat)" },
+	{ "ttl", 0, "D", "it expires after this long (never)" },
+	{ "max-connections", 0, "N", "at most so many agents at once" },
+	{ "allow", 0, "CIDR,...", "only from these addresses" },
+};
+
+static const struct flag rotate_flags[] = {
+	{ "overlap", 0, "D", "the old token stays good this long (0)" },
+};
+
+static const struct flag exec_flags[] = {
+	{ NULL, 'd', NULL, "do not wait: print the command's id" },
+	{ "or-fail", 0, NULL, "with -d: fail when the agent is offline" },
+	{ "shell", 0, NULL, "ARGV is one string for /bin/sh -c" },
+	{ "timeout", 0, "D", "end the program when it runs this long" },
+	{ "deadline", 0, "D", "with -d: it must start within (24h)" },
+	{ "priority", 0, "P", "with -d: high, normal or low" },
+	{ NULL, 'n', NULL, "no input: do not read stdin" },
+	{ "env", 0, "K=V", "set a variable; may be repeated" },
+	{ "cwd", 0, "DIR", "start in this directory" },
+	{ "user", 0, "USER", "run as this user" },
+	{ NULL, 'l', "LABEL=VALUE", "every agent with this label" },
+};
+
+static const struct flag jobs_flags[] = {
+	{ "agent", 0, "AGENT", "only of this agent" },
+	{ "state", 0, "STATE", "only in this state" },
+	{ "limit", 0, "N", "at most N lines (100)" },
+};
+
+static const struct flag logs_flags[] = {
+	{ NULL, 'f', NULL, "follow until the command ends" },
+	{ "stream", 0, "NAME", "only stdout or stderr" },
+};
+
+static const struct flag job_wait_flags[] = {
+	{ "timeout", 0, "D", "give up after this long (never)" },
+};
+
+static const struct flag audit_flags[] = {
+	{ "limit", 0, "N", "at most N lines (100)" },
+};
+
+static const struct flag events_flags[] = {
+	{ NULL, 'f', NULL, "go on until interrupted" },
+};
+
+const struct verb verbs[] = {
+	{ "login", NULL, "URL", "save a controller and a token as a context",
+	    "The token is taken from --token-file, MUSTER_TOKEN or "
+	    "MUSTER_TOKEN_FILE; else it is asked for, or read from stdin when "
+	    "that is no terminal.  Nothing is saved unless the controller "
+	    "accepts it.",
+	    FLAGS(login_flags), 1, 1, false, verb_login },
+	{ "logout", NULL, "[CONTEXT]", "forget a context and its token", NULL,
+	    { 0 }, 0, 1, false, verb_logout },
+	{ "whoami", NULL, "", "who the token is and what it may do", NULL,
+	    { 0 }, 0, 0, false, verb_whoami },
+	{ "status", NULL, "", "the controller and its agents in short", NULL,
+	    { 0 }, 0, 0, false, verb_status },
+	{ "agent", "ls", "", "list agents", NULL, FLAGS(list_flags), 0, 0,
+	    false, verb_agent_ls },
+	{ "agent", "show", "AGENT", "all about one agent", NULL, { 0 }, 1, 1,
+	    false, verb_agent_show },
+	{ "agent", "label", "AGENT KEY=VALUE... | KEY-...",
+	    "set labels, and remove those with a minus behind", NULL, { 0 }, 2,
+	    1000, false, verb_agent_label },
+	{ "agent", "rm", "AGENT", "remove an agent: it must join again", NULL,
+	    { 0 }, 1, 1, false, verb_agent_rm },
+	{ "agent", "wait", "AGENT", "wait until an agent is online",
+	    "online is meant as busy or degraded, too.  gone waits until the "
+	    "agent is removed.  An agent that does not exist yet is waited "
+	    "for.",
+	    FLAGS(wait_flags), 1, 1, false, verb_agent_wait },
+	{ "token", "create", "NAME", "make a token; it is shown this once",
+	    "On a terminal the line that joins an agent is shown with it.",
+	    FLAGS(create_flags), 1, 1, false, verb_token_create },
+	{ "token", "ls", "", "list tokens", NULL, { 0 }, 0, 0, false,
+	    verb_token_ls },
+	{ "token", "show", "TOKEN", "all about one token, but its text", NULL,
+	    { 0 }, 1, 1, false, verb_token_show },
+	{ "token", "revoke", "TOKEN",
+	    "make a token worthless and close its connections", NULL, { 0 }, 1,
+	    1, false, verb_token_revoke },
+	{ "token", "rotate", "TOKEN", "give a token a new text", NULL,
+	    FLAGS(rotate_flags), 1, 1, false, verb_token_rotate },
+	{ "exec", NULL, "TARGET... -- ARGV...", "run a program on agents",
+	    "A target is an agent's name, its id or the beginning of one.  "
+	    "Attached, input and output are connected and the exit code is "
+	    "the program's own (128+n for a signal); of several, the highest. "
+	    " Ctrl-C interrupts the program, a second one leaves it alone and "
+	    "returns 130.  With -d one id is printed for each target.",
+	    FLAGS(exec_flags), 0, 1000, true, verb_exec },
+	{ "job", "ls", "", "list commands, newest first", NULL,
+	    FLAGS(jobs_flags), 0, 0, false, verb_job_ls },
+	{ "job", "show", "ID", "all about one command", NULL, { 0 }, 1, 1,
+	    false, verb_job_show },
+	{ "job", "logs", "ID", "what a command wrote",
+	    "stdout goes to stdout and stderr to stderr.  With --json every "
+	    "piece is one line of JSON.",
+	    FLAGS(logs_flags), 1, 1, false, verb_job_logs },
+	{ "job", "wait", "ID", "wait for a command's end, and exit as it did",
+	    NULL, FLAGS(job_wait_flags), 1, 1, false, verb_job_wait },
+	{ "job", "interrupt", "ID", "SIGINT, then SIGTERM, then SIGKILL", NULL,
+	    { 0 }, 1, 1, false, verb_job_interrupt },
+	{ "job", "cancel", "ID", "take a queued command back", NULL, { 0 }, 1,
+	    1, false, verb_job_cancel },
+	{ "audit", "ls", "", "the journal, newest first", NULL,
+	    FLAGS(audit_flags), 0, 0, false, verb_audit_ls },
+	{ "audit", "verify", "", "check the journal's chain of hashes", NULL,
+	    { 0 }, 0, 0, false, verb_audit_verify },
+	{ "audit", "export", "", "the whole journal, a line of JSON each", NULL,
+	    { 0 }, 0, 0, false, verb_audit_export },
+	{ "events", NULL, "", "what happens, as it happens",
+	    "Without -f it ends when the controller closes the stream; with "
+	    "it, it connects again and misses nothing.",
+	    FLAGS(events_flags), 0, 0, false, verb_events },
+	{ "completion", NULL, "bash | zsh", "completions for a shell",
+	    "For example: source <(muster completion bash)", { 0 }, 1, 1, false,
+	    verb_completion },
+	{ "version", NULL, "", "the version of this program", NULL, { 0 }, 0, 0,
+	    false, verb_version },
+	{ "dev", "ws-echo", "URL", "echo a WebSocket server's messages",
+	    "For conformance tests: connects, sends every message back, and "
+	    "ends when the server closes.",
+	    { 0 }, 1, 1, false, verb_dev_ws_echo },
+	{ "help", NULL, "[VERB]...", "this text, or that of a verb", NULL,
+	    { 0 }, 0, 2, false, verb_help },
+};
+const size_t verb_count = sizeof(verbs) / sizeof(verbs[0]);
+
+const struct verb *
+verb_find(int argc, char **argv, int *used, bool *family)
+{
+	*family = false;
+	for (size_t i = 0; argc > 0 && i < verb_count; i++) {
+		const struct verb *v = &verbs[i];
+
+		if (strcmp(v->name, argv[0]) != 0)
+			continue;
+		*used = 1;
+		if (v->sub == NULL)
+			return v;
+		*family = true;
+		*used = 2;
+		if (argc > 1 && strcmp(v->sub, argv[1]) == 0)
+			return v;
+	}
+	return NULL;
+}
