@@ -149,6 +149,7 @@ echo_open(struct conn *c, struct call *call)
 		.binary_cap = ECHO_MAX,
 		.compress_min = 64,
 		.close_within = 10000 };
+	stream_set_cap(c->stream, ECHO_QUEUE);
 	wsconn_init(
 	    &e->ws, WSCONN_SERVER, &e->config, loop_now(c->dock->lane.loop));
 	if (terms.on)

@@ -52,12 +52,6 @@ free_call(struct web *w)
 	alloc_free(call);
 }
 
-static wall_msec
-wall(void)
-{
-	return clock_wall();
-}
-
 /* Answers ----------------------------------------------------------------- */
 
 /* An answer outside the HTTP machine: to a handshake that is refused. */
@@ -80,17 +74,14 @@ answer_by_hand(struct conn *c, const struct http1_reply *r, struct slice body)
 		conn_end(c);
 }
 
-void
-web_answer_with(struct conn *c, int status, const char *type, struct slice body,
-    const struct http1_pair *fields, size_t count)
+static void
+answer(struct conn *c, const struct http1_reply *given, struct slice body)
 {
 	struct web *w = web_of(c);
-	struct http1_reply r = { .status = status,
-		.at = wall(),
-		.length = (int64_t)body.len,
-		.type = type,
-		.fields = fields,
-		.count = count };
+	struct http1_reply r = *given;
+
+	r.at = clock_wall();
+	r.length = (int64_t)body.len;
 
 	if (w->call != NULL && w->call->taken) {
 		answer_by_hand(c, &r, body);
@@ -104,6 +95,17 @@ web_answer_with(struct conn *c, int status, const char *type, struct slice body,
 	}
 	free_call(w);
 	conn_write(c, buf_peek(out));
+}
+
+void
+web_answer_with(struct conn *c, int status, const char *type, struct slice body,
+    const struct http1_pair *fields, size_t count)
+{
+	const struct http1_reply r = {
+		.status = status, .type = type, .fields = fields, .count = count
+	};
+
+	answer(c, &r, body);
 }
 
 void
@@ -184,8 +186,12 @@ answer_problem(struct conn *c, const struct problem *p,
 	buf_clear(text);
 	put_problem(
 	    text, p, call != NULL ? call->request_id : (struct slice){ 0 });
-	web_answer_with(c, p->status, "application/problem+json",
-	    buf_peek(text), fields, n);
+	const struct http1_reply r = { .status = p->status,
+		.type = "application/problem+json",
+		.fields = fields,
+		.count = n,
+		.close = p->close };
+	answer(c, &r, buf_peek(text));
 	buf_fini(&seconds);
 }
 
@@ -201,7 +207,7 @@ web_stream_begin(struct conn *c, const char *type,
 {
 	struct web *w = web_of(c);
 	struct http1_reply r = { .status = 200,
-		.at = wall(),
+		.at = clock_wall(),
 		.length = -1,
 		.type = type,
 		.fields = fields,
@@ -346,11 +352,39 @@ new_call(struct conn *c, const struct http1_head *h)
 }
 
 static void
-refuse(struct conn *c, int status, const char *text)
+say_refusal(struct conn *c)
 {
-	const struct problem p = { .status = status, .text = slice_from(text) };
+	struct call *call = web_of(c)->call;
 
-	web_problem(c, &p);
+	answer_problem(
+	    c, &call->refusal, call->refusal_fields, call->refusal_count);
+}
+
+/* Refuse a request at its head.  A body that is on its way is read first,
+ * so that what follows it is not taken for it; unless nothing can follow. */
+static void
+refuse(struct conn *c, const struct http1_head *h, const struct problem *p,
+    const struct http1_pair *fields, size_t count)
+{
+	struct call *call = web_of(c)->call;
+
+	call->refusal = *p;
+	call->refusal_count = count;
+	if (count > 0)
+		memcpy(call->refusal_fields, fields, count * sizeof(*fields));
+	if (!h->has_body || h->expect_continue || p->close)
+		say_refusal(c);
+}
+
+static void
+refuse_for_good(
+    struct conn *c, const struct http1_head *h, int status, struct slice text)
+{
+	const struct problem p = {
+		.status = status, .text = text, .close = true
+	};
+
+	refuse(c, h, &p, NULL, 0);
 }
 
 /* Take the connection off HTTP at once, keeping what came behind. */
@@ -388,8 +422,10 @@ handshake_ok(struct conn *c, struct call *call, const struct http1_head *h)
 	}
 	if (wsopen_check_request(&r, &verdict) == 0)
 		return true;
-	struct problem p = { .status = verdict.status, .text = verdict.reason };
-	answer_problem(c, &p, need, verdict.status == 426 ? 2 : 0);
+	const struct problem p = { .status = verdict.status,
+		.text = verdict.reason,
+		.close = verdict.status == 400 };
+	refuse(c, h, &p, need, verdict.status == 426 ? 2 : 0);
 	return false;
 }
 
@@ -409,85 +445,119 @@ run(struct conn *c)
 }
 
 static void
-answer_wrong_method(struct conn *c, struct slice method, const char *allow)
+answer_wrong_method(struct conn *c, struct call *call,
+    const struct http1_head *h, const char *allow)
 {
-	const struct http1_pair field = { SL("Allow"), slice_from(allow) };
+	struct http1_pair field = { SL("Allow"),
+		keep(call, slice_from(allow)) };
 	const struct problem p = { .status = 405,
 		.text = SL("this path knows other methods only") };
 
-	if (slice_eq(method, SL("OPTIONS")))
+	if (slice_eq(h->method, SL("OPTIONS")) && !h->has_body &&
+	    !http1_has_token(h, "Upgrade", "websocket"))
 		web_answer_with(c, 204, NULL, (struct slice){ 0 }, &field, 1);
 	else
-		answer_problem(c, &p, &field, 1);
+		refuse(c, h, &p, &field, 1);
+}
+
+/* The route of a request; NULL when it was refused. */
+static const struct route *
+find_route(struct conn *c, struct call *call, const struct http1_head *h)
+{
+	struct slice params[ROUTE_PARAMS] = { { 0 } };
+	const struct problem none = { .status = 404,
+		.text = SL("there is nothing at this path") };
+	const struct route *r = NULL;
+	char allow[64] = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
+	enum route_found found = ROUTE_NO_METHOD;
+
+	if (h->path.ptr != NULL && url_path_check(h->path) != 0) {
+		refuse_for_good(c, h, 400,
+		    SL("the path has dot segments, empty parts or escapes "
+		       "that are not allowed"));
+		return NULL;
+	}
+	if (h->path.ptr != NULL)
+		found = route_find(h->method, h->path,
+		    c->dock->server->settings.dev, &r, params, allow,
+		    sizeof(allow));
+	if (found == ROUTE_NO_PATH) {
+		refuse(c, h, &none, NULL, 0);
+		return NULL;
+	}
+	if (found == ROUTE_NO_METHOD) {
+		answer_wrong_method(c, call, h, allow);
+		return NULL;
+	}
+	for (size_t i = 0; i < ROUTE_PARAMS; i++) {
+		if (params[i].ptr != NULL &&
+		    url_decode(params[i], false, &call->arena,
+			&call->params[i]) != 0) {
+			refuse_for_good(c, h, 400, SL("a broken escape"));
+			return NULL;
+		}
+	}
+	return r;
+}
+
+/* Whether it may be answered at all: whose name it uses, who sends it. */
+static bool
+may_ask(struct conn *c, struct call *call, const struct http1_head *h)
+{
+	const struct server *s = c->dock->server;
+	bool dev = call->route->dev;
+
+	if (credential_read(c, call, h) != 0) {
+		refuse_for_good(
+		    c, h, 400, SL("one credential a request, not two"));
+		return false;
+	}
+	if (!dev && !origin_is_ours(s, call->origin)) {
+		const struct problem p = { .status = 403,
+			.code = SL("ORIGIN_NOT_ALLOWED"),
+			.text = SL("this origin is not allowed here") };
+		refuse(c, h, &p, NULL, 0);
+		return false;
+	}
+	return true;
 }
 
 static void
 begin(struct conn *c, const struct http1_head *h)
 {
-	const struct server *s = c->dock->server;
 	struct call *call = new_call(c, h);
-	struct slice params[ROUTE_PARAMS] = { { 0 } };
-	char allow[64] = "OPTIONS";
+	struct web *w = web_of(c);
 
 	c->dock->server->counts.requests++;
 	if (call == NULL) {
 		conn_drop(c);
 		return;
 	}
-	if (!host_is_ours(s, h)) {
-		refuse(c, 421, "this controller does not answer to that name");
+	if (!host_is_ours(c->dock->server, h)) {
+		const struct problem p = { .status = 421,
+			.text = SL("this controller does not answer to that "
+				   "name; see hosts in muster.conf(5)") };
+		refuse(c, h, &p, NULL, 0);
 		return;
 	}
-	if (h->form == HTTP1_ASTERISK) {
-		answer_wrong_method(c, h->method,
-		    "GET, HEAD, POST, PATCH, "
-		    "DELETE, OPTIONS");
+	call->route = find_route(c, call, h);
+	if (call->route == NULL || !may_ask(c, call, h))
 		return;
-	}
-	enum route_found found = h->path.ptr == NULL
-	    ? ROUTE_NO_PATH
-	    : route_find(h->method, h->path, s->settings.dev, &call->route,
-		  params, allow, sizeof(allow));
-	if (found == ROUTE_NO_PATH) {
-		refuse(c, 404, "there is nothing at this path");
-		return;
-	}
-	if (found == ROUTE_NO_METHOD) {
-		answer_wrong_method(c, h->method, allow);
-		return;
-	}
-	for (size_t i = 0; i < ROUTE_PARAMS; i++) {
-		if (params[i].ptr != NULL &&
-		    url_decode(params[i], false, &call->arena,
-			&call->params[i]) != 0) {
-			refuse(c, 400, "the path has a broken escape");
-			return;
-		}
-	}
-	if (credential_read(c, call, h) != 0) {
-		refuse(c, 400, "one credential a request, not two");
-		return;
-	}
-	if (!origin_is_ours(s, call->origin) && !call->route->dev) {
-		refuse(c, 403, "this origin is not allowed here");
-		return;
-	}
 	if (call->route->websocket) {
 		if (!handshake_ok(c, call, h))
 			return;
-		if (take_over(c, call, h) != 0) {
+		if (take_over(c, call, h) != 0)
 			conn_drop(c);
-			return;
-		}
-		run(c);
+		else
+			run(c);
 		return;
 	}
 	size_t cap =
 	    call->route->body_max > 0 ? call->route->body_max : BODY_DEFAULT;
 	call->body.cap = cap;
-	http1_server_allow(&web_of(c)->http, cap);
+	http1_server_allow(&w->http, cap);
 	buf_clear(&c->dock->out);
-	http1_server_continue(&web_of(c)->http, &c->dock->out);
+	http1_server_continue(&w->http, &c->dock->out);
 	conn_write(c, buf_peek(&c->dock->out));
 }
 
@@ -501,7 +571,10 @@ bad(struct conn *c, const struct http1_event *ev)
 	if (!http1_server_may_answer(&w->http))
 		return;
 	free_call(w);
-	refuse(c, ev->status, ev->why);
+	const struct problem p = {
+		.status = ev->status, .text = slice_from(ev->why), .close = true
+	};
+	web_problem(c, &p);
 }
 
 static void
@@ -514,11 +587,13 @@ on_http(struct conn *c, const struct http1_event *ev)
 		begin(c, ev->head);
 		break;
 	case HTTP1_BODY:
-		if (w->call != NULL)
+		if (w->call != NULL && w->call->refusal.status == 0)
 			buf_put(&w->call->body, ev->data);
 		break;
 	case HTTP1_END:
-		if (w->call != NULL && !w->call->taken)
+		if (w->call != NULL && w->call->refusal.status != 0)
+			say_refusal(c);
+		else if (w->call != NULL && !w->call->taken)
 			run(c);
 		break;
 	case HTTP1_BAD:

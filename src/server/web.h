@@ -14,6 +14,17 @@
 #include "server/conn.h"
 #include "server/route.h"
 
+/* Why a request is refused (RFC 9457). */
+struct problem {
+	int status;
+	struct slice code; /* stable; absent: made of the status */
+	struct slice field;
+	struct slice text;
+	uint32_t retry_after;   /* seconds; 0 = not said */
+	bool close;             /* the connection is of no more use */
+	struct slice challenge; /* WWW-Authenticate; absent: Bearer on 401 */
+};
+
 /* A request being served. */
 struct call {
 	struct arena arena;
@@ -36,6 +47,10 @@ struct call {
 	struct buf early; /* bytes that came behind such a request */
 	struct buf body;
 	void *state; /* the handler's own, in the arena */
+	/* Refused at its head, to be said when the body has been read. */
+	struct problem refusal;
+	struct http1_pair refusal_fields[2];
+	size_t refusal_count;
 };
 
 /* Make a new connection one that speaks HTTP.  0 or ERR_NOMEM. */
@@ -50,16 +65,6 @@ void web_answer(
 void web_answer_with(struct conn *c, int status, const char *type,
     struct slice body, const struct http1_pair *fields, size_t count);
 
-struct problem {
-	int status;
-	struct slice code; /* stable; absent: made of the status */
-	struct slice field;
-	struct slice text;
-	uint32_t retry_after;   /* seconds; 0 = not said */
-	struct slice challenge; /* WWW-Authenticate; absent: Bearer on 401 */
-};
-
-/* RFC 9457. */
 void web_problem(struct conn *c, const struct problem *p);
 
 /* Begin an answer of unknown length, then data, then the end. */
