@@ -71,16 +71,6 @@ hub_new(const struct hub_config *config)
 	return h;
 }
 
-static void
-free_pending(struct pending *p)
-{
-	list_remove(&p->link);
-	hub_unkeep(&p->id);
-	hub_unkeep(&p->request_id);
-	alloc_free(p->was);
-	alloc_free(p);
-}
-
 void
 hub_free(struct hub *h)
 {
@@ -89,7 +79,8 @@ hub_free(struct hub *h)
 	if (h == NULL)
 		return;
 	while (!list_empty(&h->pending))
-		free_pending(LIST_OF(h->pending.next, struct pending, link));
+		hub_free_pending(
+		    LIST_OF(h->pending.next, struct pending, link));
 	for (struct command *c;
 	     pos = 0, (c = map_next(&h->commands, &pos)) != NULL;)
 		hub_drop_command(h, c);
@@ -383,10 +374,10 @@ hub_close(
 	struct effect *e = outbox_add(h->out, EFFECT_CLOSE);
 	struct link *l = hub_find_link(h, peer);
 
-	if (l != NULL)
-		l->closed = reason;
 	if (e == NULL)
 		return;
+	if (l != NULL)
+		l->closed = reason;
 	e->peer = peer;
 	e->close.code = code;
 	e->close.reason = reason;
@@ -456,185 +447,6 @@ hub_text(struct hub *h, const struct slice *parts, size_t n)
 /* The door --------------------------------------------------------------- */
 
 static void
-undo_token(struct hub *h, struct pending *p)
-{
-	struct token *t = map_get(&h->tokens_by_id, p->id);
-
-	if (t == NULL)
-		return;
-	if (p->op == OP_TOKEN_CREATE)
-		hub_remove_token(h, t);
-	else if (p->was != NULL && hub_rehash_token(h, t, p->was) != 0)
-		h->out->err = ERR_NOMEM;
-}
-
-/* A failed registration ends the link: what was resumed on it waits for the
- * same op, and the agent comes back by itself. */
-static void
-undo_agent(struct hub *h, struct pending *p)
-{
-	struct agent *a = map_get(&h->agents, p->id);
-
-	if (a == NULL)
-		return;
-	bool current = a->joining == p->number;
-	if (current) {
-		a->joining = 0;
-		a->unsaved = true;
-	}
-	if (a->link != NULL && peer_eq(a->link->peer, p->peer))
-		hub_close(h, a->link->peer, 1011, SL("store_failed"));
-	if (a->stored || (!current && p->op != OP_JOIN))
-		return;
-	hub_notice(h, SL("agent.removed"), a, (struct slice){ 0 },
-	    (struct slice){ 0 }, 0);
-	hub_remove_agent(h, a);
-}
-
-static void
-undo_labels(struct hub *h, struct pending *p)
-{
-	struct agent *a = map_get(&h->agents, p->id);
-	struct agent_record *was = p->was, rec;
-
-	if (a == NULL || was == NULL)
-		return;
-	rec = *a->record;
-	rec.operator_labels_json = was->operator_labels_json;
-	struct agent_record *kept = clone_new(CLONE_AGENT, &rec);
-	if (kept == NULL) {
-		h->out->err = ERR_NOMEM;
-		return;
-	}
-	alloc_free(a->record);
-	a->record = kept;
-}
-
-static void
-undo_removal(struct hub *h, struct pending *p)
-{
-	struct agent *a = map_get(&h->agents, p->id);
-
-	if (a != NULL)
-		a->record->removed_at = 0;
-}
-
-static void
-registered(struct hub *h, struct pending *p)
-{
-	struct agent *a = map_get(&h->agents, p->id);
-
-	if (a == NULL)
-		return;
-	a->stored = true;
-	if (a->joining == p->number) {
-		a->joining = 0;
-		a->unsaved = false;
-	}
-	hub_settle(h, a, SL("registered"));
-}
-
-static void
-removed(struct hub *h, struct pending *p)
-{
-	struct agent *a = map_get(&h->agents, p->id);
-
-	if (a == NULL)
-		return;
-	hub_notice(h, SL("agent.removed"), a, (struct slice){ 0 },
-	    (struct slice){ 0 }, 0);
-	if (a->link != NULL)
-		hub_close(h, a->link->peer, 1008, SL("removed"));
-	hub_remove_agent(h, a);
-}
-
-static void
-answer_poll(struct hub *h, struct pending *p)
-{
-	struct agent *a = map_get(&h->agents, p->id);
-	struct event asked = { .peer = p->peer, .request_id = p->request_id };
-
-	if (a != NULL)
-		hub_answer_poll(h, a, p->peer, p->request_id);
-	else
-		hub_send_error(h, &asked, ERR_NOT_FOUND,
-		    SL("CLUSTER_NOT_FOUND"), (struct slice){ 0 },
-		    SL("cluster not found"));
-}
-
-/* What follows an op that came about, and one that did not. */
-static const struct {
-	void (*done)(struct hub *h, struct pending *p);
-	void (*undo)(struct hub *h, struct pending *p);
-} results[] = {
-	[PENDING_AGENT] = { registered, undo_agent },
-	[PENDING_LABELS] = { NULL, undo_labels },
-	[PENDING_REMOVAL] = { removed, undo_removal },
-	[PENDING_TOKEN] = { NULL, undo_token },
-	[PENDING_POLL] = { answer_poll, answer_poll },
-	[PENDING_ANSWER] = { NULL, NULL },
-};
-
-/* Tell whoever waited for an op that did not come about. */
-static void
-tell_failure(struct hub *h, const struct pending *p, int err)
-{
-	struct event asked = { .kind = EVENT_REQUEST,
-		.peer = p->peer,
-		.request_id = p->request_id };
-	bool full = err == ERR_NO_SPACE;
-	struct slice code = full ? SL("NO_SPACE") : SL("STORE_FAILED");
-	struct slice text = full
-	    ? SL("the controller's disk is full")
-	    : SL("the controller could not store this; try again");
-
-	asked.request.op = p->op;
-	if (!peer_some(p->peer) || p->kind == PENDING_POLL)
-		return;
-	if (p->kind == PENDING_CALL ||
-	    (p->kind == PENDING_AGENT && p->op != OP_JOIN))
-		hub_send_error(h, &asked, err, code, (struct slice){ 0 }, text);
-	else
-		hub_reply_error(h, &asked, err, full ? 507 : 503, code,
-		    (struct slice){ 0 }, text);
-}
-
-static void
-settle_pending(struct hub *h, struct pending *p, int err)
-{
-	/* Commands answer for themselves: a used key is no failure. */
-	if (p->kind == PENDING_COMMAND || p->kind == PENDING_SENT ||
-	    p->kind == PENDING_ENDED) {
-		hub_command_stored(h, p, err);
-		return;
-	}
-	if (err != 0)
-		tell_failure(h, p, err);
-	if (err != 0 && results[p->kind].undo != NULL)
-		results[p->kind].undo(h, p);
-	if (err == 0 && results[p->kind].done != NULL)
-		results[p->kind].done(h, p);
-}
-
-static void
-on_stored(struct hub *h, const struct event *ev)
-{
-	struct list *l = h->pending.next;
-
-	while (l != &h->pending) {
-		struct pending *p = LIST_OF(l, struct pending, link);
-		l = l->next;
-		if (p->number > ev->stored.number)
-			return;
-		if (p->number < ev->stored.number)
-			continue;
-		list_remove(&p->link);
-		settle_pending(h, p, ev->stored.err);
-		free_pending(p);
-	}
-}
-
-static void
 on_ping(struct hub *h, struct link *l, const struct event *ev)
 {
 	(void)l;
@@ -683,7 +495,7 @@ static void (*const from_anyone[EVENT_KINDS])(
 	[EVENT_HELLO] = hub_on_hello,
 	[EVENT_GONE] = hub_on_gone,
 	[EVENT_REQUEST] = hub_on_request,
-	[EVENT_STORED] = on_stored,
+	[EVENT_STORED] = hub_on_stored,
 	[EVENT_COMMAND_STARTED] = hub_on_started,
 	[EVENT_COMMAND_EXIT] = hub_on_outcome,
 	[EVENT_COMMAND_REFUSED] = hub_on_outcome,
@@ -703,6 +515,18 @@ static void (*const from_link[EVENT_KINDS])(
 	[EVENT_BAD] = on_bad,
 };
 
+static void
+handle(struct hub *h, const struct event *ev)
+{
+	if (from_anyone[ev->kind] != NULL) {
+		from_anyone[ev->kind](h, ev);
+		return;
+	}
+	struct link *l = hub_find_link(h, ev->peer);
+	if (l != NULL && l->closed.ptr == NULL && from_link[ev->kind] != NULL)
+		from_link[ev->kind](h, l, ev);
+}
+
 void
 hub_input(struct hub *h, const struct event *ev, msec now, struct outbox *out)
 {
@@ -711,13 +535,9 @@ hub_input(struct hub *h, const struct event *ev, msec now, struct outbox *out)
 	h->wall = ev->at;
 	h->out = out;
 	h->stats.events[ev->kind]++;
-	if (from_anyone[ev->kind] != NULL) {
-		from_anyone[ev->kind](h, ev);
-		return;
-	}
-	struct link *l = hub_find_link(h, ev->peer);
-	if (l != NULL && l->closed.ptr == NULL && from_link[ev->kind] != NULL)
-		from_link[ev->kind](h, l, ev);
+	struct hub_mark mark = hub_mark(h);
+	handle(h, ev);
+	hub_roll_back(h, &mark);
 }
 
 msec
@@ -745,14 +565,18 @@ hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out)
 		if (n == NULL || n->due > now)
 			break;
 		heap_drop(&h->timers, n);
+		struct hub_mark mark = hub_mark(h);
 		hub_agent_timer(h, LIST_OF(n, struct agent, timer));
+		hub_roll_back(h, &mark);
 	}
 	for (int i = 0; i < TIMERS_PER_TURN; i++) {
 		n = heap_first(&h->deadlines);
 		if (n == NULL || n->due > now)
 			break;
 		heap_drop(&h->deadlines, n);
+		struct hub_mark mark = hub_mark(h);
 		hub_command_timer(h, LIST_OF(n, struct command, timer));
+		hub_roll_back(h, &mark);
 	}
 }
 

@@ -69,8 +69,10 @@ int hub_load(struct hub *h, const struct hub_snapshot *s, msec now);
 
 /*
  * One event.  now is monotonic, ev->at wall time.  Everything the event
- * points to is borrowed for the call.  Failures are effects, not results;
- * when out of memory the event has no effect and out->err is set.
+ * points to is borrowed for the call.  Failures are effects, not results.
+ * When memory or the outbox runs out, out->err is set, nothing of this event
+ * is in the outbox, and what it changed is taken back as if the store had
+ * refused it; nobody is told.
  */
 void hub_input(
     struct hub *h, const struct event *ev, msec now, struct outbox *out);

@@ -571,6 +571,17 @@ hub_on_outcome(struct hub *h, const struct event *ev)
 	hub_end_command(h, c, hub_final_state(&o), &o);
 }
 
+void
+hub_open_later(struct hub *h, struct slice command_id)
+{
+	struct command *c = map_get(&h->commands, command_id);
+
+	if (c == NULL || c->outcome != NULL || !hub_command_active(c))
+		return;
+	c->reopen = true;
+	arm(h, c, h->now + REOPEN_AFTER);
+}
+
 /* The stream broke and the link may still stand: ask again, not at once, so
  * that an agent that always breaks it costs little. */
 void
@@ -585,8 +596,7 @@ hub_on_stream_lost(struct hub *h, const struct event *ev)
 	    (c->agent->link == NULL ||
 		!peer_eq(c->agent->link->peer, ev->peer)))
 		return;
-	c->reopen = true;
-	arm(h, c, h->now + REOPEN_AFTER);
+	hub_open_later(h, c->record->id);
 }
 
 /* Interrupt, cancel, time ---------------------------------------------------
@@ -720,15 +730,18 @@ refuse_created(
 static void
 requeue(struct hub *h, struct command *c)
 {
-	struct list *l = &c->agent->waiting[c->record->priority];
+	struct list *head = &c->agent->waiting[c->record->priority];
+	struct list *at = head->next;
 
 	delist(c);
 	c->record->state = COMMAND_QUEUED;
-	while (l->next != &c->agent->waiting[c->record->priority] &&
-	    LIST_OF(l->next, struct command, link)->record->created_at <
-		c->record->created_at)
-		l = l->next;
-	list_insert_before(l->next, &c->link);
+	/* Others that were taken back went before it. */
+	while (at != head &&
+	    LIST_OF(at, struct command, link)->record->sequence != 0 &&
+	    LIST_OF(at, struct command, link)->record->sequence <
+		c->record->sequence)
+		at = at->next;
+	list_insert_before(at, &c->link);
 	count(c, 1);
 	arm(h, c, h->now + STORE_AGAIN_AFTER);
 	hub_settle(h, c->agent, SL("command"));

@@ -210,6 +210,19 @@ struct slice hub_text(struct hub *h, const struct slice *parts, size_t n);
 int hub_keep(struct slice *kept, struct slice s);
 void hub_unkeep(struct slice *kept);
 
+/* hub_stored.c ---------------------------------------------------------- */
+
+void hub_on_stored(struct hub *h, const struct event *ev);
+void hub_free_pending(struct pending *p);
+/* Where one event begins; and back to there when it ran out of memory: its
+ * effects are dropped, its operations are undone as if they had failed. */
+struct hub_mark {
+	size_t effects;
+	uint64_t op;
+};
+struct hub_mark hub_mark(const struct hub *h);
+void hub_roll_back(struct hub *h, const struct hub_mark *mark);
+
 /* hub_auth.c ------------------------------------------------------------ */
 
 void hub_on_hello(struct hub *h, const struct event *ev);
@@ -257,6 +270,8 @@ void hub_forsake_commands(struct hub *h, struct agent *a);
 void hub_dispatch(struct hub *h, struct agent *a);
 void hub_open_stream(
     struct hub *h, struct command *c, bool again, uint64_t after);
+/* Its stream could not be opened now: in a moment. */
+void hub_open_later(struct hub *h, struct slice command_id);
 /* The next in the queue, NULL when it is empty. */
 struct command *hub_first_waiting(struct agent *a);
 /* The next queued command, marked sent; NULL when none may go now. */
