@@ -164,7 +164,7 @@ on_stream_event(struct link_conn *l, const struct yamux_event *ev)
 		pipe_data(ev->user, ev->data);
 		break;
 	case YAMUX_FIN:
-		pipe_lost(ev->user, ERR_CLOSED);
+		pipe_fin(ev->user);
 		break;
 	case YAMUX_RST:
 		pipe_lost(ev->user, ERR_RESET);
@@ -263,14 +263,18 @@ send_streams(struct link_conn *l, size_t room)
 	bool more = true;
 
 	while (more && room > 0 && !l->conn->ending) {
+		struct list *at = l->pipes.next;
 		more = false;
-		for (struct list *at = l->pipes.next; at != &l->pipes;
-		     at = at->next) {
-			size_t n = send_stream(l, pipe_of_link(at), room);
+		while (at != &l->pipes && !l->conn->ending) {
+			struct pipe *p = pipe_of_link(at);
+			at = at->next; /* sending its last may end it */
+			size_t n = send_stream(l, p, room);
 			room -= n;
 			more |= n > 0;
 		}
 	}
+	/* What ended meanwhile has left a word to say. */
+	send_control(l);
 }
 
 static bool

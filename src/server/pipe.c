@@ -38,7 +38,10 @@ struct pipe {
 	bool asked_end[3];      /* waits for the store's end of a stream */
 	struct peer_id open_on; /* the link that waits for it */
 	bool again;
-	bool over; /* EXIT or REFUSED came */
+	bool over;      /* EXIT or REFUSED came */
+	bool done;      /* DONE is said, or on its way out */
+	bool finished;  /* our direction has ended */
+	bool heard_all; /* theirs has */
 };
 
 static struct pipe *
@@ -65,12 +68,6 @@ pipe_waiting(const struct pipe *p)
 	return buf_peek(&p->out);
 }
 
-void
-pipe_sent(struct pipe *p, size_t n)
-{
-	buf_eat(&p->out, n);
-}
-
 static void
 free_pipe(struct pipe *p)
 {
@@ -82,6 +79,40 @@ free_pipe(struct pipe *p)
 	alloc_free((void *)(uintptr_t)p->id.ptr);
 	p->dock->server->counts.pipes--;
 	alloc_free(p);
+}
+
+/* Both directions have ended: the stream's record goes when all that it
+ * delivered is given back. */
+static void
+leave(struct pipe *p)
+{
+	yamux_consume(
+	    p->link->mux, p->stream, p->owed, loop_now(p->dock->lane.loop));
+	free_pipe(p);
+}
+
+void
+pipe_sent(struct pipe *p, size_t n)
+{
+	buf_eat(&p->out, n);
+	if (!p->done || p->finished || buf_peek(&p->out).len > 0)
+		return;
+	yamux_finish(p->link->mux, p->stream);
+	p->finished = true;
+	if (p->heard_all)
+		leave(p);
+}
+
+void
+pipe_fin(struct pipe *p)
+{
+	if (p == NULL)
+		return;
+	p->heard_all = true;
+	if (!p->over)
+		pipe_lost(p, ERR_CLOSED);
+	else if (p->finished)
+		leave(p);
 }
 
 static struct pipe *
@@ -298,7 +329,7 @@ order_open(struct dock *d, struct peer_id to, const struct stream_order *o)
 	alloc_free(p->command);
 	p->command = r;
 	p->again = o->again;
-	p->over = false;
+	p->over = p->done = p->finished = p->heard_all = false;
 	p->owed = 0;
 	if (peer_some(o->viewer))
 		p->viewer = o->viewer;
@@ -328,6 +359,19 @@ order_signal(struct dock *d, const struct stream_order *o)
 		link_flush(p->link);
 }
 
+/* The last word to the agent; the pipe goes when it has left. */
+static void
+say_done(struct pipe *p)
+{
+	tell_agent(p, &(struct execframe){ .type = EXECFRAME_DONE });
+	if (p->link == NULL) {
+		free_pipe(p);
+		return;
+	}
+	p->done = true;
+	link_flush(p->link);
+}
+
 /* The agent may forget a command that the hub knows nothing of. */
 static void
 forget_unknown(struct dock *d, struct peer_id to, struct slice id)
@@ -348,10 +392,7 @@ forget_unknown(struct dock *d, struct peer_id to, struct slice id)
 	open_stream(p, l);
 	if (p->link == NULL)
 		return;
-	tell_agent(p, &(struct execframe){ .type = EXECFRAME_DONE });
-	if (p->link == NULL)
-		return;
-	link_flush(p->link);
+	say_done(p);
 }
 
 static void
@@ -374,10 +415,7 @@ order_done(struct dock *d, struct peer_id to, const struct stream_order *o)
 		free_pipe(p);
 		return;
 	}
-	/* The agent ends the stream when it has heard this. */
-	tell_agent(p, &(struct execframe){ .type = EXECFRAME_DONE });
-	if (p->link != NULL)
-		link_flush(p->link);
+	say_done(p);
 }
 
 void
@@ -524,23 +562,19 @@ pipe_data(struct pipe *p, struct slice bytes)
 void
 pipe_lost(struct pipe *p, int why)
 {
-	bool over;
-
 	if (p == NULL)
 		return;
-	over = p->over;
-	if (p->link != NULL && why == ERR_CLOSED && !p->link->conn->ending)
+	log_debug("stream_lost", kv_s("command", p->id), kv_e("err", why));
+	if (p->link != NULL && !p->link->conn->ending)
 		yamux_reset(p->link->mux, p->stream);
 	list_remove(&p->of_link);
 	p->link = NULL;
 	buf_clear(&p->out);
-	if (!over) {
-		post_lost(p);
-		return;
-	}
-	/* Its DONE was said, or will find it without a stream. */
-	if (!peer_some(p->viewer))
+	if (p->done)
 		free_pipe(p);
+	else if (!p->over)
+		post_lost(p);
+	/* Else its DONE is on the way and finds it without a stream. */
 }
 
 /* From the store

@@ -30,6 +30,7 @@ void pipe_stored(struct dock *d, const struct writer_done *done);
 
 /* From the link: bytes of the stream, and its end. */
 void pipe_data(struct pipe *p, struct slice bytes);
+void pipe_fin(struct pipe *p);
 void pipe_lost(struct pipe *p, int why);
 
 /* For the link: bytes to be sent on the stream, and which stream. */
