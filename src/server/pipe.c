@@ -34,6 +34,7 @@ struct pipe {
 	uint64_t durable[3];            /* by enum output_stream */
 	uint64_t acked[3];
 	uint64_t received[3];
+	uint64_t shown[3];      /* up to where the client has it */
 	uint64_t owed;          /* bytes of window to be given back */
 	bool asked_end[3];      /* waits for the store's end of a stream */
 	struct peer_id open_on; /* the link that waits for it */
@@ -470,6 +471,26 @@ show(struct pipe *p, const struct execframe *f)
 		attach_frame(c, f);
 }
 
+/* After a break the agent sends from what is stored; the client has seen
+ * more than that. */
+static void
+show_output(struct pipe *p, const struct execframe *f)
+{
+	uint64_t *shown =
+	    &p->shown[f->type == EXECFRAME_STDOUT ? OUTPUT_OUT : OUTPUT_ERR];
+	uint64_t end = f->offset + f->data.len;
+	struct execframe rest = *f;
+
+	if (end <= *shown)
+		return;
+	if (f->offset < *shown) {
+		rest.data = slice_from_at(f->data, *shown - f->offset);
+		rest.offset = *shown;
+	}
+	*shown = end;
+	show(p, &rest);
+}
+
 /* 0, or why this frame cannot be taken now. */
 static int
 take_output(struct pipe *p, const struct execframe *f)
@@ -496,7 +517,7 @@ on_frame(struct pipe *p, const struct execframe *f)
 	case EXECFRAME_STDOUT:
 	case EXECFRAME_STDERR:
 		err = take_output(p, f);
-		show(p, f);
+		show_output(p, f);
 		break;
 	case EXECFRAME_EXIT:
 		p->over = true;
