@@ -463,8 +463,7 @@ resolve(struct dial *d, const char *host, uint16_t port)
 		return loop_timer_set(
 		    d->loop, &d->stagger, loop_now(d->loop), on_numeric);
 	/* Its place in the heap, so that setting it later cannot fail. */
-	if (loop_timer_set(d->loop, &d->stagger, INT64_MAX / 2, on_stagger) !=
-	    0)
+	if (loop_timer_set(d->loop, &d->stagger, LOOP_NEVER, on_stagger) != 0)
 		return ERR_NOMEM;
 	status = uv_getaddrinfo(
 	    &d->loop->uv, &d->query, on_resolved, host, NULL, &hints);

@@ -77,7 +77,7 @@ set_timer(struct listener *l)
 		due = LIST_OF(l->pending.next, struct pending, link)->since +
 		    l->handshake_ms;
 	else
-		due = INT64_MAX / 2; /* its place in the heap is kept */
+		due = LOOP_NEVER; /* its place in the heap is kept */
 	loop_timer_set(l->loop, &l->timer, due, on_timer);
 }
 
@@ -461,7 +461,7 @@ listener_new(struct loop *loop, const struct listen_config *c, int fd)
 	l->handshake_ms = c->handshake_ms > 0 ? c->handshake_ms : 10000;
 	list_init(&l->pending);
 	getsockname(fd, &l->address.sa, &len);
-	if (loop_timer_set(loop, &l->timer, INT64_MAX / 2, on_timer) != 0 ||
+	if (loop_timer_set(loop, &l->timer, LOOP_NEVER, on_timer) != 0 ||
 	    uv_poll_init(&loop->uv, &l->poll, fd) != 0) {
 		loop_timer_stop(loop, &l->timer);
 		alloc_free(l);

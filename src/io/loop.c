@@ -56,12 +56,13 @@ static void
 arm(struct loop *l)
 {
 	struct heap_node *first = heap_first(&l->timers);
-	msec due = first == NULL ? NEVER : first->due;
+	msec due =
+	    first == NULL || first->due >= LOOP_NEVER ? NEVER : first->due;
 
 	if (due == l->armed)
 		return;
 	l->armed = due;
-	if (first == NULL) {
+	if (due == NEVER) {
 		uv_timer_stop(&l->alarm);
 		return;
 	}

@@ -124,6 +124,10 @@ void loop_bury(struct loop *l, struct loop_task *t);
 /* Take t off, from whichever list; nothing when it is on none. */
 void loop_task_drop(struct loop_task *t);
 
+/* A timer set to this does not fire but keeps its place: setting it to
+ * another time cannot fail, and the loop blocks without a time-out. */
+#define LOOP_NEVER (INT64_MAX / 2)
+
 /*
  * Call fire when loop_now reaches due; once.  Setting it again moves it,
  * which never fails; the first time 0, ERR_FULL or ERR_NOMEM.  A timer that

@@ -5,9 +5,6 @@
 
 #include "io/stream_in.h"
 
-/* Where the tick rests: it keeps its place, so that setting it cannot fail. */
-#define NEVER (INT64_MAX / 2)
-
 static void on_tick(struct loop_timer *t);
 
 static void
@@ -39,7 +36,7 @@ lane_unlink(struct stream *s)
 	if (s->waiting) {
 		s->waiting = false;
 		if (--s->lane->waiting == 0)
-			tick_at(s->lane, NEVER);
+			tick_at(s->lane, LOOP_NEVER);
 	}
 }
 
@@ -70,7 +67,8 @@ on_tick(struct loop_timer *t)
 		lane_unlink(s);
 		stream_expire(s);
 	}
-	tick_at(lane, lane->waiting > 0 ? loop_now(lane->loop) + 1000 : NEVER);
+	tick_at(
+	    lane, lane->waiting > 0 ? loop_now(lane->loop) + 1000 : LOOP_NEVER);
 }
 
 void
@@ -134,7 +132,7 @@ lane_of(struct loop *l)
 	lane->receive = alloc_new(STREAM_RECEIVE);
 	lane->cork = alloc_new(STREAM_CORK);
 	if (lane->receive == NULL || lane->cork == NULL ||
-	    loop_timer_set(l, &lane->tick, NEVER, on_tick) != 0) {
+	    loop_timer_set(l, &lane->tick, LOOP_NEVER, on_tick) != 0) {
 		lane_free(lane);
 		return NULL;
 	}
