@@ -116,6 +116,7 @@ on_poll(uv_poll_t *h, int status, int events)
 	if (s->state == STREAM_DEAD)
 		return;
 	if ((events & UV_WRITABLE) != 0) {
+		s->vain = !s->blocked && !s->armed;
 		s->blocked = false;
 		s->armed = false;
 		if (s->state == STREAM_OPEN)
@@ -138,7 +139,10 @@ stream_watch(struct stream *s)
 		mask = UV_READABLE;
 	else if (!s->eof && !s->hup)
 		mask = UV_DISCONNECT;
-	if (s->blocked || s->armed)
+	/* Asking costs two system calls, and so does giving up: that waits
+	 * until it was in vain once, because who filled the socket does so
+	 * again. */
+	if (s->blocked || s->armed || ((s->mask & UV_WRITABLE) && !s->vain))
 		mask |= UV_WRITABLE;
 	if (mask == s->mask)
 		return;

@@ -38,7 +38,7 @@ enum {
 	SPAN_MAX =
 	    64 * 1024 - 64, /* bytes of a heap span: below malloc's mmap */
 	SPAN_MIN = 2 * 1024,
-	SPAN_SPARE = 16,  /* full-size spans a lane keeps for reuse */
+	SPAN_SPARE = 32,  /* full-size spans a lane keeps for reuse */
 	CHUNK_COPY = 256, /* shorter parts of chunks are copied */
 	WHEEL = 16,       /* seconds a time-out can be */
 	SHAKES = 16,      /* TLS handshake steps a turn */
@@ -96,6 +96,7 @@ struct stream {
 	bool shut : 1;    /* no more writes; FIN when flushed */
 	bool fin : 1;     /* FIN is sent */
 	bool shaking : 1; /* in a TLS handshake */
+	bool vain : 1;    /* the last writable event brought nothing to do */
 	bool armed : 1;   /* to be finished when writable */
 	bool wrote : 1;   /* something was written since the bit was cleared */
 	union {

@@ -95,9 +95,10 @@ span_new(struct stream_lane *lane, size_t room)
 		room = SPAN_MAX / 4;
 	else if (room > 0)
 		room = SPAN_MIN;
-	p = alloc_new(sizeof(*p) + room);
+	/* Not zeroed: 64 KiB of that would cost as much as the copy. */
+	p = alloc_resize(NULL, sizeof(*p) + room);
 	if (p != NULL)
-		p->room = (uint32_t)room;
+		*p = (struct span){ .room = (uint32_t)room };
 	return p;
 }
 
