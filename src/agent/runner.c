@@ -524,6 +524,12 @@ run_state(const struct run *r)
 	return r->state;
 }
 
+const struct run_input *
+run_input(const struct run *r)
+{
+	return &r->input;
+}
+
 static int
 say(struct run *r, uint8_t type, const uint8_t *head, size_t n,
     struct slice data)

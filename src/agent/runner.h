@@ -108,6 +108,8 @@ struct run *runner_next(const struct runner *rn, size_t *pos);
 struct slice run_id(const struct run *r);
 uint64_t run_seq(const struct run *r);
 enum run_state run_state(const struct run *r);
+/* As last heard; right from the started callback on. */
+const struct run_input *run_input(const struct run *r);
 
 /* Ask for one output callback, when there is more than seen[] bytes. */
 void runner_more(struct run *r, const uint64_t seen[2]);

@@ -1,0 +1,30 @@
+/*
+ * agent: what all links of one running agent share (agent).
+ */
+#ifndef AGENT_AGENT_H
+#define AGENT_AGENT_H
+
+#include "io/loop.h"
+#include "wire/http1.h"
+#include "wire/wsconn.h"
+
+#include "agent/account.h"
+#include "agent/policy.h"
+#include "agent/probe.h"
+#include "agent/state.h"
+
+struct agent {
+	struct loop loop;
+	struct state state;
+	struct policy policy;
+	char policy_error[POLICY_WHY]; /* of the last reload; "" */
+	struct account account;
+	bool has_account;
+	struct probe_facts facts;
+	char holder[STATE_PATH]; /* the program */
+	struct wsconn_lane ws;
+	struct wsconn_config ws_config;
+	struct http1_head head; /* scratch of handshakes */
+};
+
+#endif

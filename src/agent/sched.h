@@ -1,0 +1,49 @@
+/*
+ * sched: which stream of a link sends next (agent; decisions of the stop).
+ *
+ * Pure.  Two classes: what is short and waited for (starts, exits,
+ * acknowledgements) leaves before bulk output; inside bulk streams take
+ * turns by deficit round robin, so that one that shouts costs the others
+ * no more than its share.  Control text and yamux's own frames go before
+ * both and are not in here.
+ */
+#ifndef AGENT_SCHED_H
+#define AGENT_SCHED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/list.h"
+
+enum { SCHED_QUANTUM = 16 * 1024 };
+
+enum sched_class { SCHED_IDLE, SCHED_BULK, SCHED_SOON };
+
+/* Embed one in each stream. */
+struct sched_item {
+	struct list link;
+	enum sched_class class;
+	size_t credit; /* bytes of bulk it may send in this turn */
+};
+
+struct sched {
+	struct list soon;
+	struct list bulk;
+};
+
+void sched_init(struct sched *s);
+void sched_item_init(struct sched_item *i);
+
+/* Has this to send from now on; SCHED_IDLE: nothing.  An item keeps its
+ * place when the class is what it was. */
+void sched_set(struct sched *s, struct sched_item *i, enum sched_class class);
+
+/* Who is next; NULL when nobody has anything. */
+struct sched_item *sched_next(struct sched *s);
+
+/* The item that is next has sent n bytes; 0 ends its turn. */
+void sched_spent(struct sched *s, struct sched_item *i, size_t n);
+
+bool sched_any(const struct sched *s);
+
+#endif

@@ -1,0 +1,157 @@
+#include <getopt.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/js.h"
+
+#include "agent/local.h"
+#include "agent/state.h"
+#include "agent/verbs.h"
+
+enum { ASK_ARENA = 1024 * 1024 };
+
+static struct slice
+text_of(struct js_value v, const char *name)
+{
+	struct slice s = SL("");
+
+	(void)js_string(js_get(v, name), &s);
+	return s;
+}
+
+static int64_t
+number_of(struct js_value v, const char *name)
+{
+	int64_t n = 0;
+
+	(void)js_i64(js_get(v, name), &n);
+	return n;
+}
+
+/* The object's texts were checked by nobody on their way here: nothing but
+ * plain characters reaches the terminal. */
+static void
+print(const char *label, struct slice s)
+{
+	(void)printf("%-12s", label);
+	for (size_t i = 0; i < s.len; i++)
+		(void)putchar(
+		    s.ptr[i] < 0x20 || s.ptr[i] == 0x7f ? '?' : s.ptr[i]);
+	(void)putchar('\n');
+}
+
+static bool
+show_link(struct js_value l)
+{
+	bool connected = false;
+
+	(void)js_bool(js_get(l, "connected"), &connected);
+	(void)putchar('\n');
+	print("controller", text_of(l, "controller"));
+	print("state", text_of(l, "state"));
+	print("since", text_of(l, "since"));
+	if (text_of(l, "why").len > 0)
+		print(connected ? "last loss" : "why", text_of(l, "why"));
+	if (js_get(l, "next_try_ms").kind == JS_NUMBER)
+		(void)printf("%-12sin %lld s\n", "next try",
+		    (long long)(number_of(l, "next_try_ms") + 999) / 1000);
+	print("agent", text_of(l, "agent_id"));
+	print("name", text_of(l, "name"));
+	(void)printf("%-12s%lld\n", "running",
+	    (long long)number_of(l, "commands_running"));
+	return connected;
+}
+
+static int
+show(struct slice text, bool json)
+{
+	const struct js_limits limits = { LOCAL_TEXT, 8 };
+	struct js_walk i;
+	struct js_doc doc;
+	struct js_value v;
+	struct slice word;
+	struct arena a;
+	bool all = true;
+
+	arena_init(&a, ASK_ARENA);
+	if (js_parse(&doc, text, &limits, &a) != 0)
+		return complain(EXIT_OTHER, "the agent's answer is broken");
+	struct js_value root = js_root(&doc), policy = js_get(root, "policy");
+	if (!json) {
+		(void)printf(
+		    "%-12s%lld\n", "pid", (long long)number_of(root, "pid"));
+		print("version", text_of(root, "version"));
+		print("state dir", text_of(root, "state_dir"));
+		(void)printf("%-12s", "permits");
+		i = js_walk(js_get(policy, "verbs"));
+		while (js_next(&i, NULL, &v))
+			if (js_string(v, &word) == 0)
+				(void)printf("%.*s ", SLICE_FMT(word));
+		(void)putchar('\n');
+		print("runs as", text_of(root, "exec_user"));
+		if (text_of(policy, "error").len > 0)
+			print("policy", text_of(policy, "error"));
+	}
+	i = js_walk(js_get(root, "links"));
+	while (js_next(&i, NULL, &v)) {
+		bool connected = false;
+		(void)js_bool(js_get(v, "connected"), &connected);
+		all &= json ? connected : show_link(v);
+	}
+	if (json)
+		(void)printf("%.*s\n", SLICE_FMT(text));
+	arena_fini(&a);
+	return all ? EXIT_OK : EXIT_OTHER;
+}
+
+static int
+ask(const char *dir, bool json)
+{
+	char path[STATE_PATH];
+	struct state s;
+	struct buf b;
+
+	int err = state_open(&s, dir, false);
+	if (err == 0)
+		err = state_path(&s, "ctl", path);
+	if (err != 0)
+		return complain(EXIT_OTHER, "%s", s.why);
+	buf_init(&b, 2 * LOCAL_TEXT);
+	err = local_ask(path, &b);
+	int code = EXIT_OTHER;
+	if (err == ERR_NOT_FOUND || err == ERR_REFUSED)
+		(void)complain(code, "no agent runs on %s", s.dir);
+	else if (err != 0)
+		(void)complain(
+		    code, "cannot ask at %s: %s", path, err_name(err));
+	else
+		code = show(buf_peek(&b), json);
+	buf_fini(&b);
+	state_close(&s);
+	return code;
+}
+
+int
+verb_status(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "state", required_argument, NULL, 's' },
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *dir = STATE_DEFAULT;
+	bool json = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == 's')
+			dir = optarg;
+		else if (c == 'j')
+			json = true;
+		else
+			return EXIT_USAGE;
+	}
+	if (optind < argc)
+		return misused("status: \"%s\" is too much", argv[optind]);
+	return ask(dir, json);
+}
