@@ -148,8 +148,8 @@ read_token(struct join *j)
 	struct slice pin = { 0 };
 
 	if (f == NULL)
-		return complain(
-		    EXIT_OTHER, "cannot read %s: %m", j->token_file);
+		return complain(EXIT_OTHER, "cannot read %s: %s", j->token_file,
+		    strerror(errno));
 	size_t n = fread(j->token_text, 1, sizeof(j->token_text) - 1, f);
 	if (!from_stdin)
 		(void)fclose(f);
