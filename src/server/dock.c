@@ -133,8 +133,7 @@ dock_listen(struct dock *d, struct slice wish, int fd, char *why, size_t size)
 struct event *
 dock_event(struct dock *d, enum event_kind kind, struct arena **arena)
 {
-	enum mail_class class = kind == EVENT_GONE ? MAIL_URGENT : MAIL_NORMAL;
-	struct arena *a = mailbox_arena(&d->lane.to_hub, class);
+	struct arena *a = mailbox_arena(&d->lane.to_hub, MAIL_NORMAL);
 	struct event_mail *m = a == NULL ? NULL : arena_alloc(a, sizeof(*m));
 
 	if (m == NULL)
@@ -150,9 +149,7 @@ int
 dock_post(struct dock *d, struct event *ev)
 {
 	struct event_mail *m = LIST_OF(ev, struct event_mail, event);
-	enum mail_class class =
-	    ev->kind == EVENT_GONE ? MAIL_URGENT : MAIL_NORMAL;
-	int err = mailbox_put(&d->lane.to_hub, class, &m->mail);
+	int err = mailbox_put(&d->lane.to_hub, MAIL_NORMAL, &m->mail);
 
 	if (err != 0)
 		log_warn("hub_overloaded", kv_e("err", err));

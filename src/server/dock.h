@@ -56,7 +56,8 @@ int dock_listen(
 
 /*
  * A new event for the hub, in the arena of its mail, to be filled in and
- * handed over by dock_post.  NULL without memory.
+ * handed over by dock_post.  NULL without memory.  All events of one
+ * connection go one way, so that its end never overtakes its beginning.
  */
 struct event *dock_event(
     struct dock *d, enum event_kind kind, struct arena **arena);

@@ -86,6 +86,7 @@ post_gone(struct conn *c)
 void
 legacy_ask(struct conn *c, struct call *call)
 {
+	call->greeted = true;
 	if (post_hello(c, call) != 0 || post_call(c, call) != 0)
 		web_problem(
 		    c, &(struct problem){ .status = 503, .retry_after = 1 });
@@ -121,8 +122,9 @@ legacy_answer(struct conn *c, struct call *call, const struct event *ev)
 		buf_clear(text);
 		status = 500;
 	}
+	post_gone(c);
+	call->greeted = false;
 	web_answer_with(
 	    c, status, "application/json", buf_peek(text), fields, n);
 	buf_fini(&seconds);
-	post_gone(c);
 }

@@ -522,6 +522,7 @@ link_open(struct conn *c, struct call *call)
 	*to = call->credential;
 	ev->hello.entrance = ENTRANCE_CLUSTER_LINK;
 	ev->hello.native = native;
+	call->greeted = true;
 	if (arena_copy(a, to->agent_id, &to->agent_id) != 0 ||
 	    arena_copy(a, to->address, &to->address) != 0 ||
 	    arena_copy(a, to->remote, &to->remote) != 0 ||

@@ -697,8 +697,15 @@ static void
 on_gone(struct conn *c, int why)
 {
 	struct web *w = web_of(c);
+	struct event *ev = w->call != NULL && w->call->greeted
+	    ? conn_event(c, EVENT_GONE, NULL)
+	    : NULL;
 
-	(void)why;
+	/* What the hub let in, or is about to, is gone already. */
+	if (ev != NULL) {
+		ev->gone.why = why != 0 ? why : ERR_CLOSED;
+		dock_post(c->dock, ev);
+	}
 	free_call(w);
 	http1_server_fini(&w->http);
 	alloc_free(w);

@@ -45,6 +45,7 @@ struct call {
 	struct slice ws_extensions;
 	bool taken;       /* off HTTP: answered by 101 or by hand */
 	struct buf early; /* bytes that came behind such a request */
+	bool greeted;     /* the hub has been asked to let it in */
 	struct buf body;
 	void *state; /* the handler's own, in the arena */
 	/* Refused at its head, to be said when the body has been read. */
