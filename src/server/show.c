@@ -61,8 +61,9 @@ put_labels(
 		struct js_walk j = js_walk(
 		    over == NULL ? (struct js_value){ 0 } : js_root(over));
 		struct slice other;
+		struct js_value ignored;
 		bool hidden = false;
-		while (over != NULL && js_next(&j, &other, NULL))
+		while (over != NULL && js_next(&j, &other, &ignored))
 			hidden |= slice_eq(name, other);
 		if (hidden)
 			continue;
