@@ -69,13 +69,15 @@ exec_done(const struct exec *e)
 	return e->last && buf_peek(&e->small).len == 0;
 }
 
-static enum sched_class
+static enum sched_turn
 class_of(const struct exec *e)
 {
+	if (e->finished)
+		return TURN_IDLE;
 	if (buf_peek(&e->small).len > 0 || start_due(e) || input_due(e) ||
-	    end_due(e) || (exec_done(e) && !e->finished))
-		return SCHED_SOON;
-	return has_output(e) ? SCHED_BULK : SCHED_IDLE;
+	    end_due(e) || exec_done(e))
+		return TURN_SOON;
+	return has_output(e) ? TURN_BULK : TURN_IDLE;
 }
 
 /* Nothing is asked of the holder while there is enough to send. */
@@ -96,7 +98,7 @@ exec_look(struct exec *e)
 {
 	ask_more(e);
 	sched_set(&e->home->sched, &e->turn, class_of(e));
-	if (e->turn.class != SCHED_IDLE)
+	if (e->turn.class != TURN_IDLE)
 		e->home->wake(e->home);
 }
 
@@ -486,6 +488,17 @@ exec_feed(struct exec *e, struct slice data)
 	return err;
 }
 
+/* Nobody listens to more of the command here. */
+static void
+let_go(struct exec *e)
+{
+	if (e->command != NULL)
+		command_unwatch(e->command, e);
+	e->command = NULL;
+	e->last = true;
+	exec_look(e);
+}
+
 void
 exec_ended(struct exec *e)
 {
@@ -495,8 +508,7 @@ exec_ended(struct exec *e)
 	/* It has read that nothing ran; there is nothing to keep. */
 	if (c != NULL && e->exited && run_state(c->run) == RUN_REFUSED)
 		on_stored(e);
-	e->last = true;
-	exec_look(e);
+	let_go(e);
 }
 
 /* Life ----------------------------------------------------------------------
@@ -516,9 +528,8 @@ exec_replaced(void *watcher, struct command *c)
 
 	(void)c;
 	e->command = NULL;
-	e->last = true;
 	buf_clear(&e->small);
-	exec_look(e);
+	let_go(e);
 }
 
 void
@@ -536,7 +547,7 @@ exec_fini(struct exec *e)
 {
 	if (e->command != NULL)
 		command_unwatch(e->command, e);
-	sched_set(&e->home->sched, &e->turn, SCHED_IDLE);
+	sched_set(&e->home->sched, &e->turn, TURN_IDLE);
 	buf_fini(&e->opening);
 	buf_fini(&e->small);
 	execframe_reader_fini(&e->reader);

@@ -11,20 +11,20 @@ void
 sched_item_init(struct sched_item *i)
 {
 	list_init(&i->link);
-	i->class = SCHED_IDLE;
+	i->class = TURN_IDLE;
 	i->credit = 0;
 }
 
 void
-sched_set(struct sched *s, struct sched_item *i, enum sched_class class)
+sched_set(struct sched *s, struct sched_item *i, enum sched_turn class)
 {
 	if (i->class == class)
 		return;
 	list_remove(&i->link);
 	i->class = class;
 	i->credit = 0;
-	if (class != SCHED_IDLE)
-		list_push(class == SCHED_SOON ? &s->soon : &s->bulk, &i->link);
+	if (class != TURN_IDLE)
+		list_push(class == TURN_SOON ? &s->soon : &s->bulk, &i->link);
 }
 
 struct sched_item *
@@ -43,13 +43,13 @@ sched_next(struct sched *s)
 void
 sched_spent(struct sched *s, struct sched_item *i, size_t n)
 {
-	if (i->class == SCHED_IDLE)
+	if (i->class == TURN_IDLE)
 		return;
 	i->credit = n == 0 || n >= i->credit ? 0 : i->credit - n;
 	if (i->credit > 0)
 		return;
 	list_remove(&i->link);
-	list_push(i->class == SCHED_SOON ? &s->soon : &s->bulk, &i->link);
+	list_push(i->class == TURN_SOON ? &s->soon : &s->bulk, &i->link);
 }
 
 bool

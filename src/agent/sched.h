@@ -17,12 +17,12 @@
 
 enum { SCHED_QUANTUM = 16 * 1024 };
 
-enum sched_class { SCHED_IDLE, SCHED_BULK, SCHED_SOON };
+enum sched_turn { TURN_IDLE, TURN_BULK, TURN_SOON };
 
 /* Embed one in each stream. */
 struct sched_item {
 	struct list link;
-	enum sched_class class;
+	enum sched_turn class;
 	size_t credit; /* bytes of bulk it may send in this turn */
 };
 
@@ -34,9 +34,9 @@ struct sched {
 void sched_init(struct sched *s);
 void sched_item_init(struct sched_item *i);
 
-/* Has this to send from now on; SCHED_IDLE: nothing.  An item keeps its
+/* Has this to send from now on; TURN_IDLE: nothing.  An item keeps its
  * place when the class is what it was. */
-void sched_set(struct sched *s, struct sched_item *i, enum sched_class class);
+void sched_set(struct sched *s, struct sched_item *i, enum sched_turn class);
 
 /* Who is next; NULL when nobody has anything. */
 struct sched_item *sched_next(struct sched *s);

@@ -168,20 +168,20 @@ take_stream(struct uplink *u, struct sched_item *item, size_t room)
 	size_t n = 0;
 
 	if (exec_done(e)) {
-		sched_set(s, item, SCHED_IDLE);
+		sched_set(s, item, TURN_IDLE);
 		finish(u, e);
 		return;
 	}
 	if (yamux_window(&u->mux, e->id) == 0) {
 		/* YAMUX_WRITABLE brings it back. */
-		sched_set(s, item, SCHED_IDLE);
+		sched_set(s, item, TURN_IDLE);
 		return;
 	}
 	int err = take_frame(u, e, room, &n);
 	if (err != 0)
 		reset(u, e, err);
 	else if (n == 0)
-		sched_set(s, item, SCHED_IDLE);
+		sched_set(s, item, TURN_IDLE);
 	else
 		sched_spent(s, item, n);
 }
