@@ -173,12 +173,17 @@ sleep_until_ready(struct attached *a)
 static void
 run(struct attached *a)
 {
-	while ((running(a) || blocked(a)) && !a->left) {
+	for (;;) {
+		bool more;
+
 		take_interrupts(a);
 		sink_flush(&a->out.sinks[0]);
 		sink_flush(&a->out.sinks[1]);
 		check_output(a);
-		if (!a->left && !pump_all(a))
+		more = !a->left && pump_all(a);
+		if (a->left || !(running(a) || blocked(a)))
+			return;
+		if (!more)
 			sleep_until_ready(a);
 	}
 }

@@ -164,7 +164,7 @@ needs_context(const struct verb *v)
 {
 	return v->run != verb_login && v->run != verb_logout &&
 	    v->run != verb_help && v->run != verb_version &&
-	    v->run != verb_completion;
+	    v->run != verb_completion && v->run != verb_doctor;
 }
 
 static int

@@ -5,7 +5,7 @@
 #include "cli/wslink.h"
 #include "io/clock.h"
 
-enum { ECHO_CAP = 64 << 20, CLOSE_MS = 5000 };
+enum { ECHO_CAP = 16 << 20, CLOSE_MS = 5000 };
 
 /* 0 go on, 1 the closing handshake has begun, or ERR_*. */
 static int

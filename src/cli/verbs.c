@@ -151,6 +151,11 @@ const struct verb verbs[] = {
 	    "Without -f it ends when the controller closes the stream; with "
 	    "it, it connects again and misses nothing.",
 	    FLAGS(events_flags), 0, 0, false, verb_events },
+	{ "doctor", NULL, "", "find out why something does not work",
+	    "It looks at the configuration, the URL, the connection, TLS, both "
+	    "clocks, the versions, the token and the terminal, and says what "
+	    "to do.  It exits with 1 when something is bad.",
+	    { 0 }, 0, 0, false, verb_doctor },
 	{ "completion", NULL, "bash | zsh", "completions for a shell",
 	    "For example: source <(muster completion bash)", { 0 }, 1, 1, false,
 	    verb_completion },

@@ -530,12 +530,8 @@ wslink_close(struct wslink *l, uint16_t code)
 	take_control(l);
 }
 
-bool
-wslink_closed(const struct wslink *l)
-{
-	return wsconn_closed(&l->ws) && buf_peek(&l->out).len == 0;
-}
-
+/* RFC 6455 7.1.1: the server ends the transport; waiting for that keeps a
+ * reset from overtaking what we said last. */
 void
 wslink_finish(struct wslink *l, uint16_t code, msec within)
 {
@@ -544,7 +540,7 @@ wslink_finish(struct wslink *l, uint16_t code, msec within)
 
 	wslink_close(l, code);
 	wslink_read_start(l);
-	while (!wslink_closed(l) && clock_mono() < end) {
+	while (clock_mono() < end) {
 		int r = wslink_pump(l);
 
 		if (r < 0)

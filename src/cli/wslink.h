@@ -61,10 +61,8 @@ size_t wslink_queued(const struct wslink *l);
 /* Begin the closing handshake. */
 void wslink_close(struct wslink *l, uint16_t code);
 
-/* Both sides have closed and all is sent. */
-bool wslink_closed(const struct wslink *l);
-
-/* Close and wait for the other side, dropping what comes; at most ms. */
+/* Close and wait until the other side ends the connection, dropping what
+ * comes; at most within ms. */
 void wslink_finish(struct wslink *l, uint16_t code, msec within);
 
 /* When wslink_pump wants to be called even without readiness. */
