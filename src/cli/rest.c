@@ -81,13 +81,10 @@ struct explanation {
 };
 
 static const struct explanation explanations[] = {
-	{ CURLE_COULDNT_RESOLVE_HOST, ERR_DNS,
-	    "check the name, or the URL by 'muster doctor'" },
+	{ CURLE_COULDNT_RESOLVE_HOST, ERR_DNS, "check the name in the URL" },
 	{ CURLE_COULDNT_RESOLVE_PROXY, ERR_DNS, "check https_proxy" },
-	{ CURLE_COULDNT_CONNECT, ERR_UNREACHABLE,
-	    "is musterd running there? 'muster doctor' looks closer" },
-	{ CURLE_OPERATION_TIMEDOUT, ERR_TIMEOUT,
-	    "is a firewall between? 'muster doctor' looks closer" },
+	{ CURLE_COULDNT_CONNECT, ERR_UNREACHABLE, "is musterd running there?" },
+	{ CURLE_OPERATION_TIMEDOUT, ERR_TIMEOUT, "is a firewall between?" },
 	{ CURLE_PEER_FAILED_VERIFICATION, ERR_TLS,
 	    "give its CA by MUSTER_CA_FILE, or its key by 'muster login "
 	    "--pin'" },
@@ -110,8 +107,7 @@ int
 rest_explain(
     const struct cli *c, int curl_code, const char *detail, char why[REST_WHY])
 {
-	struct explanation e = { CURLE_OK, ERR_IO,
-		"is this a controller? 'muster doctor' looks closer" };
+	struct explanation e = { CURLE_OK, ERR_IO, "is this a controller?" };
 	const char *text =
 	    *detail != '\0' ? detail : curl_easy_strerror((CURLcode)curl_code);
 
@@ -372,7 +368,8 @@ rest_call(struct cli *c, const struct rest_ask *ask, struct answer *out)
 	int err = rest_try(c, ask, out, why);
 
 	if (err != 0)
-		return cli_fail(c, exit_of_err(err), "%s", why);
+		return cli_fail(c, exit_of_err(err), "%s%s", why,
+		    err == ERR_DENIED ? "" : " 'muster doctor' looks closer");
 	if (out->status < 200 || out->status > 299)
 		return rest_refused(c, out);
 	if (out->status != 204 && out->root.kind == JS_NONE)
