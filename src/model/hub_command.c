@@ -106,6 +106,7 @@ hub_add_command(struct hub *h, const struct command_record *r)
 	}
 	if (c->record->priority > 2)
 		c->record->priority = 2;
+	c->tried = hub_command_active(c);
 	enlist(c);
 	return c;
 }
@@ -178,20 +179,27 @@ order(struct hub *h, struct command *c, enum stream_verb verb, uint64_t after)
 }
 
 void
-hub_open_stream(struct hub *h, struct command *c, bool again, uint64_t after)
+hub_open_stream(struct hub *h, struct command *c)
 {
-	struct stream_order *o = order(h, c, STREAM_OPEN, after);
+	struct agent *a = c->agent;
+	struct stream_order *o;
 
+	if (a->link == NULL || !a->native || a->joining != 0 || c->opened ||
+	    c->sending != 0 || c->outcome != NULL || !hub_command_active(c))
+		return;
+	o = order(h, c, STREAM_OPEN, 0);
+	if (o == NULL)
+		return;
+	o->again = c->tried;
+	c->opened = true;
+	c->tried = true;
 	if (c->reopen) {
 		c->reopen = false;
 		heap_drop(&h->deadlines, &c->timer);
 	}
-	if (o == NULL)
-		return;
-	o->again = again;
 	if (!c->interrupt)
 		return;
-	o = order(h, c, STREAM_SIGNAL, after);
+	o = order(h, c, STREAM_SIGNAL, 0);
 	if (o != NULL)
 		o->signal = SIGNAL_INTERRUPT;
 }
@@ -276,11 +284,9 @@ hub_dispatch(struct hub *h, struct agent *a)
 
 	if (!a->native || a->link == NULL || a->resuming)
 		return;
-	while ((c = hub_take_waiting(h, a, &after)) != NULL) {
-		hub_open_stream(h, c, false, after);
+	while ((c = hub_take_waiting(h, a, &after)) != NULL)
 		hub_notice(
 		    h, SL("command.sent"), a, c->record->id, none, after);
-	}
 	hub_settle(h, a, SL("command"));
 }
 
@@ -422,8 +428,6 @@ hub_create_command(
 	 * any output. */
 	reply_command(h, ev, who, c, false, op->number);
 	hub_notice(h, SL("command.queued"), a, c->record->id, none, op->number);
-	if (now)
-		hub_open_stream(h, c, false, op->number);
 	hub_settle(h, a, SL("command"));
 }
 
@@ -578,6 +582,7 @@ hub_open_later(struct hub *h, struct slice command_id)
 
 	if (c == NULL || c->outcome != NULL || !hub_command_active(c))
 		return;
+	c->opened = false;
 	c->reopen = true;
 	arm(h, c, h->now + REOPEN_AFTER);
 }
@@ -682,8 +687,7 @@ hub_command_timer(struct hub *h, struct command *c)
 		store_end(h, c);
 	} else if (c->reopen) {
 		c->reopen = false;
-		if (c->agent->link != NULL && c->agent->native)
-			hub_open_stream(h, c, true, 0);
+		hub_open_stream(h, c);
 	} else if (c->record->state == COMMAND_QUEUED && is_overdue(h, c)) {
 		expire(h, c);
 		hub_dispatch(h, c->agent);
@@ -774,13 +778,18 @@ hub_command_stored(struct hub *h, const struct pending *p, int err)
 		end_stored(h, c, err);
 		return;
 	}
-	c->sending = 0;
+	/* A PUT that says `queued` may be followed by a SENT of its own. */
+	bool sent = c->sending == p->number;
+	if (sent)
+		c->sending = 0;
 	if (p->kind == PENDING_COMMAND && err != 0) {
 		refuse_created(h, p, err, c);
 		hub_drop_command(h, c);
 		hub_settle(h, a, SL("command"));
 		hub_dispatch(h, a);
-	} else if (p->kind == PENDING_SENT && err != 0 && c->outcome == NULL) {
+	} else if (sent && err != 0 && c->outcome == NULL) {
 		requeue(h, c);
+	} else if (sent) {
+		hub_open_stream(h, c);
 	}
 }

@@ -63,7 +63,8 @@ by_sequence(const void *a, const void *b)
 	return m < n ? -1 : m > n;
 }
 
-/* The active ones as an array, for the list changes while they end. */
+/* The active ones by number, and as an array: the list changes while they
+ * end. */
 static struct command **
 list_active(struct hub *h, const struct agent *a, size_t *count)
 {
@@ -79,14 +80,10 @@ list_active(struct hub *h, const struct agent *a, size_t *count)
 	}
 	for (struct list *l = a->active.next; l != &a->active; l = l->next)
 		all[n++] = LIST_OF(l, struct command, link);
+	if (n > 1)
+		qsort(all, n, sizeof(struct command *), by_sequence);
 	*count = n;
 	return all;
-}
-
-static uint64_t
-later(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
 }
 
 static void
@@ -101,8 +98,17 @@ forget_rest(struct hub *h, struct agent *a, const struct native_hello *n,
 	}
 }
 
-/* In the order of their numbers: an agent refuses one below its mark.  What
- * waits for the older op comes first. */
+/* In the order of their numbers: an agent refuses one below its mark. */
+void
+hub_open_streams(struct hub *h, struct agent *a)
+{
+	size_t count;
+	struct command **all = list_active(h, a, &count);
+
+	for (size_t i = 0; i < count; i++)
+		hub_open_stream(h, all[i]);
+}
+
 void
 hub_resume_commands(struct hub *h, struct agent *a,
     const struct native_hello *n, uint64_t after)
@@ -115,21 +121,16 @@ hub_resume_commands(struct hub *h, struct agent *a,
 	size_t count;
 	struct command **all = list_active(h, a, &count);
 
-	if (count > 1)
-		qsort(all, count, sizeof(*all), by_sequence);
-	for (size_t i = 0; i < count; i++) {
-		if (fate_of(all[i], n) == GOES_ON)
-			hub_open_stream(
-			    h, all[i], true, later(after, all[i]->sending));
-	}
 	forget_rest(h, a, n, after);
 	a->resuming = true;
 	for (size_t i = 0; i < count; i++) {
 		enum fate fate = fate_of(all[i], n);
+		all[i]->opened = false;
 		if (fate != GOES_ON)
 			end_unknown(h, all[i], whys[fate]);
 	}
 	a->resuming = false;
+	hub_open_streams(h, a);
 }
 
 /* What was offered over HTTP may still be answered there. */

@@ -95,6 +95,8 @@ struct command {
 	enum command_state end;  /* the state that goes with it */
 	bool acked;              /* HTTP: need not be offered again */
 	uint64_t sending;        /* op that says `sent`; 0 = durable */
+	bool opened;             /* its stream, on the present link */
+	bool tried;              /* it was, on some link: it may run */
 	bool interrupt;          /* to be interrupted when it is back */
 	bool reopen;             /* the timer is to open its stream again */
 	struct slice key;        /* owned: user, NUL, key; may be absent */
@@ -268,8 +270,12 @@ void hub_resume_commands(struct hub *h, struct agent *a,
 /* A foreign agent is gone: its sent commands are unknown now. */
 void hub_forsake_commands(struct hub *h, struct agent *a);
 void hub_dispatch(struct hub *h, struct agent *a);
-void hub_open_stream(
-    struct hub *h, struct command *c, bool again, uint64_t after);
+/* Open its stream on its agent's link, if there is a registered native one
+ * and the row says `sent`.  Never by an effect that waits for the store:
+ * numbers must go out in their order, and the link may change meanwhile. */
+void hub_open_stream(struct hub *h, struct command *c);
+/* The same for all of an agent's that are not open yet. */
+void hub_open_streams(struct hub *h, struct agent *a);
 /* Its stream could not be opened now: in a moment. */
 void hub_open_later(struct hub *h, struct slice command_id);
 /* The next in the queue, NULL when it is empty. */

@@ -94,6 +94,7 @@ registered(struct hub *h, struct pending *p)
 		a->unsaved = false;
 	}
 	hub_settle(h, a, SL("registered"));
+	hub_open_streams(h, a);
 }
 
 static void
@@ -213,6 +214,7 @@ take_back(struct hub *h, const struct effect *e)
 		if (l != NULL)
 			l->closed = (struct slice){ 0 };
 	}
+	/* That it was tried stays: one word too many does no harm. */
 	if (e->kind == EFFECT_STREAM && e->stream.verb == STREAM_OPEN)
 		hub_open_later(h, e->stream.command_id);
 }

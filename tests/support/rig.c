@@ -163,8 +163,8 @@ rig_settle(struct rig *r)
 		free_waiting(r, w);
 		rig_open(r);
 		rig_add(r, &ev);
-		end_batch(r);
 		release(r, ev.stored.number, err);
+		end_batch(r);
 	}
 }
 

@@ -418,6 +418,26 @@ test_dispatch_order(void **state)
 	assert_int_equal(stats().commands_ended[COMMAND_FAILED], 1);
 }
 
+/* Both were made while the store slept; the later, more urgent one has the
+ * lower number, and numbers go out in their order. */
+static void
+test_numbers_go_out_in_order(void **state)
+{
+	(void)state;
+	arrive(1, "a", NATIVE);
+	leave(1, ERR_TIMEOUT);
+	forget();
+	w.store_err = RIG_HOLD;
+	run("a", PLAIN);
+	run("a", (struct wish){ .priority = 1 });
+	arrive(2, "a", NATIVE);
+	expect("2 registered a again\n");
+	w.store_err = 0;
+	rig_settle(&w.rig);
+	expect("900 201 #1 queued\n900 201 #2 queued\n2 open #2 1\n"
+	       "2 open #1 2\n");
+}
+
 /* Attached ones neither wait nor count. */
 static void
 test_foreground(void **state)
@@ -522,8 +542,8 @@ test_resume(void **state)
 	};
 	arrive(
 	    2, "a", (struct back){ .sequence = 3, .held = held, .count = 5 });
-	expect("2 registered a again\n2 open #1 1 again\n2 open #2 2 again\n"
-	       "2 open #4 4 again\n2 done #6\n"
+	expect("2 registered a again\n2 done #6\n2 open #1 1 again\n"
+	       "2 open #2 2 again\n2 open #4 4 again\n"
 	       "2 done #3 unknown UNKNOWN_OUTCOME\n");
 	/* Next time it knows nothing any more of what it took. */
 	leave(2, ERR_TIMEOUT);
@@ -801,7 +821,7 @@ test_removal(void **state)
 	expect("1 done #3 cancelled AGENT_REMOVED\n"
 	       "1 done #1 unknown UNKNOWN_OUTCOME\n"
 	       "1 done #2 unknown UNKNOWN_OUTCOME\n"
-	       "1 close 1008 removed\n900 204\n");
+	       "900 204\n1 close 1008 removed\n");
 	assert_int_equal(stats().agents, 0);
 	assert_int_equal(stats().commands_live, 0);
 	/* The link is still there until its end is heard; words are not. */
@@ -829,7 +849,7 @@ test_removal_while_ending(void **state)
 	w.store_err = ERR_IO;
 	w.fail_verb = OP_COMMAND_ENDED;
 	rig_settle(&w.rig);
-	expect("1 close 1008 removed\n900 204\n");
+	expect("900 204\n1 close 1008 removed\n");
 	assert_int_equal(stats().commands_live, 0);
 	rig_advance(&w.rig, 10000);
 	expect("");
@@ -931,7 +951,7 @@ test_resume_waits_for_the_disk(void **state)
 	expect("2 registered a again\n");
 	w.store_err = 0;
 	rig_settle(&w.rig);
-	expect("900 201 #1 sent\n1 open #1 1\n2 open #1 1 again\n");
+	expect("900 201 #1 sent\n2 open #1 1\n");
 }
 
 static void
@@ -1163,6 +1183,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_dispatch_order),
+		TEST(test_numbers_go_out_in_order),
 		TEST(test_foreground),
 		TEST(test_foreign_agents_are_not_commanded),
 		TEST(test_outcomes),
