@@ -114,7 +114,7 @@ ctx_new(const SSL_METHOD *m)
 	    SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 		SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	if (SSL_CTX_set1_groups_list(ctx, "P-256:X25519:P-384") != 1 ||
+	if (SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") != 1 ||
 	    SSL_CTX_set_cipher_list(
 		ctx, "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL") != 1) {
 		SSL_CTX_free(ctx);

@@ -1,8 +1,9 @@
 /*
  * tls: contexts, certificates and handshakes (floor: io).
  *
- * TLS 1.2 and 1.3 by OpenSSL, key agreement P-256 first (it costs a server
- * the least), no renegotiation, no compression, no early data, http/1.1 by
+ * TLS 1.2 and 1.3 by OpenSSL, certificates P-256, key agreement X25519 first
+ * (P-256's keys stay with each connection: 3.4 KB more, and 15 % more CPU a
+ * handshake), no renegotiation, no compression, no early data, http/1.1 by
  * ALPN.  A stream on which a handshake was started is an ordinary stream
  * when it is ready; see tls_link.c for how records and our buffers meet.
  *
