@@ -35,8 +35,9 @@ struct dock {
 	size_t free_count;
 	struct list conns;     /* all of them */
 	struct list followers; /* of the event stream */
-	struct map pipes;      /* streams of commands, by command id */
-	struct list readers;   /* idle struct lookup_reader */
+	uint64_t flying;     /* output handed to the writer, not yet durable */
+	struct map pipes;    /* streams of commands, by command id */
+	struct list readers; /* idle struct lookup_reader */
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;

@@ -19,6 +19,8 @@
 enum {
 	OUT_MAX = 1024 * 1024, /* towards the agent */
 	STDIN_AHEAD = 256 * 1024,
+	AHEAD_MAX = 4 * 1024 * 1024,   /* of one command */
+	FLYING_MAX = 32 * 1024 * 1024, /* of all on this lane */
 };
 
 struct pipe {
@@ -35,6 +37,7 @@ struct pipe {
 	uint64_t acked[3];
 	uint64_t received[3];
 	uint64_t shown[3];      /* up to where the client has it */
+	uint64_t flying;        /* handed to the writer, not yet durable */
 	uint64_t owed;          /* bytes of window to be given back */
 	bool asked_end[3];      /* waits for the store's end of a stream */
 	struct peer_id open_on; /* the link that waits for it */
@@ -73,6 +76,7 @@ static void
 free_pipe(struct pipe *p)
 {
 	map_del(&p->dock->pipes, p->id);
+	p->dock->flying -= p->flying;
 	list_remove(&p->of_link);
 	execframe_reader_fini(&p->reader);
 	buf_fini(&p->out);
@@ -446,20 +450,32 @@ in_flight(const struct pipe *p, enum output_stream stream)
 	    : 0;
 }
 
-/* Give the window back for what is on disk, unless the client is behind. */
+/* How far ahead of the disk one command may be: far while there is room,
+ * not at all when many are. */
+static uint64_t
+ahead(const struct dock *d)
+{
+	return d->flying < FLYING_MAX ? AHEAD_MAX : 0;
+}
+
+/* Give the window back for what the store has taken on, unless the client
+ * is behind. */
 static void
 settle(struct pipe *p)
 {
 	struct conn *c = attach_find(p->dock, p->viewer);
 	uint64_t flying = in_flight(p, OUTPUT_OUT) + in_flight(p, OUTPUT_ERR);
+	uint64_t kept = flying > ahead(p->dock) ? flying - ahead(p->dock) : 0;
 
-	if (p->link == NULL || p->owed <= flying)
+	p->dock->flying += flying - p->flying;
+	p->flying = flying;
+	if (p->link == NULL || p->owed <= kept)
 		return;
 	if (c != NULL && attach_is_slow(c))
 		return;
-	yamux_consume(p->link->mux, p->stream, p->owed - flying,
+	yamux_consume(p->link->mux, p->stream, p->owed - kept,
 	    loop_now(p->dock->lane.loop));
-	p->owed = flying;
+	p->owed = kept;
 }
 
 static void
