@@ -14,8 +14,9 @@
  *
  * where CPU is what process PID used meanwhile, user and system, of all its
  * threads.  Times of messages are taken after a fifth of a second of them.
- * With --step each phase but the first waits for a line on stdin, and the
- * connections are kept, pings answered, until stdin ends.
+ * With --step each phase but the first waits for a line on stdin, the last is
+ * repeated for every further line, and the connections are kept, pings
+ * answered, until stdin ends.
  *
  * What is sent is a script of frames made beforehand, repeated for ever, so
  * that a server under load and not this program is the limit.
@@ -807,13 +808,10 @@ main(int argc, char **argv)
 		step(&l);
 		register_all(&l);
 	}
-	if (l.seconds > 0) {
+	do {
 		step(&l);
-		run_messages(&l);
-	}
-	for (;;) {
-		if (!l.step)
-			return 0;
-		step(&l);
-	}
+		if (l.seconds > 0)
+			run_messages(&l);
+	} while (l.step);
+	return 0;
 }
