@@ -41,10 +41,10 @@ hex_group(struct slice s, uint16_t *out)
 	return 0;
 }
 
-/* Groups of one side of "::"; the last may be a dotted quad.  Returns the
- * number of 16-bit groups, or ERR_INVALID. */
+/* Groups of one side of "::"; the last of the whole text may be a dotted
+ * quad.  Returns the number of 16-bit groups, or ERR_INVALID. */
 static int
-parse_groups(struct slice text, uint16_t out[8])
+parse_groups(struct slice text, bool last, uint16_t out[8])
 {
 	struct slice part;
 	int n = 0;
@@ -55,7 +55,8 @@ parse_groups(struct slice text, uint16_t out[8])
 		uint8_t quad[4];
 		if (n >= 8)
 			return ERR_INVALID;
-		if (text.ptr == NULL && n <= 6 && parse_v4(part, quad) == 0) {
+		if (last && text.ptr == NULL && n <= 6 &&
+		    parse_v4(part, quad) == 0) {
 			out[n++] = (uint16_t)(quad[0] << 8 | quad[1]);
 			out[n++] = (uint16_t)(quad[2] << 8 | quad[3]);
 		} else if (hex_group(part, &out[n++]) != 0) {
@@ -75,10 +76,11 @@ parse_v6(struct slice text, uint8_t out[16])
 		if (text.ptr[i] == ':' && text.ptr[i + 1] == ':')
 			gap = i;
 	}
-	int before = parse_groups(slice_first(text, gap), head);
+	int before =
+	    parse_groups(slice_first(text, gap), gap == text.len, head);
 	int after = 0;
 	if (gap < text.len)
-		after = parse_groups(slice_from_at(text, gap + 2), tail);
+		after = parse_groups(slice_from_at(text, gap + 2), true, tail);
 	if (before < 0 || after < 0)
 		return ERR_INVALID;
 	if (gap == text.len ? before != 8 : before + after > 7)
