@@ -440,6 +440,7 @@ done(struct loop_work *work)
 		answer_failure(c, q->err);
 	else
 		web_answer(c, 200, "application/json", buf_peek(&q->result));
+	web_resume(c);
 	free_lookup(q);
 }
 

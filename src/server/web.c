@@ -255,8 +255,7 @@ web_stream_abort(struct conn *c)
 	conn_drop(c);
 }
 
-/* Requests ------------------------------------------------------------------
- */
+/* Requests -------------------------------------------------------------- */
 
 struct slice
 web_query(struct call *call, const char *name)
@@ -681,8 +680,7 @@ on_event(struct conn *c, const struct event *ev)
 
 	if (call != NULL && call->route != NULL && call->route->event != NULL)
 		call->route->event(c, call, ev);
-	if (!c->ending && is_web(c))
-		pump(c);
+	web_resume(c);
 }
 
 static void
@@ -726,6 +724,13 @@ is_web(const struct conn *c)
 	return c->role == &role;
 }
 
+void
+web_resume(struct conn *c)
+{
+	if (!c->ending && is_web(c))
+		pump(c);
+}
+
 int
 web_begin(struct conn *c)
 {
@@ -743,8 +748,7 @@ web_begin(struct conn *c)
 	return 0;
 }
 
-/* Leaving HTTP
- * ------------------------------------------------------------------ */
+/* Leaving HTTP ---------------------------------------------------------- */
 
 bool
 web_offers(const struct call *call, struct slice protocol)

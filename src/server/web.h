@@ -57,6 +57,10 @@ struct call {
 /* Make a new connection one that speaks HTTP.  0 or ERR_NOMEM. */
 int web_begin(struct conn *c);
 
+/* Go on reading: an answer was given outside of the connection's own
+ * callbacks. */
+void web_resume(struct conn *c);
+
 /* The request being served, NULL between requests. */
 struct call *web_call(struct conn *c);
 
