@@ -107,7 +107,8 @@ js_next(struct js_walk *w, struct slice *name, struct js_value *value)
 	}
 	if (name != NULL)
 		*name = text;
-	*value = value_at(w->doc, w->at);
+	if (value != NULL)
+		*value = value_at(w->doc, w->at);
 	w->at = w->doc->tape[w->at].node.next;
 	return true;
 }

@@ -78,8 +78,8 @@ struct slice js_raw(struct js_value v);
 struct slice js_raw_member(struct js_value obj, const char *name);
 
 /*
- * Steps through a container in order.  name is absent in arrays, and may be
- * NULL.  Anything but a container gives nothing.
+ * Steps through a container in order.  name is absent in arrays; both may
+ * be NULL.  Anything but a container gives nothing.
  */
 struct js_walk {
 	const struct js_doc *doc;

@@ -87,7 +87,7 @@ static const struct row rows[OPS] = {
 	[OP_COMMAND_OUTPUT] = { SCOPE_COMMAND_READ, false, NULL },
 	[OP_AUDIT_LIST] = { SCOPE_AUDIT_READ, false, NULL },
 	[OP_AUDIT_VERIFY] = { SCOPE_AUDIT_READ, false, NULL },
-	[OP_AGENT_HISTORY] = { SCOPE_AGENT_READ, false, NULL },
+	[OP_AGENT_HISTORY] = { SCOPE_AGENT_READ, false, hub_show_agent },
 	[OP_EVENTS] = { SCOPE_EVENT_READ, false, NULL },
 	[OP_METRICS] = { SCOPE_METRICS_READ, true, NULL },
 };

@@ -51,7 +51,9 @@ struct lookup {
 	int state;
 	enum output_stream stream;
 	uint64_t offset;
-	uint64_t end; /* of a range; UINT64_MAX: all there is */
+	uint64_t end;  /* of a range; UINT64_MAX: all there is */
+	uint64_t tail; /* of a range: only so many bytes at the end */
+	bool ranged;
 	bool follow;
 	bool begun; /* the head of the answer is out */
 	struct loop_timer timer;
@@ -241,6 +243,17 @@ verify_audit(struct lookup *q, struct store_reader *r, struct js_writer *w)
 	return 0;
 }
 
+/* What a range means, now that the size is known (RFC 9110 14.1.2). */
+static int
+settle_range(struct lookup *q)
+{
+	if (q->tail > 0)
+		q->offset = q->tail < q->size ? q->size - q->tail : 0;
+	if (q->end > q->size)
+		q->end = q->size;
+	return q->offset < q->end ? 0 : ERR_RANGE;
+}
+
 static int
 read_output(struct lookup *q, struct store_reader *r)
 {
@@ -253,7 +266,9 @@ read_output(struct lookup *q, struct store_reader *r)
 		return ERR_NOT_FOUND;
 	q->final = command_is_final(row->state);
 	q->size = q->stream == OUTPUT_OUT ? row->out_bytes : row->err_bytes;
-	uint64_t want = q->end - q->offset;
+	if (q->ranged && !q->begun && settle_range(q) != 0)
+		return ERR_RANGE;
+	uint64_t want = q->offset < q->end ? q->end - q->offset : 0;
 	if (want > PIECE)
 		want = PIECE;
 	uint8_t *room = want > 0 ? buf_reserve(&q->result, want) : NULL;
@@ -342,6 +357,17 @@ answer_failure(struct conn *c, int err)
 }
 
 static void
+answer_no_range(struct conn *c, uint64_t size)
+{
+	char text[48];
+
+	snprintf(text, sizeof(text), "bytes */%llu", (unsigned long long)size);
+	const struct http1_pair field = { SL("Content-Range"),
+		slice_from(text) };
+	web_answer_with(c, 416, NULL, (struct slice){ 0 }, &field, 1);
+}
+
+static void
 look_again(struct loop_timer *t)
 {
 	struct lookup *q = LIST_OF(t, struct lookup, timer);
@@ -356,8 +382,8 @@ look_again(struct loop_timer *t)
 static bool
 begin_output(struct conn *c, struct lookup *q)
 {
-	char size[32], start_at[32];
-	struct http1_pair fields[4];
+	char size[32], start_at[32], range[96];
+	struct http1_pair fields[5];
 	size_t n = 0;
 
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)q->size);
@@ -371,8 +397,16 @@ begin_output(struct conn *c, struct lookup *q)
 	    (struct http1_pair){ SL("X-Content-Type-Options"), SL("nosniff") };
 	fields[n++] =
 	    (struct http1_pair){ SL("Cache-Control"), SL("no-store") };
+	if (q->ranged) {
+		snprintf(range, sizeof(range), "bytes %llu-%llu/%s",
+		    (unsigned long long)q->offset,
+		    (unsigned long long)q->end - 1, q->final ? size : "*");
+		fields[n++] = (struct http1_pair){ SL("Content-Range"),
+			slice_from(range) };
+	}
 	q->begun = true;
-	return web_stream_begin(c, "application/octet-stream", fields, n);
+	return web_stream_begin(
+	    c, q->ranged ? 206 : 200, "application/octet-stream", fields, n);
 }
 
 /* A piece of output is here: send it and look for the next. */
@@ -436,6 +470,8 @@ done(struct loop_work *work)
 	}
 	if (q->err != 0 && q->begun)
 		web_stream_abort(c);
+	else if (q->err == ERR_RANGE)
+		answer_no_range(c, q->size);
 	else if (q->err != 0)
 		answer_failure(c, q->err);
 	else
@@ -475,26 +511,29 @@ read_state(struct call *call, int *out)
 	return 0;
 }
 
-/* "bytes=A-B" or "bytes=A-"; anything else is all of it (RFC 9110 14.2). */
+/* "bytes=A-B", "bytes=A-" or "bytes=-N"; anything else is all of it
+ * (RFC 9110 14.2). */
 static void
 read_range(struct slice range, struct lookup *q)
 {
 	struct slice prefix = SL("bytes=");
-	uint64_t from, to;
+	uint64_t from = 0, to = INT64_MAX - 1;
 
 	if (!slice_starts(range, prefix))
 		return;
 	range = slice_from_at(range, prefix.len);
 	size_t at = slice_find(range, '-');
-	if (slice_u64(slice_first(range, at), INT64_MAX, &from) != 0)
+	struct slice first = slice_first(range, at);
+	struct slice last = slice_from_at(range, at + 1);
+	if (at == range.len || (first.len == 0 && last.len == 0) ||
+	    (first.len > 0 && slice_u64(first, INT64_MAX - 1, &from) != 0) ||
+	    (last.len > 0 && slice_u64(last, INT64_MAX - 1, &to) != 0) ||
+	    (first.len > 0 && to < from))
 		return;
-	struct slice rest = slice_from_at(range, at + 1);
-	if (rest.len == 0) {
-		q->offset = from;
-	} else if (slice_u64(rest, INT64_MAX, &to) == 0 && to >= from) {
-		q->offset = from;
-		q->end = to + 1;
-	}
+	q->ranged = true;
+	q->offset = from;
+	q->end = first.len > 0 ? to + 1 : UINT64_MAX;
+	q->tail = first.len > 0 ? 0 : to;
 }
 
 static int
@@ -512,15 +551,19 @@ read_output_query(struct call *call, struct lookup *q)
 		return ERR_INVALID;
 	if (offset.len > 0 && slice_u64(offset, INT64_MAX, &q->offset) != 0)
 		return ERR_INVALID;
-	read_range(call->range, q);
 	struct slice follow = web_query(call, "follow");
 	q->follow = slice_eq(follow, SL("1")) || slice_eq(follow, SL("true"));
+	if (!q->follow)
+		read_range(call->range, q);
 	return 0;
 }
 
 static struct lookup *
-new_lookup(struct conn *c, struct call *call, const struct user_record *user)
+new_lookup(struct conn *c, struct call *call, const struct reply *re)
 {
+	/* An agent was found by the hub, under whatever name it was asked. */
+	struct slice id =
+	    re->agent_count > 0 ? re->agents->record->id : call->params[0];
 	struct lookup *q = alloc_new(sizeof(*q));
 
 	if (q == NULL)
@@ -528,13 +571,13 @@ new_lookup(struct conn *c, struct call *call, const struct user_record *user)
 	q->dock = c->dock;
 	q->peer = c->id;
 	q->op = call->route->op;
-	q->workspace_id = user == NULL ? 1 : user->workspace_id;
+	q->workspace_id = re->user == NULL ? 1 : re->user->workspace_id;
 	q->work.work = run;
 	q->work.done = done;
 	arena_init(&q->arena, RESULT_MAX);
 	arena_init(&q->rows, RESULT_MAX);
 	buf_init(&q->result, RESULT_MAX);
-	if (arena_copy(&q->arena, call->params[0], &q->id) != 0 ||
+	if (arena_copy(&q->arena, id, &q->id) != 0 ||
 	    arena_copy(&q->arena, web_query(call, "cursor"), &q->cursor) != 0 ||
 	    arena_copy(&q->arena, web_query(call, "agent"), &q->agent) != 0) {
 		free_lookup(q);
@@ -552,7 +595,7 @@ lookup_answer(struct conn *c, struct call *call, const struct event *ev)
 		api_refuse(c, ev->reply);
 		return;
 	}
-	struct lookup *q = new_lookup(c, call, ev->reply->user);
+	struct lookup *q = new_lookup(c, call, ev->reply);
 	if (q == NULL) {
 		web_problem(c, &(struct problem){ .status = 503 });
 		return;
@@ -575,7 +618,8 @@ lookup_answer(struct conn *c, struct call *call, const struct event *ev)
 void
 lookup_by_key(struct conn *c, struct call *call, const struct user_record *user)
 {
-	struct lookup *q = user == NULL ? NULL : new_lookup(c, call, user);
+	const struct reply by = { .user = user };
+	struct lookup *q = user == NULL ? NULL : new_lookup(c, call, &by);
 
 	if (q == NULL || arena_copy(&q->arena, user->id, &q->user_id) != 0 ||
 	    arena_copy(&q->arena, call->request_key, &q->request_key) != 0) {

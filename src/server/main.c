@@ -151,12 +151,6 @@ read_settings(struct settings *out, void *arg)
 	struct slice said = buf_peek(&problems);
 	if (said.len > 0)
 		fprintf(stderr, "%.*s", SLICE_FMT(said));
-	enum log_level level;
-	if (log_level_parse(out->log_level, &level) != 0) {
-		fprintf(stderr, "log_level: there is no level \"%.*s\"\n",
-		    SLICE_FMT(out->log_level));
-		bad++;
-	}
 	buf_fini(&problems);
 	return bad;
 }
@@ -229,6 +223,8 @@ main(int argc, char **argv)
 		fputs(usage, stdout);
 		return 0;
 	}
+	if (argc == 2 && strcmp(argv[1], "--version") == 0)
+		argv[1] += 2;
 	arena_init(&in.arena, (size_t)64 * 1024 * 1024);
 	status = read_arguments(&in, argc, argv);
 	if (status == 0)

@@ -41,6 +41,7 @@ struct runner {
 	char dir[PATH_SIZE];
 	char url[PATH_SIZE];
 	char host[256];
+	char admin_file[PATH_SIZE + 16]; /* when it was made anew */
 	run_reload_fn *reload;
 	void *reload_arg;
 	struct loop_timer grace;
@@ -66,13 +67,17 @@ is_loopback(struct slice wish)
 	    addr_is_loopback(&a.sa);
 }
 
+static bool
+has_tls(const struct settings *s)
+{
+	return s->tls_auto || s->tls_cert.len > 0;
+}
+
 static int
 check_listens(const struct settings *s)
 {
-	bool tls = s->tls_auto || s->tls_cert.len > 0;
-
 	for (size_t i = 0; i < s->listen_count; i++) {
-		if (tls || s->insecure || is_loopback(s->listens[i]))
+		if (has_tls(s) || s->insecure || is_loopback(s->listens[i]))
 			continue;
 		fprintf(stderr,
 		    "musterd: %.*s is not loopback and there is no TLS: give "
@@ -85,22 +90,32 @@ check_listens(const struct settings *s)
 }
 
 /* The URL that agents and people use, when none is given: the first address
- * listened on. */
+ * listened on.  Its port is known once it is. */
 static int
-settle_url(struct runner *r)
+default_url(struct runner *r, const union addr *a)
 {
-	const struct settings *s = &r->server.settings;
-	bool tls = s->tls_auto || s->tls_cert.len > 0;
-	struct slice first =
-	    slice_first(s->listens[0], slice_find(s->listens[0], ','));
+	char text[ADDR_TEXT];
+	struct slice name;
+
+	addr_format(&a->sa, text);
+	snprintf(r->url, sizeof(r->url), "%s://%s",
+	    has_tls(&r->server.settings) ? "https" : "http", text);
+	r->server.public_url = slice_from(r->url);
+	addr_format_ip(&a->sa, text);
+	name = slice_from(text);
+	if (slice_cstr(name, r->host, sizeof(r->host)) != 0)
+		return ERR_INVALID;
+	r->server.public_host = slice_from(r->host);
+	return 0;
+}
+
+static int
+given_url(struct runner *r)
+{
 	struct url u;
 
-	if (s->public_url.len > 0)
-		snprintf(
-		    r->url, sizeof(r->url), "%.*s", SLICE_FMT(s->public_url));
-	else
-		snprintf(r->url, sizeof(r->url), "%s://%.*s",
-		    tls ? "https" : "http", SLICE_FMT(first));
+	snprintf(r->url, sizeof(r->url), "%.*s",
+	    SLICE_FMT(r->server.settings.public_url));
 	size_t len = strlen(r->url);
 	if (len > 0 && r->url[len - 1] == '/')
 		r->url[--len] = '\0';
@@ -118,13 +133,31 @@ settle_url(struct runner *r)
 	return 0;
 }
 
+static int
+settle_url(struct runner *r)
+{
+	const struct settings *s = &r->server.settings;
+	struct slice first =
+	    slice_first(s->listens[0], slice_find(s->listens[0], ','));
+	union addr a;
+
+	if (s->public_url.len > 0)
+		return given_url(r);
+	if (addr_parse(first, &a) != 0) {
+		fprintf(stderr, "musterd: \"%.*s\" is not ADDRESS:PORT\n",
+		    SLICE_FMT(first));
+		return ERR_INVALID;
+	}
+	return default_url(r, &a);
+}
+
 /* Parts -------------------------------------------------------------------- */
 
 static int
 open_store(struct runner *r)
 {
 	const struct settings *s = &r->server.settings;
-	char why[WHY] = "", path[PATH_SIZE + 16];
+	char why[WHY] = "";
 
 	r->server.store_config = (struct store_config){ .dir = r->dir,
 		.files = &file_real,
@@ -136,19 +169,24 @@ open_store(struct runner *r)
 		0)
 		return fail(why);
 	r->server.incarnation = store_incarnation(r->store);
-	int err =
-	    boot_admin(r->store, r->dir, clock_wall(), path, sizeof(path));
+	int err = boot_admin(r->store, r->dir, clock_wall(), r->admin_file,
+	    sizeof(r->admin_file));
 	if (err != 0) {
 		fprintf(stderr, "musterd: cannot make %s/admin.token: %s\n",
 		    r->dir, err_name(err));
 		return 1;
 	}
-	if (path[0] != '\0')
+	return 0;
+}
+
+static void
+say_admin(const struct runner *r)
+{
+	if (r->admin_file[0] != '\0')
 		fprintf(stderr,
 		    "musterd: an administrator's token is in %s\n"
 		    "musterd: use it by: muster login %s --token-file %s\n",
-		    path, r->url, path);
-	return 0;
+		    r->admin_file, r->url, r->admin_file);
 }
 
 static struct hub *
@@ -236,7 +274,9 @@ start_listening(struct runner *r)
 			&r->dock, s->listens[i], -1, why, sizeof(why)) != 0)
 			return fail(why);
 	}
-	return 0;
+	return s->public_url.len > 0
+	    ? 0
+	    : default_url(r, listener_address(r->dock.listeners[0]));
 }
 
 /* Signals
@@ -303,8 +343,12 @@ reload(void *arg, int number)
 	char why[WHY] = "";
 
 	(void)number;
+	snprintf(why, sizeof(why), "RELOADING=1\nMONOTONIC_USEC=%lld",
+	    (long long)(clock_mono_ns() / 1000));
+	boot_notify(why);
 	if (r->reload(&fresh, r->reload_arg) != 0) {
 		log_error("reload_refused");
+		boot_notify("READY=1");
 		return;
 	}
 	if (log_level_parse(fresh.log_level, &level) == 0)
@@ -316,6 +360,7 @@ reload(void *arg, int number)
 	    boot_tls(&r->server, r->dir, why, sizeof(why)) != 0)
 		log_error("tls_reload_refused", kv_s("why", slice_from(why)));
 	log_info("reloaded");
+	boot_notify("READY=1");
 }
 
 static void
@@ -348,6 +393,7 @@ start(struct runner *r)
 	    loop_signal(&r->loop, SIGINT, drain, r) != 0 ||
 	    loop_signal(&r->loop, SIGHUP, reload, r) != 0)
 		return fail("cannot watch signals");
+	say_admin(r);
 	return 0;
 }
 

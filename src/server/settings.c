@@ -2,6 +2,8 @@
 
 #include "base/err.h"
 
+#include "io/log.h"
+
 #include "server/settings.h"
 
 enum { ENTRIES_MAX = 256, FILE_MAX = 1024 * 1024, KEY_MAX = 64 };
@@ -79,6 +81,24 @@ complain(struct buf *out, struct slice where, const struct conf_problem *p,
 	++*count;
 }
 
+/* The one text that is not any text.  line 0: not from a file. */
+static size_t
+check_level(
+    struct slice where, uint32_t line, struct slice value, struct buf *problems)
+{
+	enum log_level level;
+
+	if (log_level_parse(value, &level) == 0)
+		return 0;
+	buf_put(problems, where);
+	if (line > 0) {
+		buf_put(problems, SL(":"));
+		buf_put_u64(problems, line);
+	}
+	buf_put(problems, SL(": log_level is debug, info, warn or error\n"));
+	return 1;
+}
+
 static void
 add_listen(struct settings *s, struct slice value)
 {
@@ -109,6 +129,8 @@ read_file(struct settings *s, struct slice file, struct slice text,
 		const struct conf_entry *e = &doc.entries[i];
 		if (slice_eq(e->key, SL("listen")))
 			add_listen(s, e->value);
+		if (slice_eq(e->key, SL("log_level")) && e->section.len == 0)
+			bad += check_level(file, e->line, e->value, problems);
 	}
 	return bad;
 }
@@ -129,6 +151,8 @@ set_one(struct settings *s, struct slice where, struct slice key,
 		p.err = conf_set(o, value, s);
 	if (p.err != 0)
 		complain(problems, where, &p, &bad);
+	else if (slice_eq(key, SL("log_level")))
+		bad += check_level(where, 0, value, problems);
 	return bad;
 }
 

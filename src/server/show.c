@@ -191,9 +191,11 @@ show_user(struct js_writer *w, const struct user_record *u)
 void
 show_command(struct js_writer *w, const struct command_record *r)
 {
-	/* What has not ended has no outcome, and what never ran none. */
-	bool ended = command_is_final(r->state) && r->started_at != 0 &&
-	    r->state != COMMAND_UNKNOWN;
+	/* What has not ended has no outcome, and what never ran none; an
+	 * agent that says no more than the code need not say when. */
+	bool ran = r->started_at != 0 || r->code.len == 0;
+	bool ended =
+	    command_is_final(r->state) && ran && r->state != COMMAND_UNKNOWN;
 
 	js_begin_object(w);
 	js_kv_string(w, "schema", SL("muster.command/1"));

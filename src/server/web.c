@@ -4,6 +4,7 @@
 
 #include "wire/http1_wsopen.h"
 
+#include "io/addr.h"
 #include "io/clock.h"
 #include "io/log.h"
 
@@ -202,11 +203,11 @@ web_problem(struct conn *c, const struct problem *p)
 }
 
 bool
-web_stream_begin(struct conn *c, const char *type,
+web_stream_begin(struct conn *c, int status, const char *type,
     const struct http1_pair *fields, size_t count)
 {
 	struct web *w = web_of(c);
-	struct http1_reply r = { .status = 200,
+	struct http1_reply r = { .status = status,
 		.at = clock_wall(),
 		.length = -1,
 		.type = type,
@@ -310,20 +311,31 @@ listed(struct slice list, struct slice word)
 	return false;
 }
 
+/* An address cannot be rebound as a name can: our own loopback always, any
+ * when the addresses that we listen on have no name. */
+static bool
+literal_is_ours(const struct server *s, const union addr *a)
+{
+	return addr_is_loopback(&a->sa) ||
+	    slice_eq(s->public_host, SL("0.0.0.0")) ||
+	    slice_eq(s->public_host, SL("::"));
+}
+
 /* Only names that are ours are answered: against rebinding of names. */
 static bool
 host_is_ours(const struct server *s, const struct http1_head *h)
 {
 	struct slice name = h->host.name;
+	union addr a;
 
 	if (name.ptr == NULL)
 		return true; /* HTTP/1.0 without Host */
-	if (slice_eq_nocase(name, s->public_host) ||
-	    slice_eq_nocase(name, SL("localhost")) ||
-	    slice_ends(name, SL(".localhost")) || slice_eq(name, SL("::1")) ||
-	    slice_starts(name, SL("127.")))
+	if (addr_parse_ip(name, 0, &a) == 0 && literal_is_ours(s, &a))
 		return true;
-	return listed(s->settings.hosts, name);
+	return slice_eq_nocase(name, s->public_host) ||
+	    slice_eq_nocase(name, SL("localhost")) ||
+	    slice_ends(name, SL(".localhost")) ||
+	    listed(s->settings.hosts, name);
 }
 
 static struct call *
@@ -489,9 +501,13 @@ find_route(struct conn *c, struct call *call, const struct http1_head *h)
 		return NULL;
 	}
 	for (size_t i = 0; i < ROUTE_PARAMS; i++) {
+		/* Without escapes the decoded text is the head's own, which
+		 * is gone when a body has been read. */
 		if (params[i].ptr != NULL &&
-		    url_decode(params[i], false, &call->arena,
-			&call->params[i]) != 0) {
+		    (url_decode(params[i], false, &call->arena,
+			 &call->params[i]) != 0 ||
+			arena_copy(&call->arena, call->params[i],
+			    &call->params[i]) != 0)) {
 			refuse_for_good(c, h, 400, SL("a broken escape"));
 			return NULL;
 		}

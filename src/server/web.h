@@ -73,7 +73,7 @@ void web_answer_with(struct conn *c, int status, const char *type,
 void web_problem(struct conn *c, const struct problem *p);
 
 /* Begin an answer of unknown length, then data, then the end. */
-bool web_stream_begin(struct conn *c, const char *type,
+bool web_stream_begin(struct conn *c, int status, const char *type,
     const struct http1_pair *fields, size_t count);
 bool web_stream_data(struct conn *c, struct slice data);
 void web_stream_end(struct conn *c);

@@ -367,11 +367,11 @@ wsopen_put_answer(struct buf *out, struct slice key, struct slice protocol,
 	       "Connection: Upgrade\r\n"
 	       "Sec-WebSocket-Accept: "));
 	buf_put(out, (struct slice){ accept, sizeof(accept) });
-	if (protocol.ptr != NULL) {
+	if (protocol.len > 0) {
 		buf_put(out, SL("\r\nSec-WebSocket-Protocol: "));
 		buf_put(out, protocol);
 	}
-	if (extensions.ptr != NULL) {
+	if (extensions.len > 0) {
 		buf_put(out, SL("\r\nSec-WebSocket-Extensions: "));
 		buf_put(out, extensions);
 	}
