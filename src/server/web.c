@@ -4,11 +4,11 @@
 
 #include "wire/http1_wsopen.h"
 
-#include "io/addr.h"
 #include "io/clock.h"
 #include "io/log.h"
 
 #include "server/credential.h"
+#include "server/ours.h"
 
 #include "server/web.h"
 
@@ -299,45 +299,6 @@ make_request_id(struct conn *c, struct call *call, const struct http1_head *h)
 	buf_fini(&text);
 }
 
-static bool
-listed(struct slice list, struct slice word)
-{
-	struct slice one;
-
-	while (slice_split(&list, ',', &one)) {
-		if (one.len > 0 && slice_eq_nocase(slice_trim(one), word))
-			return true;
-	}
-	return false;
-}
-
-/* An address cannot be rebound as a name can: our own loopback always, any
- * when the addresses that we listen on have no name. */
-static bool
-literal_is_ours(const struct server *s, const union addr *a)
-{
-	return addr_is_loopback(&a->sa) ||
-	    slice_eq(s->public_host, SL("0.0.0.0")) ||
-	    slice_eq(s->public_host, SL("::"));
-}
-
-/* Only names that are ours are answered: against rebinding of names. */
-static bool
-host_is_ours(const struct server *s, const struct http1_head *h)
-{
-	struct slice name = h->host.name;
-	union addr a;
-
-	if (name.ptr == NULL)
-		return true; /* HTTP/1.0 without Host */
-	if (addr_parse_ip(name, 0, &a) == 0 && literal_is_ours(s, &a))
-		return true;
-	return slice_eq_nocase(name, s->public_host) ||
-	    slice_eq_nocase(name, SL("localhost")) ||
-	    slice_ends(name, SL(".localhost")) ||
-	    listed(s->settings.hosts, name);
-}
-
 static struct call *
 new_call(struct conn *c, const struct http1_head *h)
 {
@@ -440,13 +401,6 @@ handshake_ok(struct conn *c, struct call *call, const struct http1_head *h)
 	return false;
 }
 
-static bool
-origin_is_ours(const struct server *s, struct slice origin)
-{
-	return origin.ptr == NULL || slice_eq_nocase(origin, s->public_url) ||
-	    listed(s->settings.cors_origins, origin);
-}
-
 static void
 run(struct conn *c)
 {
@@ -527,7 +481,7 @@ may_ask(struct conn *c, struct call *call, const struct http1_head *h)
 		    c, h, 400, SL("one credential a request, not two"));
 		return false;
 	}
-	if (!dev && !origin_is_ours(s, call->origin)) {
+	if (!dev && !ours_is_origin(s, call->origin)) {
 		const struct problem p = { .status = 403,
 			.code = SL("ORIGIN_NOT_ALLOWED"),
 			.text = SL("this origin is not allowed here") };
@@ -548,7 +502,7 @@ begin(struct conn *c, const struct http1_head *h)
 		conn_drop(c);
 		return;
 	}
-	if (!host_is_ours(c->dock->server, h)) {
+	if (!ours_is_host(c->dock->server, h)) {
 		const struct problem p = { .status = 421,
 			.text = SL("this controller does not answer to that "
 				   "name; see hosts in muster.conf(5)") };
