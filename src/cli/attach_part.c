@@ -1,12 +1,10 @@
 #include <stdio.h>
 
 #include "base/err.h"
-#include "base/js_write.h"
-#include "base/utf8.h"
 #include "cli/attach_part.h"
+#include "cli/output.h"
 #include "cli/render.h"
 #include "cli/safe.h"
-#include "wire/enc.h"
 #include "wire/url.h"
 
 enum {
@@ -129,34 +127,20 @@ static void
 put_json(struct attach_part *p, struct attach_out *out, unsigned stream,
     const struct execframe *f)
 {
-	struct js_writer w;
-	struct buf raw, line, data;
+	const struct output_piece piece = { .id = slice_from(p->id),
+		.agent = slice_from(p->name),
+		.err = stream == 1,
+		.offset = f->offset,
+		.bytes = f->data };
+	struct buf line;
 
-	buf_init(&raw, (size_t)1 << 22);
-	buf_init(&line, (size_t)1 << 22);
-	buf_init(&data, (size_t)1 << 20);
-	js_write(&w, &raw);
-	js_begin_object(&w);
-	js_kv_string(&w, "schema", SL("muster.output/1"));
-	js_kv_string(&w, "id", slice_from(p->id));
-	js_kv_string(&w, "agent", slice_from(p->name));
-	js_kv_string(&w, "stream", stream == 0 ? SL("stdout") : SL("stderr"));
-	js_kv_u64(&w, "offset", f->offset);
-	if (utf8_valid(f->data)) {
-		js_kv_string(&w, "text", f->data);
-	} else {
-		enc_put_base64(&data, f->data, ENC_STD);
-		js_kv_string(&w, "base64", buf_peek(&data));
-	}
-	js_end(&w);
-	if (js_finish(&w) == 0) {
-		safe_json(&line, buf_peek(&raw));
-		buf_put_byte(&line, '\n');
+	buf_init(&line, MESSAGE_MAX);
+	output_put_json(&line, &piece);
+	if (line.err == 0)
 		sink_put(&out->sinks[0], buf_peek(&line));
-	}
-	buf_fini(&data);
+	else
+		cli_nomem(p->cli);
 	buf_fini(&line);
-	buf_fini(&raw);
 }
 
 static void

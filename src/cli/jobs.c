@@ -1,17 +1,15 @@
 #include <stdio.h>
 
 #include "base/err.h"
-#include "base/js_write.h"
-#include "base/utf8.h"
 #include "cli/find.h"
+#include "cli/output.h"
 #include "cli/render.h"
 #include "cli/rest.h"
 #include "cli/safe.h"
 #include "cli/verbs.h"
-#include "wire/enc.h"
 #include "wire/url.h"
 
-enum { LIST_DEFAULT = 100, PIECE_JSON = 1 << 22 };
+enum { LIST_DEFAULT = 100, LINE_MAX = 4 << 20 };
 
 static struct slice
 job_path(struct cli *c, const char *id, const char *after)
@@ -137,35 +135,6 @@ struct log_stream {
 	int err;
 };
 
-static void
-put_piece(struct log_stream *s, struct slice piece, struct buf *out)
-{
-	struct js_writer w;
-	struct buf raw, data;
-
-	buf_init(&raw, PIECE_JSON);
-	buf_init(&data, PIECE_JSON);
-	js_write(&w, &raw);
-	js_begin_object(&w);
-	js_kv_string(&w, "schema", SL("muster.output/1"));
-	js_kv_string(&w, "id", slice_from(s->id));
-	js_kv_string(&w, "stream", slice_from(s->name));
-	js_kv_u64(&w, "offset", s->offset);
-	if (utf8_valid(piece)) {
-		js_kv_string(&w, "text", piece);
-	} else {
-		enc_put_base64(&data, piece, ENC_STD);
-		js_kv_string(&w, "base64", buf_peek(&data));
-	}
-	js_end(&w);
-	if (js_finish(&w) != 0)
-		out->err = ERR_NOMEM;
-	safe_json(out, buf_peek(&raw));
-	buf_put_byte(out, '\n');
-	buf_fini(&data);
-	buf_fini(&raw);
-}
-
 static bool
 take_output(void *arg, struct slice piece)
 {
@@ -173,8 +142,13 @@ take_output(void *arg, struct slice piece)
 	struct buf line;
 
 	if (s->cli->json) {
-		buf_init(&line, 2 * PIECE_JSON);
-		put_piece(s, piece, &line);
+		const struct output_piece p = { .id = slice_from(s->id),
+			.err = s->fd == 2,
+			.offset = s->offset,
+			.bytes = piece };
+
+		buf_init(&line, LINE_MAX);
+		output_put_json(&line, &p);
 		s->err =
 		    line.err != 0 ? line.err : term_write(1, buf_peek(&line));
 		buf_fini(&line);

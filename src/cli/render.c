@@ -40,8 +40,9 @@ render_age(struct cli *c, struct js_value obj, const char *name)
 		return text;
 	if (text.len == 0 || stamp_parse(text, &at) != 0)
 		return SL("-");
+	at = clock_wall() - at;
 	buf_init(&b, 64);
-	safe_span(&b, clock_wall() - at);
+	safe_span(&b, at < 0 ? -at : at);
 	return keep(c, &b);
 }
 

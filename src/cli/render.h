@@ -12,8 +12,8 @@
  * values as JSON.  Borrowed. */
 struct slice render_text(struct js_value obj, const char *name);
 
-/* An instant as "3m" (ago) on a terminal and as it came elsewhere; absent
- * as "-" on a terminal and as nothing elsewhere.  In c's arena. */
+/* An instant as "3m" (ago, or ahead) on a terminal and as it came elsewhere;
+ * absent as "-" on a terminal and as nothing elsewhere.  In c's arena. */
 struct slice render_age(struct cli *c, struct js_value obj, const char *name);
 
 /* {"a": "b"} as "a=b,c=d", ["a"] as "a,b"; in c's arena. */

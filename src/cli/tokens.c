@@ -62,6 +62,22 @@ put_wish(struct cli *c, const struct args *a, struct buf *body)
 	return js_finish(&w) == 0 ? EXIT_OK : cli_nomem(c);
 }
 
+/* Lines to be copied, so without our name before them. */
+static void
+tell_how_to_join(const struct cli *c)
+{
+	struct buf text;
+
+	buf_init(&text, CLI_LINE * 2);
+	buf_put(&text,
+	    SL("The token is shown this once.  To join an agent, put it into "
+	       "a file on\nits host and run there:\n\n  muster-agent join "));
+	safe_text(&text, slice_from(c->at.url));
+	buf_put(&text, SL(" --token-file FILE\n\n"));
+	term_write(2, buf_peek(&text));
+	buf_fini(&text);
+}
+
 /* The token alone where a program reads; with what to do with it where a
  * person does. */
 static int
@@ -74,15 +90,8 @@ print_token(struct cli *c, struct js_value root)
 		return cli_fail(c, EXIT_FAILED, "the controller sent no token");
 	if (c->json)
 		return rest_print(c, root);
-	if (c->term.out_tty) {
-		cli_note(c,
-		    "this token is shown once; to join an agent, put "
-		    "it in a file on its host and run");
-		cli_note(c,
-		    "  muster-agent join %s --token-file FILE --name "
-		    "NAME",
-		    c->at.url);
-	}
+	if (c->term.out_tty)
+		tell_how_to_join(c);
 	buf_init(&out, CLI_LINE * 4);
 	safe_text(&out, token);
 	buf_put_byte(&out, '\n');
@@ -120,7 +129,7 @@ token_row(struct cli *c, void *arg, struct js_value token)
 	table_cell(t, render_text(token, "id"), TABLE_DIM);
 	table_cell(t, render_list(c, js_get(token, "scopes")), TABLE_PLAIN);
 	table_cell(t, render_age(c, token, "created_at"), TABLE_PLAIN);
-	table_cell(t, render_text(token, "expires_at"), TABLE_PLAIN);
+	table_cell(t, render_age(c, token, "expires_at"), TABLE_PLAIN);
 	table_cell(t, render_age(c, token, "last_used_at"), TABLE_PLAIN);
 	table_cell(t, revoked ? SL("revoked") : SL("valid"),
 	    revoked ? TABLE_DIM : TABLE_GOOD);
@@ -132,7 +141,7 @@ verb_token_ls(struct cli *c, const struct args *a)
 {
 	static const struct table_column columns[] = { { "NAME", false, false },
 		{ "ID", false, true }, { "SCOPES", false, false },
-		{ "AGE", true, true }, { "EXPIRES", false, false },
+		{ "AGE", true, true }, { "EXPIRES", true, true },
 		{ "USED", true, true }, { "STATE", false, true } };
 	static const struct slice path = SL_INIT("/api/v1/tokens?limit=1000");
 	struct table t;
