@@ -178,7 +178,8 @@ class Server:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
         self.url = "%s://127.0.0.1:%d" % ("https" if tls else "http", self.port)
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
 
     def accept(self):
         while True:
@@ -200,7 +201,7 @@ class Server:
                     pass
         except (Gone, ConnectionError, ssl.SSLError):
             pass
-        except Exception as e:  # told to the test by close()
+        except Exception as e:  # told to the test at the end
             self.failures.append(e)
 
     def one(self, conn):
@@ -215,15 +216,14 @@ class Server:
         conn.answer(404, problem(404, "NOT_FOUND", "there is no such thing"))
         return True
 
-    def close(self):
-        self.sock.close()
-        if self.failures:
-            raise self.failures[0]
-
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, trace):
+        # The thread must be out of accept before its descriptor can be
+        # another server's.
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.thread.join(PATIENCE)
         self.sock.close()
         if kind is None and self.failures:
             raise self.failures[0]
