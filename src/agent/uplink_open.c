@@ -348,6 +348,8 @@ on_closed(void *owner, int why)
 		uplink_lost(
 		    u, BACKOFF_LOST, "the connection broke: %s", err_name(why));
 	}
+	c->agent->connections--;
+	loop_again(&c->agent->loop);
 	alloc_free(c);
 }
 
@@ -378,6 +380,8 @@ on_dialed(void *owner, struct stream *s, int err, const char *why)
 		return;
 	}
 	c->uplink = u;
+	c->agent = u->agent;
+	u->agent->connections++;
 	c->stream = s;
 	u->carrier = c;
 	stream_start(s, &stream_ops, c);

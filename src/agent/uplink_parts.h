@@ -28,7 +28,7 @@ enum {
 	UPLINK_REGISTER_WITHIN = 30 * 1000, /* for register_success */
 	UPLINK_DEAD_AFTER = 60 * 1000,      /* without a frame */
 	UPLINK_PING_EVERY = 30 * 1000,
-	UPLINK_GOOD_AFTER = 10 * 1000, /* up so long: back-off starts anew */
+	UPLINK_GOOD_AFTER = 2 * 1000, /* up so long: back-off starts anew */
 	UPLINK_CLOSE_WITHIN = 3 * 1000,
 	UPLINK_PROOFS = 2,  /* of the key, a connection attempt */
 	UPLINK_NONCE = 128, /* longest challenge */
@@ -50,6 +50,7 @@ enum uplink_state {
 /* A connection's owner: outlives the attempt until the stream is closed. */
 struct carrier {
 	struct uplink *uplink; /* borrowed; NULL = let go */
+	struct agent *agent;   /* borrowed */
 	struct stream *stream;
 };
 

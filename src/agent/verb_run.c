@@ -124,7 +124,7 @@ on_turn_end(struct loop_task *t)
 {
 	struct running *r = LIST_OF(t, struct running, watch);
 
-	if (!r->stopping)
+	if (!r->stopping || r->agent.connections > 0)
 		return;
 	for (size_t i = 0; i < r->count; i++)
 		if (!uplink_stopped(r->uplinks[i]))
