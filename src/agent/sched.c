@@ -35,8 +35,8 @@ sched_next(struct sched *s)
 	if (list_empty(from))
 		return NULL;
 	struct sched_item *i = LIST_OF(from->next, struct sched_item, link);
-	if (i->credit == 0)
-		i->credit = SCHED_QUANTUM;
+	if (i->credit <= 0)
+		i->credit += SCHED_QUANTUM;
 	return i;
 }
 
@@ -45,7 +45,7 @@ sched_spent(struct sched *s, struct sched_item *i, size_t n)
 {
 	if (i->class == TURN_IDLE)
 		return;
-	i->credit = n == 0 || n >= i->credit ? 0 : i->credit - n;
+	i->credit = n == 0 ? 0 : i->credit - (long)n;
 	if (i->credit > 0)
 		return;
 	list_remove(&i->link);

@@ -23,7 +23,8 @@ enum sched_turn { TURN_IDLE, TURN_BULK, TURN_SOON };
 struct sched_item {
 	struct list link;
 	enum sched_turn class;
-	size_t credit; /* bytes of bulk it may send in this turn */
+	long credit; /* bytes that it may still send in this turn; a debt
+		      * when its last frame was longer */
 };
 
 struct sched {
@@ -41,7 +42,8 @@ void sched_set(struct sched *s, struct sched_item *i, enum sched_turn class);
 /* Who is next; NULL when nobody has anything. */
 struct sched_item *sched_next(struct sched *s);
 
-/* The item that is next has sent n bytes; 0 ends its turn. */
+/* The item that is next has sent n bytes, at most SCHED_QUANTUM; 0 ends its
+ * turn. */
 void sched_spent(struct sched *s, struct sched_item *i, size_t n);
 
 bool sched_any(const struct sched *s);
