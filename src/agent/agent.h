@@ -25,7 +25,7 @@ struct agent {
 	struct wsconn_lane ws;
 	struct wsconn_config ws_config;
 	struct http1_head head; /* scratch of handshakes */
-	size_t connections; /* not yet closed, of all links */
+	size_t connections;     /* not yet closed, of all links */
 };
 
 #endif

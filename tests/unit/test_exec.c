@@ -2,6 +2,7 @@
  * Exec streams against a runner that is told what to say: the functions of
  * runner.h are defined here, so the real ones are not linked.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,11 +65,10 @@ runner_start(struct runner *rn, const struct run_order *o, struct run **out)
 	fake.order = *o;
 	(void)slice_cstr(o->id, r->id, sizeof(r->id));
 	(void)slice_cstr(o->argv[0], fake.argv0, sizeof(fake.argv0));
-	fake.env[0] = '\0';
-	for (size_t i = 0; i < o->envc; i++) {
-		strncat(fake.env, (const char *)o->env[i].ptr, o->env[i].len);
-		strcat(fake.env, ";");
-	}
+	size_t len = 0;
+	for (size_t i = 0; i < o->envc; i++)
+		len += (size_t)snprintf(fake.env + len, sizeof(fake.env) - len,
+		    "%.*s;", SLICE_FMT(o->env[i]));
 	r->seq = o->seq;
 	*out = r;
 	return 0;
@@ -231,10 +231,10 @@ setup(void **state)
 		fake.runs[i].out = "";
 	policy_init(&w->policy);
 	assert_int_equal(policy_parse(&w->policy, slice_from(text), &fault), 0);
-	strcpy(w->account.name, "worker");
-	strcpy(w->account.home, "/srv");
-	strcpy(w->account.shell, "/bin/sh");
-	w->account.become = true;
+	w->account = (struct account){ .become = true,
+		.name = "worker",
+		.home = "/srv",
+		.shell = "/bin/sh" };
 	assert_int_equal(commands_open(&w->commands, &c), 0);
 	w->home = (struct exec_home){ .commands = &w->commands,
 		.policy = &w->policy,
