@@ -444,6 +444,23 @@ open_socket(const struct listen_config *c, char why[LISTEN_WHY])
 	return sys_err(err);
 }
 
+bool
+listen_is_free(const union addr *a)
+{
+	bool busy;
+	int fd;
+
+	if (a->sa.sa_family == AF_UNIX)
+		return true;
+	fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return true;
+	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	busy = bind(fd, &a->sa, addr_len(&a->sa)) != 0 && errno == EADDRINUSE;
+	close(fd);
+	return !busy;
+}
+
 static struct listener *
 listener_new(struct loop *loop, const struct listen_config *c, int fd)
 {

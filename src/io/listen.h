@@ -56,6 +56,10 @@ int listener_open(struct loop *l, const struct listen_config *c,
     accept_fn *on_accept, void *owner, struct listener **out,
     char why[LISTEN_WHY]);
 
+/* Whether a TCP address can be bound by one that does not share it; others
+ * are taken to be.  For those that then share it among themselves. */
+bool listen_is_free(const union addr *a);
+
 /* Stop, and drop what is pending.  Idempotent is the caller's: once. */
 void listener_close(struct listener *l);
 

@@ -257,13 +257,23 @@ on_close(struct conn *c, uint16_t code, struct slice reason)
 	close_it(c, code, reason);
 }
 
+/* Now on the lane of the agent's link. */
+static void
+on_moved(struct conn *c)
+{
+	struct attach *a = c->state;
+
+	a->config.lane = &c->dock->ws;
+	finish(c);
+}
+
 static void
 on_gone(struct conn *c, int why)
 {
 	struct attach *a = c->state;
 
 	(void)why;
-	if (a->command_id.len > 0)
+	if (a->command_id.len > 0 && !c->afloat)
 		pipe_forget_viewer(c->dock, a->command_id);
 	wsconn_fini(&a->ws);
 	alloc_free((void *)(uintptr_t)a->command_id.ptr);
@@ -278,6 +288,7 @@ static const struct conn_role role = {
 	.timer = on_timer,
 	.event = on_event,
 	.close = on_close,
+	.moved = on_moved,
 	.gone = on_gone,
 };
 

@@ -100,6 +100,26 @@ on_drained(void *owner)
 }
 
 static void
+give_slot(struct conn *c)
+{
+	struct dock *d = c->dock;
+
+	d->slots[c->id.slot] = NULL;
+	d->free_slots[d->free_count++] = c->id.slot;
+	list_remove(&c->link);
+}
+
+/* One less; the last one of all may be waited for. */
+static void
+count_out(struct dock *d)
+{
+	struct server *s = d->server;
+
+	if (atomic_fetch_sub(&s->counts.connections, 1) == 1 && s->draining)
+		loop_wake(d->lane.config.hub_loop);
+}
+
+static void
 on_closed(void *owner, int why)
 {
 	struct conn *c = owner;
@@ -107,12 +127,15 @@ on_closed(void *owner, int why)
 
 	c->ending = true;
 	loop_timer_stop(d->lane.loop, &c->timer);
+	if (c->why == 0)
+		c->why = why;
 	c->role->gone(c, why);
-	d->slots[c->id.slot] = NULL;
-	d->free_slots[d->free_count++] = c->id.slot;
-	list_remove(&c->link);
-	d->server->counts.connections--;
-	alloc_free(c);
+	give_slot(c);
+	count_out(d);
+	if (c->greeted)
+		dock_mourn(d, c);
+	else
+		alloc_free(c);
 }
 
 static const struct stream_ops ops = {
@@ -143,6 +166,52 @@ conn_new(struct dock *d, struct stream *s)
 	stream_start(s, &ops, c);
 	if (err != 0)
 		conn_drop(c);
+}
+
+int
+conn_leave(struct conn *c)
+{
+	struct stream *s;
+
+	if (c->ending || c->greeted || c->role->moved == NULL)
+		return ERR_WRONG_STATE;
+	s = stream_detach(c->stream);
+	if (s == NULL)
+		return ERR_NOMEM;
+	loop_timer_stop(c->dock->lane.loop, &c->timer);
+	give_slot(c);
+	c->stream = s;
+	c->afloat = true;
+	return 0;
+}
+
+void
+conn_discard(struct conn *c)
+{
+	stream_abort(c->stream, true);
+	c->ending = true;
+	c->role->gone(c, ERR_CLOSED);
+	count_out(c->dock);
+	alloc_free(c);
+}
+
+int
+conn_arrive(struct conn *c, struct dock *d)
+{
+	int err = stream_attach(c->stream, d->lane.loop);
+
+	if (err == 0)
+		err = take_slot(d, c);
+	if (err != 0) {
+		conn_discard(c);
+		return err;
+	}
+	c->dock = d;
+	c->afloat = false;
+	list_push(&d->conns, &c->link);
+	stream_start(c->stream, &ops, c);
+	c->role->moved(c);
+	return 0;
 }
 
 void

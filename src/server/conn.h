@@ -26,7 +26,10 @@ struct conn_role {
 	void (*event)(
 	    struct conn *c, const struct event *ev); /* from the hub */
 	void (*close)(struct conn *c, uint16_t code, struct slice reason);
-	/* The connection is over: let go of all it had.  why: 0 or ERR_*. */
+	/* It lives on another lane now; NULL: it never moves. */
+	void (*moved)(struct conn *c);
+	/* The connection is over: let go of all it had.  why: 0 or ERR_*.
+	 * One that is afloat is on no lane, and this on any thread. */
 	void (*gone)(struct conn *c, int why);
 };
 
@@ -38,7 +41,10 @@ struct conn {
 	void *state; /* the role's own */
 	struct list link;
 	struct loop_timer timer;
+	int why; /* of its end, for the hub */
 	bool ending;
+	bool afloat;  /* between two lanes */
+	bool greeted; /* the hub knows of it, and has to hear of its end */
 };
 
 /* Begin to serve a stream.  Aborts it when there is no room. */
@@ -57,6 +63,16 @@ bool conn_write(struct conn *c, struct slice bytes);
 /* End it: after what is queued is sent, or at once by RST. */
 void conn_end(struct conn *c);
 void conn_drop(struct conn *c);
+
+/*
+ * Move it to another lane: taken off its own, with what is queued, and put
+ * on the other, where it has a new address.  Leaving fails when it is
+ * ending or there is no memory; a connection that fails to arrive is gone.
+ */
+int conn_leave(struct conn *c);
+int conn_arrive(struct conn *c, struct dock *d);
+/* End one that is afloat; any thread. */
+void conn_discard(struct conn *c);
 
 /* An event from this connection. */
 struct event *conn_event(

@@ -1,4 +1,3 @@
-#include <assert.h>
 #include <pthread.h>
 
 #include "base/alloc.h"
@@ -7,13 +6,18 @@
 #include "io/clock.h"
 #include "io/log.h"
 
+#include "server/router.h"
+
 #include "server/core.h"
 
 enum {
 	OUTBOX_CAP = 256 * 1024 * 1024,
 	EVENTS_PER_TURN = 256, /* normal ones, from each lane */
 	SPARE_BATCHES = 8,
+	SPARE_EFFECTS = 4096, /* a wider outbox is not kept */
 	STATS_EVERY = 1000,
+	RETRY_AFTER = 20,
+	LAST_TURNS = 1000,
 };
 
 /* An effect that waits for an operation. */
@@ -27,27 +31,86 @@ struct core {
 	struct server *server;
 	struct loop *loop;
 	struct hub *hub;
-	struct lane *lanes[CORE_LANES];
+	struct router *router;
+	struct lane *lanes[LANES_MAX];
 	size_t lane_count;
 	struct loop_task turn;
 	struct loop_task sleep;
 	struct loop_timer timer;
-	struct list held;   /* by number of the operation */
-	struct batch *open; /* of this turn; NULL between turns */
+	struct list held;    /* by number of the operation */
+	struct list refused; /* batches with operations not stored */
+	struct batch *open;  /* of this turn; NULL between turns */
+	struct batch *spare; /* owned, empty ones */
+	size_t spare_count;
+	_Atomic(struct batch *) returned; /* by whichever thread */
 	pthread_mutex_t stats_lock;
 	struct hub_stats stats;
 	msec stats_at;
 };
 
+/* Batches ------------------------------------------------------------------ */
+
+static void
+free_batch(struct batch *b)
+{
+	outbox_fini(&b->out);
+	alloc_free(b);
+}
+
+/* Take back what the lanes are done with; keep some, free the rest. */
+static void
+collect(struct core *c)
+{
+	struct batch *b = atomic_exchange(&c->returned, NULL);
+
+	while (b != NULL) {
+		struct batch *next = b->next;
+		if (c->spare_count >= SPARE_BATCHES ||
+		    b->out.room > SPARE_EFFECTS) {
+			free_batch(b);
+		} else {
+			outbox_reset(&b->out);
+			b->next = c->spare;
+			c->spare = b;
+			c->spare_count++;
+		}
+		b = next;
+	}
+}
+
+static struct batch *
+new_batch(struct core *c)
+{
+	struct batch *b = c->spare;
+
+	if (b != NULL) {
+		c->spare = b->next;
+		c->spare_count--;
+		return b;
+	}
+	b = alloc_new(sizeof(*b));
+	if (b == NULL)
+		return NULL;
+	b->home = c;
+	list_init(&b->link);
+	outbox_init(&b->out, OUTBOX_CAP);
+	return b;
+}
+
 static struct batch *
 batch_open(struct core *c)
 {
-	if (c->open != NULL)
-		return c->open;
-	struct batch *b = alloc_new(sizeof(*b));
+	struct batch *b = c->open;
+
+	if (b != NULL)
+		return b;
+	if (c->spare == NULL)
+		collect(c);
+	b = new_batch(c);
 	if (b == NULL)
 		return NULL;
-	outbox_init(&b->out, OUTBOX_CAP);
+	b->stored = 0;
+	b->err = 0;
 	atomic_init(&b->refs, 1);
 	c->open = b;
 	return b;
@@ -56,10 +119,16 @@ batch_open(struct core *c)
 void
 batch_drop(struct batch *b)
 {
+	struct core *c = b->home;
+	struct batch *top;
+
 	if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	outbox_fini(&b->out);
-	alloc_free(b);
+	/* Pushed by any thread, emptied whole by the core's: no ABA. */
+	top = atomic_load(&c->returned);
+	do
+		b->next = top;
+	while (!atomic_compare_exchange_weak(&c->returned, &top, b));
 }
 
 static void
@@ -70,67 +139,17 @@ batch_hold(struct batch *b)
 
 /* Effects ------------------------------------------------------------------ */
 
-static bool
-is_urgent(const struct effect *e)
-{
-	return e->kind == EFFECT_CLOSE ||
-	    (e->kind == EFFECT_STREAM && e->stream.verb == STREAM_SIGNAL);
-}
-
 static void
-hand_over(struct lane *lane, struct batch *b, const struct effect *e)
+write_output(struct core *c, const struct effect *e)
 {
-	enum mail_class class = is_urgent(e) ? MAIL_URGENT : MAIL_NORMAL;
-	struct arena *a = mailbox_arena(&lane->to_lane, class);
-	struct effect_mail *m = a == NULL ? NULL : arena_alloc(a, sizeof(*m));
+	struct writer *w = c->server->writer;
 
-	if (m != NULL) {
-		m->batch = b;
-		m->effect = e;
-		batch_hold(b);
-		if (mailbox_put(&lane->to_lane, class, &m->mail) == 0)
-			return;
-		batch_drop(b);
-	}
-	log_warn("effect_dropped", kv_u("lane", lane->config.index));
-}
-
-/* Where an effect is performed: the lane of its peer; a stream's order
- * without a link goes where its viewer is. */
-static struct peer_id
-place(const struct effect *e)
-{
-	if (e->kind == EFFECT_STREAM && !peer_some(e->peer))
-		return e->stream.viewer;
-	return e->peer;
-}
-
-static void
-perform(struct core *c, struct batch *b, const struct effect *e)
-{
-	struct peer_id to = place(e);
-
-	if (e->kind == EFFECT_PUBLISH) {
-		for (size_t i = 0; i < c->lane_count; i++) {
-			if (atomic_load(&c->server->counts.followers) > 0)
-				hand_over(c->lanes[i], b, e);
-		}
-		return;
-	}
-	if (e->kind == EFFECT_OUTPUT) {
-		struct writer *w = c->server->writer;
-		if (writer_output(w, e->output.command_id, OUTPUT_OUT, 0,
-			e->output.out, NULL) != 0 ||
-		    writer_output(w, e->output.command_id, OUTPUT_ERR, 0,
-			e->output.err, NULL) != 0)
-			log_error("output_refused",
-			    kv_s("command", e->output.command_id));
-		return;
-	}
-	if (!peer_some(to))
-		return;
-	assert(to.lane < c->lane_count);
-	hand_over(c->lanes[to.lane], b, e);
+	if (writer_output(w, e->output.command_id, OUTPUT_OUT, 0, e->output.out,
+		NULL) != 0 ||
+	    writer_output(w, e->output.command_id, OUTPUT_ERR, 0, e->output.err,
+		NULL) != 0)
+		log_error(
+		    "output_refused", kv_s("command", e->output.command_id));
 }
 
 static void
@@ -140,14 +159,25 @@ hold(struct core *c, struct batch *b, const struct effect *e)
 
 	if (h == NULL) {
 		log_error("effect_dropped", kv_e("err", ERR_NOMEM));
+		router_cut(c->router, e->peer);
 		return;
 	}
 	h->batch = b;
 	h->effect = e;
 	batch_hold(b);
-	list_push(&c->held, &h->link);
+	/* By number; nearly always the last. */
+	struct list *at = c->held.prev;
+	while (at != &c->held &&
+	    LIST_OF(at, struct held, link)->effect->after > e->after)
+		at = at->prev;
+	list_insert_before(at->next, &h->link);
 }
 
+/*
+ * An operation is durable, or never will be.  The writer reports in order,
+ * so success lets go of all that waited for an earlier one, too; what could
+ * not be handed to the writer at all is reported out of turn.
+ */
 static void
 release(struct core *c, uint64_t number, int err)
 {
@@ -156,18 +186,37 @@ release(struct core *c, uint64_t number, int err)
 	while (l != &c->held) {
 		struct held *h = LIST_OF(l, struct held, link);
 		l = l->next;
-		/* Numbers are handed out and held in order. */
 		if (h->effect->after > number)
 			break;
+		if (err != 0 && h->effect->after < number)
+			continue;
 		list_remove(&h->link);
-		if (err == 0 || h->effect->after < number)
-			perform(c, h->batch, h->effect);
+		if (err == 0)
+			router_perform(c->router, h->batch, h->effect);
 		batch_drop(h->batch);
 		alloc_free(h);
 	}
 }
 
-/* The store's operations of a batch go first, in one hand-over. */
+/* In one hand-over, so in one transaction, unless that is too much memory
+ * at once.  Counts those that were taken. */
+static int
+hand_in(struct core *c, const struct op *const *ops, size_t n, size_t *taken)
+{
+	int err = writer_ops(c->server->writer, ops, n);
+
+	if (err == ERR_NOMEM && n > 1) {
+		err = hand_in(c, ops, n / 2, taken);
+		if (err == 0)
+			err = hand_in(c, ops + n / 2, n - n / 2, taken);
+	} else if (err == 0) {
+		*taken += n;
+	}
+	return err;
+}
+
+/* What the writer does not take has failed: the hub hears of it at the
+ * beginning of the next turn, before any later result. */
 static void
 store_ops(struct core *c, struct batch *b)
 {
@@ -175,20 +224,22 @@ store_ops(struct core *c, struct batch *b)
 	    arena_array(&b->out.arena, b->out.count + 1, sizeof(*ops));
 	size_t n = 0;
 
-	if (ops == NULL) {
-		log_error("store_refused", kv_e("err", ERR_NOMEM));
-		return;
-	}
 	for (size_t i = 0; i < b->out.count; i++) {
-		if (b->out.effects[i].kind == EFFECT_STORE)
-			ops[n++] = b->out.effects[i].op;
+		if (b->out.effects[i].kind != EFFECT_STORE)
+			continue;
+		if (ops != NULL)
+			ops[n] = b->out.effects[i].op;
+		n++;
 	}
 	if (n == 0)
 		return;
-	int err = writer_ops(c->server->writer, ops, n);
-	if (err == 0)
+	b->err = ops == NULL ? ERR_NOMEM : hand_in(c, ops, n, &b->stored);
+	if (b->err == 0)
 		return;
-	log_error("store_refused", kv_e("err", err), kv_u("ops", n));
+	log_error(
+	    "store_refused", kv_e("err", b->err), kv_u("ops", n - b->stored));
+	batch_hold(b);
+	list_push(&c->refused, &b->link);
 }
 
 static void
@@ -199,13 +250,11 @@ close_batch(struct core *c)
 	if (b == NULL)
 		return;
 	c->open = NULL;
-	if (b->out.err != 0)
-		log_error("hub_out_of_memory", kv_e("err", b->out.err));
 	/* Output that came inside a message is written before the op that
 	 * refers to it. */
 	for (size_t i = 0; i < b->out.count; i++) {
 		if (b->out.effects[i].kind == EFFECT_OUTPUT)
-			perform(c, b, &b->out.effects[i]);
+			write_output(c, &b->out.effects[i]);
 	}
 	store_ops(c, b);
 	for (size_t i = 0; i < b->out.count; i++) {
@@ -215,7 +264,7 @@ close_batch(struct core *c)
 		if (e->after != 0)
 			hold(c, b, e);
 		else
-			perform(c, b, e);
+			router_perform(c->router, b, e);
 	}
 	batch_drop(b);
 }
@@ -230,46 +279,54 @@ input(struct core *c, const struct event *ev)
 
 	if (b == NULL) {
 		log_error("event_dropped", kv_e("err", ERR_NOMEM));
+		router_cut(c->router, ev->peer);
 		return;
 	}
 	hub_input(c->hub, ev, loop_now(c->loop), &b->out);
+	if (b->out.err == 0)
+		return;
+	/* Whoever said it waits for an answer that will not come.  What came
+	 * before it stands, and what comes next gets an outbox of its own. */
+	log_error("event_dropped", kv_e("err", b->out.err));
+	router_cut(c->router, ev->peer);
+	close_batch(c);
 }
 
 static void
-output_stored(struct core *c, struct writer_done *done)
-{
-	/* tag is the lane that handed it in. */
-	struct lane *lane = done->tag;
-	struct arena *a =
-	    lane == NULL ? NULL : mailbox_arena(&lane->to_lane, MAIL_NORMAL);
-	struct effect_mail *m = a == NULL ? NULL : arena_alloc(a, sizeof(*m));
-
-	(void)c;
-	if (m != NULL) {
-		m->done = done;
-		if (mailbox_put(&lane->to_lane, MAIL_NORMAL, &m->mail) == 0)
-			return;
-	}
-	writer_done_free(done);
-}
-
-static void
-op_stored(struct core *c, struct writer_done *done)
+settle_op(struct core *c, uint64_t number, int err)
 {
 	struct event ev = { .kind = EVENT_STORED, .at = clock_wall() };
 
-	if (done->err != 0 && done->err != ERR_EXISTS &&
-	    done->err != ERR_WRONG_STATE)
-		log_error("store_failed", kv_u("op", done->number),
-		    kv_e("err", done->err));
+	if (err != 0 && err != ERR_EXISTS && err != ERR_WRONG_STATE)
+		log_error("store_failed", kv_u("op", number), kv_e("err", err));
 	atomic_store(&c->server->store_failing,
-	    done->err == ERR_IO || done->err == ERR_NO_SPACE ||
-		done->err == ERR_CORRUPT);
-	ev.stored.number = done->number;
-	ev.stored.err = done->err;
+	    err == ERR_IO || err == ERR_NO_SPACE || err == ERR_CORRUPT ||
+		err == ERR_FULL);
+	ev.stored.number = number;
+	ev.stored.err = err;
 	input(c, &ev);
-	release(c, done->number, done->err);
-	writer_done_free(done);
+	release(c, number, err);
+}
+
+static void
+take_refused(struct core *c)
+{
+	struct list refused;
+
+	list_init(&refused);
+	while (!list_empty(&c->refused))
+		list_push(&refused, list_pop(&c->refused));
+	while (!list_empty(&refused)) {
+		struct batch *b =
+		    LIST_OF(list_pop(&refused), struct batch, link);
+		size_t n = 0;
+		for (size_t i = 0; i < b->out.count; i++) {
+			const struct effect *e = &b->out.effects[i];
+			if (e->kind == EFFECT_STORE && n++ >= b->stored)
+				settle_op(c, e->op->number, b->err);
+		}
+		batch_drop(b);
+	}
 }
 
 static void
@@ -281,11 +338,24 @@ take_results(struct core *c)
 	writer_take(c->server->writer, &results);
 	for (struct list *l; (l = list_pop(&results)) != NULL;) {
 		struct writer_done *d = LIST_OF(l, struct writer_done, link);
-		if (d->number != 0)
-			op_stored(c, d);
-		else
-			output_stored(c, d);
+		if (d->number == 0) {
+			router_stored(c->router, d);
+			continue;
+		}
+		settle_op(c, d->number, d->err);
+		writer_done_free(d);
 	}
+}
+
+static void
+take_one(struct core *c, struct mail *mail)
+{
+	struct hub_mail *m = (struct hub_mail *)(void *)mail;
+
+	if (m->transit != NULL)
+		router_arrived(c->router, m->transit);
+	else
+		input(c, &m->event);
 }
 
 static void
@@ -294,12 +364,12 @@ take_mail(struct core *c, struct lane *lane)
 	struct mail *m;
 
 	while ((m = mailbox_take(&lane->to_hub, MAIL_URGENT)) != NULL)
-		input(c, &((struct event_mail *)(void *)m)->event);
+		take_one(c, m);
 	for (int i = 0; i < EVENTS_PER_TURN; i++) {
 		m = mailbox_take(&lane->to_hub, MAIL_NORMAL);
 		if (m == NULL)
 			break;
-		input(c, &((struct event_mail *)(void *)m)->event);
+		take_one(c, m);
 	}
 	if (mailbox_depth(&lane->to_hub, MAIL_NORMAL) > 0)
 		loop_again(c->loop);
@@ -311,13 +381,13 @@ static void
 keep_time(struct core *c)
 {
 	msec now = loop_now(c->loop);
-	msec due = hub_deadline(c->hub);
 
-	if (due <= now && batch_open(c) != NULL)
+	if (hub_deadline(c->hub) <= now && batch_open(c) != NULL) {
 		hub_expire(c->hub, now, clock_wall(), &c->open->out);
-	due = hub_deadline(c->hub);
-	if (due != INT64_MAX)
-		loop_timer_set(c->loop, &c->timer, due, on_timer);
+		if (c->open->out.err != 0)
+			log_error(
+			    "hub_out_of_memory", kv_e("err", c->open->out.err));
+	}
 	if (now - c->stats_at < STATS_EVERY)
 		return;
 	c->stats_at = now;
@@ -332,16 +402,31 @@ on_timer(struct loop_timer *t)
 	(void)t; /* the turn that it brings about looks at the time */
 }
 
+/* When the next turn is due, whatever else happens. */
+static void
+set_timer(struct core *c, bool owing)
+{
+	msec due = hub_deadline(c->hub), soon = loop_now(c->loop) + RETRY_AFTER;
+
+	if ((owing || !list_empty(&c->refused)) && soon < due)
+		due = soon;
+	if (due != INT64_MAX)
+		loop_timer_set(c->loop, &c->timer, due, on_timer);
+}
+
 static void
 turn(struct loop_task *t)
 {
 	struct core *c = LIST_OF(t, struct core, turn);
 
+	take_refused(c);
 	take_results(c);
 	for (size_t i = 0; i < c->lane_count; i++)
 		take_mail(c, c->lanes[i]);
 	keep_time(c);
 	close_batch(c);
+	bool owing = router_retry(c->router);
+	set_timer(c, owing);
 	for (size_t i = 0; i < c->lane_count; i++) {
 		mailbox_done(&c->lanes[i]->to_hub);
 		mailbox_flush(&c->lanes[i]->to_lane);
@@ -359,6 +444,8 @@ before_sleep(struct loop_task *t)
 	}
 }
 
+/* Life --------------------------------------------------------------------- */
+
 struct core *
 core_new(struct server *server, struct loop *loop, struct hub *hub)
 {
@@ -366,10 +453,16 @@ core_new(struct server *server, struct loop *loop, struct hub *hub)
 
 	if (c == NULL)
 		return NULL;
+	c->router = router_new(server);
+	if (c->router == NULL) {
+		alloc_free(c);
+		return NULL;
+	}
 	c->server = server;
 	c->loop = loop;
 	c->hub = hub;
 	list_init(&c->held);
+	list_init(&c->refused);
 	pthread_mutex_init(&c->stats_lock, NULL);
 	loop_task_init(&c->turn, turn);
 	loop_hook(loop, LOOP_HUB, &c->turn);
@@ -377,6 +470,24 @@ core_new(struct server *server, struct loop *loop, struct hub *hub)
 	loop_hook(loop, LOOP_SLEEP, &c->sleep);
 	c->stats_at = -STATS_EVERY;
 	return c;
+}
+
+void
+core_finish(struct core *c)
+{
+	size_t left = 1;
+
+	/* Refusals of the store beget more of them: not for ever. */
+	for (int i = 0; left > 0 && i < LAST_TURNS; i++) {
+		left = 0;
+		turn(&c->turn);
+		for (size_t n = 0; n < c->lane_count; n++) {
+			struct lane *l = c->lanes[n];
+			left += mailbox_depth(&l->to_hub, MAIL_URGENT) +
+			    mailbox_depth(&l->to_hub, MAIL_NORMAL);
+			router_discard(c->router, l);
+		}
+	}
 }
 
 void
@@ -389,10 +500,19 @@ core_free(struct core *c)
 		batch_drop(h->batch);
 		alloc_free(h);
 	}
+	while (!list_empty(&c->refused))
+		batch_drop(LIST_OF(list_pop(&c->refused), struct batch, link));
+	router_free(c->router);
 	loop_timer_stop(c->loop, &c->timer);
 	loop_task_drop(&c->turn);
 	loop_task_drop(&c->sleep);
 	hub_free(c->hub);
+	collect(c);
+	while (c->spare != NULL) {
+		struct batch *next = c->spare->next;
+		free_batch(c->spare);
+		c->spare = next;
+	}
 	pthread_mutex_destroy(&c->stats_lock);
 	alloc_free(c);
 }
@@ -400,8 +520,15 @@ core_free(struct core *c)
 void
 core_add_lane(struct core *c, struct lane *lane)
 {
-	assert(c->lane_count < CORE_LANES);
+	router_add_lane(c->router, lane);
 	c->lanes[c->lane_count++] = lane;
+}
+
+void
+core_tell_lanes(struct core *c, enum lane_word word, msec spread)
+{
+	router_tell_all(c->router, word, spread);
+	loop_wake(c->loop);
 }
 
 void

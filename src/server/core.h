@@ -13,31 +13,8 @@
 
 #include "model/hub.h"
 
+#include "server/mail.h"
 #include "server/server.h"
-
-enum { CORE_LANES = 64 };
-
-/* An outbox that lives until the last of its effects is performed. */
-struct batch {
-	struct list link;
-	atomic_uint refs;
-	struct outbox out;
-};
-
-/* What a lane sends to the hub: an event, made in the mailbox's arena. */
-struct event_mail {
-	struct mail mail;
-	struct event event;
-};
-
-/* What the hub sends to a lane: an effect to be performed there. */
-struct effect_mail {
-	struct mail mail;
-	struct batch *batch;
-	const struct effect *effect;
-	/* Or news of the store about output that the lane handed in. */
-	struct writer_done *done; /* owned by the lane from here on */
-};
 
 struct core;
 
@@ -50,11 +27,15 @@ void core_free(struct core *c);
 /* Lanes in order of their index; before the loop runs. */
 void core_add_lane(struct core *c, struct lane *lane);
 
+/* LANE_START or LANE_DRAIN to all lanes. */
+void core_tell_lanes(struct core *c, enum lane_word word, msec spread);
+
+/* After all lanes have stopped: take what they said last, so that the
+ * writer has all of it, and drop what they did not take. */
+void core_finish(struct core *c);
+
 /* The writer's wake: any thread. */
 void core_wake(void *core);
-
-/* Give up a reference; the lane's, when it has performed an effect. */
-void batch_drop(struct batch *b);
 
 /* The hub's own figures as of a moment ago; any thread. */
 void core_stats(struct core *c, struct hub_stats *out);

@@ -3,7 +3,12 @@
 #include "wire/enc.h"
 #include "wire/token.h"
 
+#include "model/cidr.h"
+
+#include "io/addr.h"
 #include "io/clock.h"
+
+#include "server/forwarded.h"
 
 #include "server/credential.h"
 
@@ -165,35 +170,78 @@ scheme(struct slice value, struct slice name, struct slice *rest)
 }
 
 int
-credential_read(struct conn *c, struct call *call, const struct http1_head *h)
+credential_read(const struct server *s, const struct http1_head *h,
+    struct slice query, struct arena *a, struct credential *out)
 {
-	struct credential *out = &call->credential;
 	struct slice field = http1_field(h, "Authorization"), rest;
-	struct slice bearer = { 0 }, query = { 0 };
+	struct slice bearer = { 0 }, text = { 0 };
 
-	*out = (struct credential){ .address = conn_address(c, &call->arena),
-		.remote = conn_remote(c, &call->arena) };
 	if (http1_count(h, "Authorization") > 1)
 		return ERR_INVALID;
-	int err = url_query_get(call->query, SL("token"), &call->arena, &query);
+	int err = url_query_get(query, SL("token"), a, &text);
 	if (err != 0 && err != ERR_MISSING)
 		return ERR_INVALID;
 	if (field.ptr != NULL && scheme(field, SL("Muster-Key"), &rest)) {
 		/* A proof that does not hold is no credential: the answer
 		 * is a new challenge. */
-		if (query.ptr != NULL)
+		if (text.ptr != NULL)
 			return ERR_INVALID;
-		check_proof(c->dock->server, rest, out, &call->arena);
+		check_proof(s, rest, out, a);
 		return 0;
 	}
 	if (field.ptr != NULL && scheme(field, SL("Bearer"), &rest))
 		bearer = rest;
-	if (bearer.ptr != NULL && query.ptr != NULL && !slice_eq(bearer, query))
+	if (bearer.ptr != NULL && text.ptr != NULL && !slice_eq(bearer, text))
 		return ERR_INVALID;
 	if (bearer.ptr == NULL)
-		bearer = query;
+		bearer = text;
 	if (bearer.len == 0)
 		return 0;
-	out->kind = CREDENTIAL_TOKEN;
-	return credential_hash(bearer, out->hash);
+	err = credential_hash(bearer, out->hash);
+	if (err == 0)
+		out->kind = CREDENTIAL_TOKEN;
+	return err;
+}
+
+/* Places --------------------------------------------------------------------
+ */
+
+static struct slice
+address_text(const struct address *from, struct arena *a)
+{
+	union addr addr = { .in6 = { .sin6_family = AF_INET6 } };
+	char text[ADDR_TEXT];
+	struct slice copy;
+
+	memcpy(&addr.in6.sin6_addr, from->bytes, sizeof(from->bytes));
+	addr_format_ip(&addr.sa, text);
+	if (arena_copy(a, slice_from(text), &copy) != 0)
+		return SL("");
+	return copy;
+}
+
+void
+credential_locate(struct conn *c, struct call *call, const struct http1_head *h)
+{
+	const struct server *s = c->dock->server;
+	struct credential *to = &call->credential;
+	struct address peer;
+	struct forwarded by = { .by_proxy = false };
+
+	to->address = conn_address(c, &call->arena);
+	to->remote = conn_remote(c, &call->arena);
+	call->tls = stream_is_tls(c->stream);
+	/* A proxy that nobody told us of is no reason to trust the world. */
+	call->local =
+	    addr_is_loopback(stream_remote(c->stream)) && !forwarded_any(h);
+	if (address_parse(to->address, &peer) != 0)
+		return;
+	forwarded_read(h, s->settings.trusted_proxies, &peer, &by);
+	if (!by.by_proxy)
+		return;
+	call->tls = by.tls;
+	if (memcmp(&peer, &by.client, sizeof(peer)) == 0)
+		return;
+	to->address = address_text(&by.client, &call->arena);
+	to->remote = to->address;
 }

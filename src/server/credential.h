@@ -10,9 +10,17 @@
 
 #include "server/web.h"
 
-/* Fill call->credential from the head.  0; ERR_INVALID for two different
- * credentials or one that is malformed; ERR_NOMEM. */
-int credential_read(
+/*
+ * Fill in what a head shows; the address is there already.  query: of its
+ * target.  0; ERR_INVALID for two different credentials or one that is
+ * malformed; ERR_NOMEM.
+ */
+int credential_read(const struct server *s, const struct http1_head *h,
+    struct slice query, struct arena *a, struct credential *out);
+
+/* Where the request comes from, proxies before us considered: fills in the
+ * credential's address and remote, call->tls and call->local. */
+void credential_locate(
     struct conn *c, struct call *call, const struct http1_head *h);
 
 /* The value of WWW-Authenticate that asks for a proof, in the arena. */

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <stdio.h>
 
 #include "base/alloc.h"
@@ -18,6 +19,7 @@
 #include "server/dock.h"
 
 enum {
+	RETRY_AFTER = 20,
 	OUT_CAP = 64 * 1024 * 1024,
 	TEXT_CAP = 32 * 1024 * 1024,
 	SCRATCH_CAP = 64 * 1024 * 1024,
@@ -31,10 +33,24 @@ dock_of(struct lane *lane)
 	return lane->config.arg;
 }
 
-int
-dock_begin(struct lane *lane)
+/* Life --------------------------------------------------------------------- */
+
+static void on_retry(struct loop_timer *t);
+
+static void
+on_settle(struct loop_task *t)
 {
-	struct dock *d = dock_of(lane);
+	struct dock *d = LIST_OF(t, struct dock, settle);
+	msec lag = loop_lag(d->lane.loop);
+
+	/* The reader takes it away; a lost race is a lag not told. */
+	if (lag > atomic_load_explicit(&d->lag, memory_order_relaxed))
+		atomic_store_explicit(&d->lag, lag, memory_order_relaxed);
+}
+
+static void
+init(struct dock *d)
+{
 	uint64_t seed[2], key[2];
 
 	rand_fill(seed, sizeof(seed));
@@ -48,8 +64,19 @@ dock_begin(struct lane *lane)
 	list_init(&d->conns);
 	list_init(&d->followers);
 	list_init(&d->readers);
+	list_init(&d->ghosts);
+	list_init(&d->transits);
 	d->request_base = rand_u64();
-	return 0;
+	loop_task_init(&d->settle, on_settle);
+	loop_hook(d->lane.loop, LOOP_SETTLE, &d->settle);
+}
+
+static void
+stop_listening(struct dock *d)
+{
+	for (size_t i = 0; i < d->listener_count; i++)
+		listener_close(d->listeners[i]);
+	d->listener_count = 0;
 }
 
 static void
@@ -64,20 +91,35 @@ drop_all(struct dock *d)
 	}
 }
 
+/* What the hub did not take in time dies here. */
+static void
+drop_owed(struct dock *d)
+{
+	for (struct list *l; (l = list_pop(&d->transits)) != NULL;) {
+		struct transit *t = LIST_OF(l, struct transit, link);
+		if (t->conn != NULL)
+			conn_discard(t->conn);
+	}
+	for (struct list *l; (l = list_pop(&d->ghosts)) != NULL;)
+		alloc_free(LIST_OF(l, struct conn, link));
+	loop_timer_stop(d->lane.loop, &d->retry);
+}
+
 void
 dock_end(struct lane *lane)
 {
 	struct dock *d = dock_of(lane);
 
-	for (size_t i = 0; i < d->listener_count; i++)
-		listener_close(d->listeners[i]);
-	d->listener_count = 0;
+	stop_listening(d);
 	drop_all(d);
 	/* Streams close from the loop, and readers may still be at work. */
 	for (int i = 0; i < 1000 && (!list_empty(&d->conns) || lookup_busy(d));
 	     i++)
 		loop_turn(lane->loop, i > 10);
 	lookup_end(d);
+	pipe_end(d);
+	drop_owed(d);
+	loop_task_drop(&d->settle);
 	wsconn_lane_fini(&d->ws);
 	buf_fini(&d->out);
 	buf_fini(&d->text);
@@ -86,7 +128,11 @@ dock_end(struct lane *lane)
 	alloc_free(d->slots);
 	alloc_free(d->generations);
 	alloc_free(d->free_slots);
+	d->slots = NULL;
+	d->slot_count = 0;
 }
+
+/* Listening ---------------------------------------------------------------- */
 
 static void
 on_accept(void *owner, struct stream *s)
@@ -94,47 +140,127 @@ on_accept(void *owner, struct stream *s)
 	conn_new(owner, s);
 }
 
-int
-dock_listen(struct dock *d, struct slice wish, int fd, char *why, size_t size)
+/* Each lane has a socket of its own at the same address, bound by the first
+ * lane; a path has one, on the first. */
+static bool
+share_address(const struct dock *d, struct listen_config *c)
+{
+	const struct dock *first = d->server->docks;
+
+	if (d == first)
+		return true;
+	c->address = *listener_address(first->listeners[d->listener_count]);
+	return c->address.sa.sa_family != AF_UNIX;
+}
+
+static int
+listen_at(struct dock *d, struct listen_config *c, struct slice wish)
+{
+	char reason[LISTEN_WHY] = "", text[ADDR_TEXT];
+	int err = listener_open(d->lane.loop, c, on_accept, d,
+	    &d->listeners[d->listener_count], reason);
+
+	if (err != 0) {
+		snprintf(d->why, sizeof(d->why), "%.*s: %s", SLICE_FMT(wish),
+		    reason);
+		return err;
+	}
+	/* Until all lanes are there. */
+	listener_pause(d->listeners[d->listener_count], true);
+	addr_format(
+	    &listener_address(d->listeners[d->listener_count++])->sa, text);
+	if (d == d->server->docks)
+		log_info("listening", kv_s("address", slice_from(text)),
+		    kv_b("tls", c->tls != NULL), kv_b("proxy", c->proxy));
+	return 0;
+}
+
+/* ADDR:PORT[,proxy] */
+static int
+listen_to_wish(struct dock *d, struct slice wish)
 {
 	size_t comma = slice_find(wish, ',');
 	struct slice address = slice_first(wish, comma);
 	struct slice word = slice_from_at(wish, comma + 1);
 	struct listen_config c = { .proxy = slice_eq(word, SL("proxy")),
-		.reuse_port = d->server->settings.lanes > 1,
-		.tls = d->server->tls,
-		.inherited = fd >= 0,
-		.fd = fd };
-	char reason[LISTEN_WHY] = "", text[ADDR_TEXT];
+		.reuse_port = d->server->dock_count > 1,
+		.tls = d->server->tls };
 
-	if (d->listener_count == LISTENS_MAX)
-		return ERR_FULL;
 	if ((word.len > 0 && !c.proxy) ||
-	    (fd < 0 && addr_parse(address, &c.address) != 0)) {
-		snprintf(why, size, "\"%.*s\" is not ADDRESS:PORT[,proxy]",
-		    SLICE_FMT(wish));
+	    addr_parse(address, &c.address) != 0) {
+		snprintf(d->why, sizeof(d->why),
+		    "\"%.*s\" is not ADDRESS:PORT[,proxy]", SLICE_FMT(wish));
 		return ERR_INVALID;
 	}
-	int err = listener_open(d->lane.loop, &c, on_accept, d,
-	    &d->listeners[d->listener_count], reason);
-	if (err != 0) {
-		snprintf(why, size, "%.*s: %s", SLICE_FMT(wish), reason);
-		return err;
+	/* With SO_REUSEPORT another controller of ours would not stand in
+	 * the way: look first. */
+	if (d == d->server->docks && c.reuse_port &&
+	    !listen_is_free(&c.address)) {
+		snprintf(d->why, sizeof(d->why), "%.*s: the address is in use",
+		    SLICE_FMT(wish));
+		return ERR_BUSY;
 	}
-	addr_format(
-	    &listener_address(d->listeners[d->listener_count++])->sa, text);
-	log_info("listening", kv_s("address", slice_from(text)),
-	    kv_b("tls", c.tls != NULL), kv_b("proxy", c.proxy));
-	return 0;
+	return share_address(d, &c) ? listen_at(d, &c, wish) : 0;
+}
+
+/* A socket of the service manager's, of which each lane has a copy. */
+static int
+listen_on_inherited(struct dock *d, int fd)
+{
+	struct listen_config c = {
+		.tls = d->server->tls, .inherited = true, .fd = fd
+	};
+
+	if (d != d->server->docks)
+		c.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (c.fd >= 0)
+		return listen_at(d, &c, SL("inherited"));
+	snprintf(d->why, sizeof(d->why), "inherited: no descriptor is left");
+	return ERR_FULL;
+}
+
+static int
+open_listeners(struct dock *d)
+{
+	const struct settings *s = &d->server->settings;
+	int err = 0;
+
+	for (int i = 0; err == 0 && i < d->server->inherited && i < LISTENS_MAX;
+	     i++)
+		err = listen_on_inherited(d, 3 + i);
+	for (size_t i = 0;
+	     err == 0 && d->server->inherited == 0 && i < s->listen_count; i++)
+		err = listen_to_wish(d, s->listens[i]);
+	return err;
+}
+
+int
+dock_begin(struct lane *lane)
+{
+	struct dock *d = dock_of(lane);
+
+	init(d);
+	int err = open_listeners(d);
+	if (err != 0)
+		dock_end(lane);
+	return err;
 }
 
 /* Events ------------------------------------------------------------------ */
 
+static struct hub_mail *
+new_mail(struct dock *d, struct arena **arena)
+{
+	*arena = mailbox_arena(&d->lane.to_hub, MAIL_NORMAL);
+	return *arena == NULL ? NULL
+			      : arena_alloc(*arena, sizeof(struct hub_mail));
+}
+
 struct event *
 dock_event(struct dock *d, enum event_kind kind, struct arena **arena)
 {
-	struct arena *a = mailbox_arena(&d->lane.to_hub, MAIL_NORMAL);
-	struct event_mail *m = a == NULL ? NULL : arena_alloc(a, sizeof(*m));
+	struct arena *a;
+	struct hub_mail *m = new_mail(d, &a);
 
 	if (m == NULL)
 		return NULL;
@@ -145,21 +271,105 @@ dock_event(struct dock *d, enum event_kind kind, struct arena **arena)
 	return &m->event;
 }
 
+/* One for each connection, and for those on the move. */
+static size_t
+reserve(const struct dock *d)
+{
+	return d->slot_count + CUT_MAX;
+}
+
 int
 dock_post(struct dock *d, struct event *ev)
 {
-	struct event_mail *m = LIST_OF(ev, struct event_mail, event);
-	int err = mailbox_put(&d->lane.to_hub, MAIL_NORMAL, &m->mail);
+	struct hub_mail *m = LIST_OF(ev, struct hub_mail, event);
+	int err = ERR_FULL;
 
+	if (ev->kind == EVENT_GONE ||
+	    mailbox_room(&d->lane.to_hub, MAIL_NORMAL) > reserve(d))
+		err = mailbox_put(&d->lane.to_hub, MAIL_NORMAL, &m->mail);
 	if (err != 0)
 		log_warn("hub_overloaded", kv_e("err", err));
 	return err;
 }
 
+static bool
+return_transit(struct dock *d, struct transit *t)
+{
+	struct arena *a;
+	struct hub_mail *m = new_mail(d, &a);
+
+	if (m == NULL)
+		return false;
+	m->transit = t;
+	return mailbox_put(&d->lane.to_hub, MAIL_NORMAL, &m->mail) == 0;
+}
+
+static bool
+say_gone(struct dock *d, const struct conn *c)
+{
+	struct event *ev = dock_event(d, EVENT_GONE, NULL);
+
+	if (ev == NULL)
+		return false;
+	ev->peer = c->id;
+	ev->gone.why = c->why;
+	return dock_post(d, ev) == 0;
+}
+
+void
+dock_farewell(struct dock *d, struct conn *c)
+{
+	if (c->greeted && say_gone(d, c))
+		c->greeted = false;
+}
+
+static void
+retry_later(struct dock *d)
+{
+	/* Setting it can fail once; then the next debt sets it. */
+	loop_timer_set(d->lane.loop, &d->retry,
+	    loop_now(d->lane.loop) + RETRY_AFTER, on_retry);
+}
+
+void
+dock_return(struct dock *d, struct transit *t)
+{
+	if (list_empty(&d->transits) && return_transit(d, t))
+		return;
+	list_push(&d->transits, &t->link);
+	retry_later(d);
+}
+
+void
+dock_mourn(struct dock *d, struct conn *c)
+{
+	if (list_empty(&d->ghosts) && say_gone(d, c)) {
+		alloc_free(c);
+		return;
+	}
+	list_push(&d->ghosts, &c->link);
+	retry_later(d);
+}
+
+static void
+on_retry(struct loop_timer *t)
+{
+	struct dock *d = LIST_OF(t, struct dock, retry);
+
+	while (!list_empty(&d->transits) &&
+	    return_transit(d, LIST_OF(d->transits.next, struct transit, link)))
+		list_pop(&d->transits);
+	while (!list_empty(&d->ghosts) &&
+	    say_gone(d, LIST_OF(d->ghosts.next, struct conn, link)))
+		alloc_free(LIST_OF(list_pop(&d->ghosts), struct conn, link));
+	if (!list_empty(&d->transits) || !list_empty(&d->ghosts))
+		retry_later(d);
+}
+
 struct conn *
 dock_find(struct dock *d, struct peer_id peer)
 {
-	if (peer.slot >= d->slot_count ||
+	if (peer.lane != d->lane.config.index || peer.slot >= d->slot_count ||
 	    d->generations[peer.slot] != peer.generation)
 		return NULL;
 	return d->slots[peer.slot];
@@ -214,17 +424,95 @@ static void (*const actions[])(struct dock *d, const struct effect *e) = {
 	[EFFECT_OUTPUT] = do_nothing, /* the core's own */
 };
 
+/* Words of the hub's thread -------------------------------------------------
+ */
+
+static void
+on_effect(struct dock *d, struct lane_mail *m)
+{
+	actions[m->effect->kind](d, m->effect);
+	batch_drop(m->batch);
+}
+
+static void
+on_stored(struct dock *d, struct lane_mail *m)
+{
+	pipe_stored(d, m->done);
+	writer_done_free(m->done);
+}
+
+static void
+on_let_go(struct dock *d, struct lane_mail *m)
+{
+	struct transit *t = m->transit;
+
+	t->conn = pipe_let_go(d, t->command_id, t->viewer);
+	dock_return(d, t);
+}
+
+static void
+on_arrive(struct dock *d, struct lane_mail *m)
+{
+	struct conn *c = m->arrival.conn;
+
+	if (conn_arrive(c, d) == 0 &&
+	    pipe_adopt(d, m->arrival.command_id, c->id) != 0)
+		conn_drop(c);
+}
+
+static void
+on_cut(struct dock *d, struct lane_mail *m)
+{
+	for (size_t i = 0; i < m->cut.count; i++) {
+		struct conn *c = dock_find(d, m->cut.peers[i]);
+		if (c != NULL && !c->ending)
+			conn_drop(c);
+	}
+	if (m->cut.followers)
+		follow_drop_all(d);
+	if (m->cut.all)
+		drop_all(d);
+}
+
+static void
+on_start(struct dock *d, struct lane_mail *m)
+{
+	(void)m;
+	for (size_t i = 0; i < d->listener_count; i++)
+		listener_pause(d->listeners[i], false);
+}
+
+static void
+on_drain(struct dock *d, struct lane_mail *m)
+{
+	struct list *l = d->conns.next;
+
+	stop_listening(d);
+	while (l != &d->conns) {
+		struct conn *c = LIST_OF(l, struct conn, link);
+		l = l->next;
+		if (c->ending)
+			continue;
+		link_drain(c, m->spread);
+		if (!c->ending)
+			c->role->close(c, WS_CODE_AWAY, SL("draining"));
+	}
+}
+
+static void (*const words[])(struct dock *d, struct lane_mail *m) = {
+	[LANE_EFFECT] = on_effect,
+	[LANE_STORED] = on_stored,
+	[LANE_LET_GO] = on_let_go,
+	[LANE_ARRIVE] = on_arrive,
+	[LANE_CUT] = on_cut,
+	[LANE_START] = on_start,
+	[LANE_DRAIN] = on_drain,
+};
+
 void
 dock_mail(struct lane *lane, struct mail *mail)
 {
-	struct dock *d = dock_of(lane);
-	struct effect_mail *m = (struct effect_mail *)(void *)mail;
+	struct lane_mail *m = (struct lane_mail *)(void *)mail;
 
-	if (m->done != NULL) {
-		pipe_stored(d, m->done);
-		writer_done_free(m->done);
-		return;
-	}
-	actions[m->effect->kind](d, m->effect);
-	batch_drop(m->batch);
+	words[m->word](dock_of(lane), m);
 }

@@ -18,6 +18,8 @@
 struct conn;
 struct listener;
 
+enum { DOCK_WHY = 400 };
+
 struct dock {
 	struct lane lane;
 	struct server *server;
@@ -41,7 +43,14 @@ struct dock {
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;
-	uint64_t request_count; /* for request ids */
+	char why[DOCK_WHY]; /* begin failed, a sentence */
+	/* What the hub must hear of and its mailbox had no room for. */
+	struct list ghosts;   /* struct conn.link: they are gone */
+	struct list transits; /* struct transit */
+	struct loop_timer retry;
+	struct loop_task settle;
+	atomic_int_fast64_t lag; /* ms; the latest timer since last asked */
+	uint64_t request_count;  /* for request ids */
 	uint64_t request_base;
 };
 
@@ -50,11 +59,6 @@ int dock_begin(struct lane *lane);
 void dock_mail(struct lane *lane, struct mail *mail);
 void dock_end(struct lane *lane);
 
-/* Accept connections at ADDR:PORT[,proxy], or on an inherited descriptor.  0 or
- * ERR_* and a sentence. */
-int dock_listen(
-    struct dock *d, struct slice wish, int fd, char *why, size_t size);
-
 /*
  * A new event for the hub, in the arena of its mail, to be filled in and
  * handed over by dock_post.  NULL without memory.  All events of one
@@ -62,8 +66,20 @@ int dock_listen(
  */
 struct event *dock_event(
     struct dock *d, enum event_kind kind, struct arena **arena);
-/* 0, or ERR_FULL when the hub has too much to do: the event is lost. */
+/* 0, or ERR_FULL when the hub has too much to do: the event is lost.  There
+ * is always room to say of each connection that it is gone. */
 int dock_post(struct dock *d, struct event *ev);
+
+/* Give a transit back to the hub, as soon as there is room. */
+void dock_return(struct dock *d, struct transit *t);
+/*
+ * Tell the hub that a connection it knows is over, before its peer can know:
+ * whatever that does next, on whichever lane, comes later.
+ */
+void dock_farewell(struct dock *d, struct conn *c);
+/* Say that a connection is gone: now, or when there is room; it is freed
+ * then. */
+void dock_mourn(struct dock *d, struct conn *c);
 
 /* The connection at an address, NULL when it is gone. */
 struct conn *dock_find(struct dock *d, struct peer_id peer);

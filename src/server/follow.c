@@ -106,12 +106,17 @@ follow_open(struct conn *c, struct call *call, const struct event *ev)
 	f->conn = c;
 	list_push(&c->dock->followers, &f->link);
 	c->dock->server->counts.followers++;
+	struct http1_pair cors[OURS_CORS];
+	size_t cors_count = web_cors(c, cors);
+
 	buf_clear(out);
 	http1_put_status(out, 200, clock_wall());
 	http1_put_field(out, SL("Content-Type"), SL("text/event-stream"));
 	http1_put_field(out, SL("Cache-Control"), SL("no-store"));
 	http1_put_field(out, SL("X-Accel-Buffering"), SL("no"));
 	http1_put_field(out, SL("Connection"), SL("close"));
+	for (size_t i = 0; i < cors_count; i++)
+		http1_put_field(out, cors[i].name, cors[i].value);
 	http1_put_end(out);
 	buf_put(out, SL(": muster events\n\n"));
 	web_leave(c, &role, f);
@@ -148,5 +153,17 @@ follow_publish(struct dock *d, const struct event *ev)
 		l = l->next;
 		if (!f->conn->ending)
 			say(f->conn, text);
+	}
+}
+
+void
+follow_drop_all(struct dock *d)
+{
+	struct list *l = d->followers.next;
+
+	while (l != &d->followers) {
+		struct follower *f = LIST_OF(l, struct follower, link);
+		l = l->next;
+		conn_drop(f->conn);
 	}
 }

@@ -12,4 +12,7 @@ void follow_open(struct conn *c, struct call *call, const struct event *ev);
 /* A notice for all followers of this lane: encoded once. */
 void follow_publish(struct dock *d, const struct event *ev);
 
+/* Notices were lost: all of them are to come again. */
+void follow_drop_all(struct dock *d);
+
 #endif

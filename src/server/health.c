@@ -7,7 +7,6 @@
 
 #include "model/command.h"
 
-#include "io/addr.h"
 #include "io/clock.h"
 
 #include "server/api.h"
@@ -189,7 +188,7 @@ put_store(struct buf *b, const struct writer_stats *w)
 }
 
 static void
-put_counts(struct buf *b, struct server *s, struct dock *d)
+put_counts(struct buf *b, struct server *s)
 {
 	struct server_counts *n = &s->counts;
 
@@ -209,11 +208,29 @@ put_counts(struct buf *b, struct server *s, struct dock *d)
 	counter(b, "muster_bytes_out_total", "Bytes written.", n->bytes_out);
 	counter(b, "muster_output_bytes_total", "Output of commands.",
 	    n->output_bytes);
-	gauge(b, "muster_mailbox_depth", "Events on their way to the hub.",
-	    mailbox_depth(&d->lane.to_hub, MAIL_NORMAL));
-	put_seconds(b, "muster_loop_lag_seconds", "gauge",
-	    "Latest timer since the last look.",
-	    (double)loop_lag(d->lane.loop) / 1000);
+}
+
+/* Of every lane, from whichever answers. */
+static void
+put_lanes(struct buf *b, struct server *s)
+{
+	char number[24], value[64];
+
+	type(b, "muster_mailbox_depth", "gauge",
+	    "Events on their way to the hub.");
+	for (size_t i = 0; i < s->dock_count; i++) {
+		snprintf(number, sizeof(number), "%zu", i);
+		sample(b, "muster_mailbox_depth", "lane", slice_from(number),
+		    mailbox_depth(&s->docks[i].lane.to_hub, MAIL_NORMAL));
+	}
+	type(b, "muster_loop_lag_seconds", "gauge",
+	    "Latest timer since the last look.");
+	for (size_t i = 0; i < s->dock_count; i++) {
+		snprintf(value, sizeof(value),
+		    "muster_loop_lag_seconds{lane=\"%zu\"} %.3f\n", i,
+		    (double)atomic_exchange(&s->docks[i].lag, 0) / 1000);
+		buf_put(b, slice_from(value));
+	}
 }
 
 static void
@@ -229,7 +246,8 @@ show_metrics(struct conn *c)
 	buf_clear(text);
 	type(text, "muster_info", "gauge", "Version.");
 	sample(text, "muster_info", "version", SL(MUSTER_VERSION), 1);
-	put_counts(text, s, c->dock);
+	put_counts(text, s);
+	put_lanes(text, s);
 	put_hub(text, &hub);
 	put_store(text, &store);
 	web_answer(
@@ -239,8 +257,7 @@ show_metrics(struct conn *c)
 void
 metrics_ask(struct conn *c, struct call *call)
 {
-	if (call->credential.kind == CREDENTIAL_NONE &&
-	    addr_is_loopback(stream_remote(c->stream)))
+	if (call->credential.kind == CREDENTIAL_NONE && call->local)
 		show_metrics(c);
 	else
 		api_ask(c, call);

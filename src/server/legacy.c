@@ -74,19 +74,19 @@ post_call(struct conn *c, struct call *call)
 	return err != 0 ? err : dock_post(c->dock, ev);
 }
 
-static void
+static int
 post_gone(struct conn *c)
 {
 	struct event *ev = conn_event(c, EVENT_GONE, NULL);
 
-	if (ev != NULL)
-		dock_post(c->dock, ev);
+	return ev == NULL ? ERR_NOMEM : dock_post(c->dock, ev);
 }
 
 void
 legacy_ask(struct conn *c, struct call *call)
 {
-	call->greeted = true;
+	/* If one of the two is lost, the connection's end clears it up. */
+	c->greeted = true;
 	if (post_hello(c, call) != 0 || post_call(c, call) != 0)
 		web_problem(
 		    c, &(struct problem){ .status = 503, .retry_after = 1 });
@@ -122,8 +122,8 @@ legacy_answer(struct conn *c, struct call *call, const struct event *ev)
 		buf_clear(text);
 		status = 500;
 	}
-	post_gone(c);
-	call->greeted = false;
+	if (post_gone(c) == 0)
+		c->greeted = false;
 	web_answer_with(
 	    c, status, "application/json", buf_peek(text), fields, n);
 	buf_fini(&seconds);

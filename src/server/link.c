@@ -67,6 +67,8 @@ finish(struct conn *c)
 		wsconn_sent(&l->ws, own.len);
 	}
 	if (wsconn_closed(&l->ws)) {
+		c->why = l->why;
+		dock_farewell(c->dock, c);
 		conn_end(c);
 		return;
 	}
@@ -434,17 +436,12 @@ static void
 on_gone(struct conn *c, int why)
 {
 	struct link_conn *l = link_of(c);
-	struct event *ev = conn_event(c, EVENT_GONE, NULL);
 
 	while (!list_empty(&l->pipes))
 		pipe_lost(pipe_of_link(l->pipes.next), ERR_CLOSED);
-	if (ev != NULL) {
-		ev->gone.why = l->why != 0 ? l->why : why;
-		dock_post(c->dock, ev);
-	}
+	c->why = l->why != 0 ? l->why : why;
 	c->dock->server->counts.links--;
-	log_info("link_closed", kv_s("remote", l->remote),
-	    kv_e("why", l->why != 0 ? l->why : why));
+	log_info("link_closed", kv_s("remote", l->remote), kv_e("why", c->why));
 	wsconn_fini(&l->ws);
 	if (l->mux != NULL) {
 		yamux_fini(l->mux);
@@ -522,7 +519,7 @@ link_open(struct conn *c, struct call *call)
 	*to = call->credential;
 	ev->hello.entrance = ENTRANCE_CLUSTER_LINK;
 	ev->hello.native = native;
-	call->greeted = true;
+	c->greeted = true;
 	if (arena_copy(a, to->agent_id, &to->agent_id) != 0 ||
 	    arena_copy(a, to->address, &to->address) != 0 ||
 	    arena_copy(a, to->remote, &to->remote) != 0 ||

@@ -40,7 +40,7 @@ struct pipe {
 	uint64_t flying;        /* handed to the writer, not yet durable */
 	uint64_t owed;          /* bytes of window to be given back */
 	bool asked_end[3];      /* waits for the store's end of a stream */
-	struct peer_id open_on; /* the link that waits for it */
+	struct peer_id open_on; /* the link it is for, there or not */
 	bool again;
 	bool over;      /* EXIT or REFUSED came */
 	bool done;      /* DONE is said, or on its way out */
@@ -297,8 +297,11 @@ post_lost(struct pipe *p)
 	struct arena *a;
 	struct event *ev = dock_event(p->dock, EVENT_STREAM_LOST, &a);
 
-	if (ev != NULL && arena_copy(a, p->id, &ev->outcome.command_id) == 0)
-		dock_post(p->dock, ev);
+	if (ev == NULL || arena_copy(a, p->id, &ev->outcome.command_id) != 0)
+		return;
+	/* So that the hub can tell it from a newer link's. */
+	ev->peer = p->open_on;
+	dock_post(p->dock, ev);
 }
 
 static void
@@ -336,7 +339,8 @@ order_open(struct dock *d, struct peer_id to, const struct stream_order *o)
 	p->again = o->again;
 	p->over = p->done = p->finished = p->heard_all = false;
 	p->owed = 0;
-	if (peer_some(o->viewer))
+	/* One that was moved here has another address than the hub knows. */
+	if (peer_some(o->viewer) && !peer_some(p->viewer))
 		p->viewer = o->viewer;
 	p->open_on = to;
 	/* What is stored of it decides from where output is wanted. */
@@ -421,6 +425,52 @@ order_done(struct dock *d, struct peer_id to, const struct stream_order *o)
 		return;
 	}
 	say_done(p);
+}
+
+struct conn *
+pipe_let_go(struct dock *d, struct slice command_id, struct peer_id viewer)
+{
+	struct pipe *p = find(d, command_id);
+	struct conn *c = attach_find(d, p != NULL ? p->viewer : viewer);
+
+	struct link_conn *l = p != NULL ? p->link : NULL;
+	if (l != NULL)
+		yamux_reset(l->mux, p->stream);
+	if (p != NULL)
+		free_pipe(p);
+	if (l != NULL)
+		link_flush(l);
+	if (c == NULL)
+		return NULL;
+	if (conn_leave(c) == 0)
+		return c;
+	conn_drop(c);
+	return NULL;
+}
+
+int
+pipe_adopt(struct dock *d, struct slice command_id, struct peer_id viewer)
+{
+	struct pipe *p = find(d, command_id);
+
+	if (p == NULL)
+		p = new_pipe(d, command_id);
+	if (p == NULL)
+		return ERR_NOMEM;
+	p->viewer = viewer;
+	return 0;
+}
+
+void
+pipe_end(struct dock *d)
+{
+	struct pipe *p;
+	size_t pos = 0;
+
+	while ((p = map_next(&d->pipes, &pos)) != NULL) {
+		free_pipe(p);
+		pos = 0;
+	}
 }
 
 void

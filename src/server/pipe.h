@@ -28,6 +28,18 @@ void pipe_order(
 /* What the writer has made of output. */
 void pipe_stored(struct dock *d, const struct writer_done *done);
 
+/*
+ * The stream goes to another lane: drop what this one has of it and take
+ * the viewer off.  viewer: who it is when the stream is not here yet.  NULL
+ * when there is none (any more).
+ */
+struct conn *pipe_let_go(
+    struct dock *d, struct slice command_id, struct peer_id viewer);
+/* A viewer has come ahead of the order to open.  0 or ERR_*. */
+int pipe_adopt(struct dock *d, struct slice command_id, struct peer_id viewer);
+/* The lane ends: forget all. */
+void pipe_end(struct dock *d);
+
 /* From the link: bytes of the stream, and its end. */
 void pipe_data(struct pipe *p, struct slice bytes);
 void pipe_fin(struct pipe *p);

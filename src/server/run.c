@@ -18,8 +18,8 @@
 #include "io/tls.h"
 
 #include "server/boot.h"
-#include "server/conn.h"
-#include "server/link.h"
+#include "server/dock.h"
+#include "server/router.h"
 
 #include "server/run.h"
 
@@ -35,8 +35,9 @@ enum {
 
 struct runner {
 	struct server server;
-	struct loop loop;
-	struct dock dock;
+	struct loop loop; /* of the hub, and of the only lane if there is one */
+	struct dock *docks;
+	size_t started; /* lanes */
 	struct store *store;
 	char dir[PATH_SIZE];
 	char url[PATH_SIZE];
@@ -235,12 +236,26 @@ start_core(struct runner *r)
 	return 0;
 }
 
-static int
-start_dock(struct runner *r)
+/* How many lanes: the hub's thread and the store's want a core, too. */
+static size_t
+lane_count(const struct settings *s)
 {
-	const struct lane_config c = { .index = 0,
+	unsigned cores = uv_available_parallelism();
+
+	if (s->lanes > 0)
+		return (size_t)s->lanes;
+	if (cores <= 4)
+		return 1;
+	return cores / 2 < LANES_MAX ? cores / 2 : LANES_MAX;
+}
+
+static int
+start_lane(struct runner *r, size_t index)
+{
+	struct dock *d = &r->docks[index];
+	const struct lane_config c = { .index = (unsigned)index,
 		.hub_loop = &r->loop,
-		.shared = true,
+		.shared = r->server.dock_count == 1,
 		.timer_cap = TIMERS,
 		.to_lane = { MAIL_MAX, MAIL_MAX },
 		.to_hub = { MAIL_MAX, MAIL_MAX },
@@ -248,39 +263,41 @@ start_dock(struct runner *r)
 		.begin = dock_begin,
 		.on_mail = dock_mail,
 		.end = dock_end,
-		.arg = &r->dock };
+		.arg = d };
 
-	r->dock.server = &r->server;
-	if (lane_start(&r->dock.lane, &c) != 0)
-		return fail("cannot start serving");
-	core_add_lane(r->server.core, &r->dock.lane);
+	d->server = &r->server;
+	if (lane_start(&d->lane, &c) != 0)
+		return fail(
+		    d->why[0] != '\0' ? d->why : "cannot start serving");
+	core_add_lane(r->server.core, &d->lane);
+	r->started++;
 	return 0;
 }
 
 static int
-start_listening(struct runner *r)
+start_lanes(struct runner *r)
 {
-	const struct settings *s = &r->server.settings;
-	int inherited = listen_inherited();
-	char why[WHY] = "";
+	size_t n = lane_count(&r->server.settings);
 
-	for (int i = 0; i < inherited; i++) {
-		if (dock_listen(&r->dock, SL("inherited"), 3 + i, why,
-			sizeof(why)) != 0)
-			return fail(why);
+	r->docks = alloc_array(n, sizeof(*r->docks));
+	if (r->docks == NULL)
+		return fail("out of memory");
+	r->server.docks = r->docks;
+	r->server.dock_count = n;
+	r->server.inherited = listen_inherited();
+	for (size_t i = 0; i < n; i++) {
+		if (start_lane(r, i) != 0)
+			return 1;
 	}
-	for (size_t i = 0; i < s->listen_count && inherited == 0; i++) {
-		if (dock_listen(
-			&r->dock, s->listens[i], -1, why, sizeof(why)) != 0)
-			return fail(why);
-	}
-	return s->public_url.len > 0
-	    ? 0
-	    : default_url(r, listener_address(r->dock.listeners[0]));
+	/* What nobody reads before the lanes are told to start. */
+	if (r->server.settings.public_url.len == 0 &&
+	    default_url(r, listener_address(r->docks[0].listeners[0])) != 0)
+		return 1;
+	core_tell_lanes(r->server.core, LANE_START, 0);
+	return 0;
 }
 
-/* Signals
- * ---------------------------------------------------------------------- */
+/* Signals ------------------------------------------------------------------ */
 
 static void
 look_for_end(struct loop_task *t)
@@ -305,7 +322,6 @@ static void
 drain(void *arg, int number)
 {
 	struct runner *r = arg;
-	struct list *l = r->dock.conns.next;
 
 	if (r->stopping) {
 		/* Asked twice: at once. */
@@ -317,18 +333,7 @@ drain(void *arg, int number)
 	boot_notify("STOPPING=1");
 	log_info("draining", kv_i("signal", number),
 	    kv_u("connections", r->server.counts.connections));
-	for (size_t i = 0; i < r->dock.listener_count; i++)
-		listener_close(r->dock.listeners[i]);
-	r->dock.listener_count = 0;
-	while (l != &r->dock.conns) {
-		struct conn *c = LIST_OF(l, struct conn, link);
-		l = l->next;
-		if (c->ending)
-			continue;
-		link_drain(c, DRAIN_SPREAD);
-		if (!c->ending)
-			c->role->close(c, WS_CODE_AWAY, SL("draining"));
-	}
+	core_tell_lanes(r->server.core, LANE_DRAIN, DRAIN_SPREAD);
 	loop_hook(&r->loop, LOOP_SLEEP, &r->watch);
 	loop_timer_set(&r->loop, &r->grace,
 	    loop_now(&r->loop) + r->server.settings.drain_grace, grace_over);
@@ -387,7 +392,7 @@ start(struct runner *r)
 		return 1;
 	if (boot_tls(&r->server, r->dir, why, sizeof(why)) != 0)
 		return fail(why);
-	if (start_core(r) != 0 || start_dock(r) != 0 || start_listening(r) != 0)
+	if (start_core(r) != 0 || start_lanes(r) != 0)
 		return 1;
 	if (loop_signal(&r->loop, SIGTERM, drain, r) != 0 ||
 	    loop_signal(&r->loop, SIGINT, drain, r) != 0 ||
@@ -397,16 +402,20 @@ start(struct runner *r)
 	return 0;
 }
 
+/* Lanes first, then what they said last, then what that made of the store. */
 static void
 stop(struct runner *r)
 {
-	if (r->dock.lane.loop != NULL)
-		lane_stop(&r->dock.lane);
-	if (r->server.writer != NULL)
+	for (size_t i = 0; i < r->started; i++)
+		lane_stop(&r->docks[i].lane);
+	if (r->server.writer != NULL) {
+		core_finish(r->server.core);
 		writer_stop(r->server.writer);
+	}
 	core_free(r->server.core);
-	if (r->dock.lane.loop != NULL)
-		lane_fini(&r->dock.lane);
+	for (size_t i = 0; i < r->started; i++)
+		lane_fini(&r->docks[i].lane);
+	alloc_free(r->docks);
 	if (r->store != NULL)
 		store_close(r->store);
 	if (r->server.tls != NULL)

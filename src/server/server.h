@@ -18,6 +18,7 @@
 #include "server/settings.h"
 
 struct core;
+struct dock;
 struct tls_server;
 
 /* Counted by lanes and read by /metrics and /health. */
@@ -41,7 +42,10 @@ struct server {
 	struct store_config store_config; /* for readers */
 	struct writer *writer;
 	struct core *core;
-	struct tls_server *tls;   /* NULL without TLS */
+	struct dock *docks; /* one a lane; all there before any starts */
+	size_t dock_count;
+	int inherited;          /* listening sockets from the service manager */
+	struct tls_server *tls; /* NULL without TLS */
 	struct slice public_url;  /* as in settings */
 	struct slice public_host; /* its host, lower case */
 	struct slice incarnation;

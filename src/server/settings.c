@@ -4,6 +4,9 @@
 
 #include "io/log.h"
 
+#include "server/forwarded.h"
+#include "server/ours.h"
+
 #include "server/settings.h"
 
 enum { ENTRIES_MAX = 256, FILE_MAX = 1024 * 1024, KEY_MAX = 64 };
@@ -28,8 +31,9 @@ static const struct conf_option options[] = {
 	{ "tls_auto", CONF_BOOL, CONF_RESTART, 0, 0, "off",
 	  "Make a key and certificate in the data directory, and put its pin "
 	  "into join lines.", AT(tls_auto) },
-	{ "lanes", CONF_COUNT, CONF_RESTART, 1, 1, "1",
-	  "Threads that serve connections.", AT(lanes) },
+	{ "lanes", CONF_COUNT, CONF_RESTART, 0, 64, "0",
+	  "Threads that serve connections, 64 at most; 0 is one up to four "
+	  "cores, and then one for every two of them.", AT(lanes) },
 	{ "log_level", CONF_TEXT, CONF_HOT, 4, 5, "info",
 	  "debug, info, warn or error.", AT(log_level) },
 	{ "dev", CONF_BOOL, CONF_RESTART, 0, 0, "off",
@@ -43,6 +47,9 @@ static const struct conf_option options[] = {
 	{ "cors_origins", CONF_TEXT, CONF_RESTART, 0, 4000, "",
 	  "Origins, joined by commas, whose pages may use the API.",
 	  AT(cors_origins) },
+	{ "trusted_proxies", CONF_TEXT, CONF_RESTART, 0, 4000, "",
+	  "Addresses and ranges of proxies, joined by commas, whose Forwarded "
+	  "and X-Forwarded-For are believed.", AT(trusted_proxies) },
 	{ "memory_limit", CONF_SIZE, CONF_RESTART, 0, 0, "0",
 	  "Memory for queues and reassembly; 0 is a quarter of RAM.",
 	  AT(memory_limit) },
@@ -81,22 +88,50 @@ complain(struct buf *out, struct slice where, const struct conf_problem *p,
 	++*count;
 }
 
-/* The one text that is not any text.  line 0: not from a file. */
-static size_t
-check_level(
-    struct slice where, uint32_t line, struct slice value, struct buf *problems)
+static int
+check_level(struct slice value)
 {
 	enum log_level level;
 
-	if (log_level_parse(value, &level) == 0)
-		return 0;
-	buf_put(problems, where);
-	if (line > 0) {
-		buf_put(problems, SL(":"));
-		buf_put_u64(problems, line);
+	return log_level_parse(value, &level);
+}
+
+/* Texts that are not any text. */
+static const struct {
+	const char *key;
+	int (*check)(struct slice value);
+	const char *sentence;
+} texts[] = {
+	{ "log_level", check_level, "is debug, info, warn or error" },
+	{ "cors_origins", ours_check_origins,
+	    "has origins like https://app.example.com or "
+	    "https://*.example.com:8443, joined by commas" },
+	{ "trusted_proxies", forwarded_check,
+	    "has addresses and ranges like 10.0.0.0/8, joined by commas" },
+};
+
+/* line 0: not from a file. */
+static size_t
+check_text(struct slice where, uint32_t line, struct slice key,
+    struct slice value, struct buf *problems)
+{
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (!slice_eq(key, slice_from(texts[i].key)) ||
+		    texts[i].check(value) == 0)
+			continue;
+		buf_put(problems, where);
+		if (line > 0) {
+			buf_put(problems, SL(":"));
+			buf_put_u64(problems, line);
+		}
+		buf_put(problems, SL(": "));
+		buf_put(problems, key);
+		buf_put_byte(problems, ' ');
+		buf_put(problems, slice_from(texts[i].sentence));
+		buf_put_byte(problems, '\n');
+		return 1;
 	}
-	buf_put(problems, SL(": log_level is debug, info, warn or error\n"));
-	return 1;
+	return 0;
 }
 
 static void
@@ -129,8 +164,9 @@ read_file(struct settings *s, struct slice file, struct slice text,
 		const struct conf_entry *e = &doc.entries[i];
 		if (slice_eq(e->key, SL("listen")))
 			add_listen(s, e->value);
-		if (slice_eq(e->key, SL("log_level")) && e->section.len == 0)
-			bad += check_level(file, e->line, e->value, problems);
+		if (e->section.len == 0)
+			bad += check_text(
+			    file, e->line, e->key, e->value, problems);
 	}
 	return bad;
 }
@@ -151,8 +187,8 @@ set_one(struct settings *s, struct slice where, struct slice key,
 		p.err = conf_set(o, value, s);
 	if (p.err != 0)
 		complain(problems, where, &p, &bad);
-	else if (slice_eq(key, SL("log_level")))
-		bad += check_level(where, 0, value, problems);
+	else
+		bad += check_text(where, 0, key, value, problems);
 	return bad;
 }
 

@@ -1,3 +1,5 @@
+#include <assert.h>
+
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/js_write.h"
@@ -16,6 +18,7 @@ enum {
 	CALL_ARENA = 64 * 1024 * 1024,
 	BODY_DEFAULT = 64 * 1024,
 	EARLY_MAX = 64 * 1024,
+	FIELDS_MAX = 16,
 };
 
 /* The state of a connection in this role. */
@@ -75,14 +78,38 @@ answer_by_hand(struct conn *c, const struct http1_reply *r, struct slice body)
 		conn_end(c);
 }
 
+size_t
+web_cors(struct conn *c, struct http1_pair out[OURS_CORS])
+{
+	const struct call *call = web_of(c)->call;
+
+	if (call == NULL)
+		return 0;
+	return ours_cors(c->dock->server, call->origin_is, call->origin, out);
+}
+
+/* Into an array of the caller's, which the reply then uses. */
+static void
+add_cors(
+    struct conn *c, struct http1_reply *r, struct http1_pair fields[FIELDS_MAX])
+{
+	assert(r->count + OURS_CORS <= FIELDS_MAX);
+	if (r->count > 0)
+		memcpy(fields, r->fields, r->count * sizeof(*fields));
+	r->count += web_cors(c, fields + r->count);
+	r->fields = fields;
+}
+
 static void
 answer(struct conn *c, const struct http1_reply *given, struct slice body)
 {
 	struct web *w = web_of(c);
+	struct http1_pair fields[FIELDS_MAX];
 	struct http1_reply r = *given;
 
 	r.at = clock_wall();
 	r.length = (int64_t)body.len;
+	add_cors(c, &r, fields);
 
 	if (w->call != NULL && w->call->taken) {
 		answer_by_hand(c, &r, body);
@@ -115,51 +142,6 @@ web_answer(struct conn *c, int status, const char *type, struct slice body)
 	web_answer_with(c, status, type, body, NULL, 0);
 }
 
-static struct slice
-default_code(int status)
-{
-	switch (status) {
-	case 400:
-		return SL("INVALID_REQUEST");
-	case 401:
-		return SL("UNAUTHORIZED");
-	case 404:
-		return SL("NOT_FOUND");
-	case 405:
-		return SL("METHOD_NOT_ALLOWED");
-	case 413:
-		return SL("TOO_LARGE");
-	case 421:
-		return SL("MISDIRECTED");
-	case 503:
-		return SL("OVERLOADED");
-	default:
-		return SL("ERROR");
-	}
-}
-
-static void
-put_problem(struct buf *out, const struct problem *p, struct slice request_id)
-{
-	struct js_writer w;
-
-	js_write(&w, out);
-	js_begin_object(&w);
-	js_kv_string(&w, "type", SL("about:blank"));
-	js_kv_string(&w, "title", slice_from(http1_reason(p->status)));
-	js_kv_i64(&w, "status", p->status);
-	if (p->text.len > 0)
-		js_kv_string(&w, "detail", p->text);
-	js_kv_string(
-	    &w, "code", p->code.len > 0 ? p->code : default_code(p->status));
-	if (p->field.len > 0)
-		js_kv_string(&w, "field", p->field);
-	if (request_id.len > 0)
-		js_kv_string(&w, "request_id", request_id);
-	js_end(&w);
-	js_finish(&w);
-}
-
 static void
 answer_problem(struct conn *c, const struct problem *p,
     const struct http1_pair *more, size_t more_count)
@@ -185,7 +167,7 @@ answer_problem(struct conn *c, const struct problem *p,
 		fields[n++] = more[i];
 	struct buf *text = &c->dock->text;
 	buf_clear(text);
-	put_problem(
+	problem_put(
 	    text, p, call != NULL ? call->request_id : (struct slice){ 0 });
 	const struct http1_reply r = { .status = p->status,
 		.type = "application/problem+json",
@@ -207,6 +189,7 @@ web_stream_begin(struct conn *c, int status, const char *type,
     const struct http1_pair *fields, size_t count)
 {
 	struct web *w = web_of(c);
+	struct http1_pair all[FIELDS_MAX];
 	struct http1_reply r = { .status = status,
 		.at = clock_wall(),
 		.length = -1,
@@ -214,6 +197,7 @@ web_stream_begin(struct conn *c, int status, const char *type,
 		.fields = fields,
 		.count = count };
 
+	add_cors(c, &r, all);
 	buf_clear(&c->dock->out);
 	if (http1_server_start(&w->http, &r, &c->dock->out) != 0) {
 		conn_drop(c);
@@ -318,7 +302,11 @@ new_call(struct conn *c, const struct http1_head *h)
 	call->range = keep(call, http1_field(h, "Range"));
 	call->last_event = keep(call, http1_field(h, "Last-Event-ID"));
 	call->origin = keep(call, http1_field(h, "Origin"));
+	call->origin_is = http1_count(h, "Origin") > 1
+	    ? ORIGIN_FOREIGN
+	    : ours_origin(c->dock->server, call->origin);
 	make_request_id(c, call, h);
+	credential_locate(c, call, h);
 	web_of(c)->call = call;
 	return call;
 }
@@ -410,6 +398,34 @@ run(struct conn *c)
 }
 
 static void
+refuse_origin(struct conn *c, const struct http1_head *h)
+{
+	const struct problem p = { .status = 403,
+		.code = SL("ORIGIN_NOT_ALLOWED"),
+		.text = SL("this origin is not allowed here") };
+
+	refuse(c, h, &p, NULL, 0);
+}
+
+/* What the path knows; to a page of a listed origin also what it may say. */
+static void
+answer_options(struct conn *c, struct call *call, const struct http1_head *h,
+    const struct http1_pair *allow)
+{
+	struct http1_pair fields[1 + OURS_PREFLIGHT] = { *allow };
+	size_t n = 1;
+
+	if (call->origin_is == ORIGIN_FOREIGN) {
+		refuse_origin(c, h);
+		return;
+	}
+	if (call->origin_is == ORIGIN_LISTED &&
+	    http1_count(h, "Access-Control-Request-Method") > 0)
+		n += ours_preflight(allow->value, fields + 1);
+	web_answer_with(c, 204, NULL, (struct slice){ 0 }, fields, n);
+}
+
+static void
 answer_wrong_method(struct conn *c, struct call *call,
     const struct http1_head *h, const char *allow)
 {
@@ -420,7 +436,7 @@ answer_wrong_method(struct conn *c, struct call *call,
 
 	if (slice_eq(h->method, SL("OPTIONS")) && !h->has_body &&
 	    !http1_has_token(h, "Upgrade", "websocket"))
-		web_answer_with(c, 204, NULL, (struct slice){ 0 }, &field, 1);
+		answer_options(c, call, h, &field);
 	else
 		refuse(c, h, &p, &field, 1);
 }
@@ -473,22 +489,16 @@ find_route(struct conn *c, struct call *call, const struct http1_head *h)
 static bool
 may_ask(struct conn *c, struct call *call, const struct http1_head *h)
 {
-	const struct server *s = c->dock->server;
-	bool dev = call->route->dev;
-
-	if (credential_read(c, call, h) != 0) {
+	if (credential_read(c->dock->server, h, call->query, &call->arena,
+		&call->credential) != 0) {
 		refuse_for_good(
 		    c, h, 400, SL("one credential a request, not two"));
 		return false;
 	}
-	if (!dev && !ours_is_origin(s, call->origin)) {
-		const struct problem p = { .status = 403,
-			.code = SL("ORIGIN_NOT_ALLOWED"),
-			.text = SL("this origin is not allowed here") };
-		refuse(c, h, &p, NULL, 0);
-		return false;
-	}
-	return true;
+	if (call->route->dev || call->origin_is != ORIGIN_FOREIGN)
+		return true;
+	refuse_origin(c, h);
+	return false;
 }
 
 static void
@@ -502,7 +512,7 @@ begin(struct conn *c, const struct http1_head *h)
 		conn_drop(c);
 		return;
 	}
-	if (!ours_is_host(c->dock->server, h)) {
+	if (!ours_is_host(c->dock->server, &h->host)) {
 		const struct problem p = { .status = 421,
 			.text = SL("this controller does not answer to that "
 				   "name; see hosts in muster.conf(5)") };
@@ -665,15 +675,9 @@ static void
 on_gone(struct conn *c, int why)
 {
 	struct web *w = web_of(c);
-	struct event *ev = w->call != NULL && w->call->greeted
-	    ? conn_event(c, EVENT_GONE, NULL)
-	    : NULL;
 
 	/* What the hub let in, or is about to, is gone already. */
-	if (ev != NULL) {
-		ev->gone.why = why != 0 ? why : ERR_CLOSED;
-		dock_post(c->dock, ev);
-	}
+	c->why = why != 0 ? why : ERR_CLOSED;
 	free_call(w);
 	http1_server_fini(&w->http);
 	alloc_free(w);

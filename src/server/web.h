@@ -12,18 +12,9 @@
 #include "wire/wsopen.h"
 
 #include "server/conn.h"
+#include "server/ours.h"
+#include "server/problem.h"
 #include "server/route.h"
-
-/* Why a request is refused (RFC 9457). */
-struct problem {
-	int status;
-	struct slice code; /* stable; absent: made of the status */
-	struct slice field;
-	struct slice text;
-	uint32_t retry_after;   /* seconds; 0 = not said */
-	bool close;             /* the connection is of no more use */
-	struct slice challenge; /* WWW-Authenticate; absent: Bearer on 401 */
-};
 
 /* A request being served. */
 struct call {
@@ -38,14 +29,16 @@ struct call {
 	struct slice last_event;  /* Last-Event-ID */
 	struct slice cookie_mark; /* X-Muster */
 	struct slice origin;
+	enum origin origin_is;
 	struct credential credential;
+	bool tls;   /* the client came by https, to us or to our proxy */
+	bool local; /* straight from this host */
 	/* WebSocket: what the handshake wants. */
 	struct slice ws_key;
 	struct slice ws_protocols;
 	struct slice ws_extensions;
 	bool taken;       /* off HTTP: answered by 101 or by hand */
 	struct buf early; /* bytes that came behind such a request */
-	bool greeted;     /* the hub has been asked to let it in */
 	struct buf body;
 	void *state; /* the handler's own, in the arena */
 	/* Refused at its head, to be said when the body has been read. */
@@ -71,6 +64,10 @@ void web_answer_with(struct conn *c, int status, const char *type,
     struct slice body, const struct http1_pair *fields, size_t count);
 
 void web_problem(struct conn *c, const struct problem *p);
+
+/* What every answer to this request says about origins, for one that is put
+ * together by hand. */
+size_t web_cors(struct conn *c, struct http1_pair out[OURS_CORS]);
 
 /* Begin an answer of unknown length, then data, then the end. */
 bool web_stream_begin(struct conn *c, int status, const char *type,

@@ -1,0 +1,478 @@
+#include <assert.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/map.h"
+
+#include "io/log.h"
+#include "io/rand.h"
+
+#include "server/conn.h"
+
+#include "server/router.h"
+
+enum { PLACES_MAX = 1 << 20 };
+
+/* What one lane could not be given. */
+struct debt {
+	struct peer_id peers[CUT_MAX];
+	size_t count;
+	bool all;
+	bool followers;
+	enum lane_word word; /* START or DRAIN, with its spread */
+	msec spread;
+	struct list results; /* struct writer_done */
+};
+
+/* Where a command's stream lives. */
+struct place {
+	struct slice id; /* behind the struct */
+	unsigned lane;
+	unsigned to;            /* while moving */
+	struct transit transit; /* likewise */
+	bool moving;
+	struct list orders; /* struct order, that wait for the move's end */
+};
+
+struct order {
+	struct list link;
+	struct batch *batch; /* one reference */
+	const struct effect *effect;
+};
+
+struct router {
+	struct server *server;
+	struct lane *lanes[LANES_MAX];
+	struct debt debts[LANES_MAX];
+	size_t lane_count;
+	bool owes;
+	struct map places; /* of open streams; empty with one lane */
+};
+
+static void
+batch_hold(struct batch *b)
+{
+	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+}
+
+/* Debts -------------------------------------------------------------------- */
+
+void
+router_cut(struct router *r, struct peer_id peer)
+{
+	struct debt *d;
+
+	if (!peer_some(peer))
+		return;
+	assert(peer.lane < r->lane_count);
+	d = &r->debts[peer.lane];
+	r->owes = true;
+	for (size_t i = 0; i < d->count; i++) {
+		if (peer_eq(d->peers[i], peer))
+			return;
+	}
+	if (d->count < CUT_MAX)
+		d->peers[d->count++] = peer;
+	else
+		d->all = true;
+}
+
+static struct lane_mail *
+new_mail(struct lane *lane, enum mail_class class, enum lane_word word)
+{
+	struct arena *a = mailbox_arena(&lane->to_lane, class);
+	struct lane_mail *m = a == NULL ? NULL : arena_alloc(a, sizeof(*m));
+
+	if (m != NULL)
+		m->word = word;
+	return m;
+}
+
+static bool
+post(struct lane *lane, enum mail_class class, struct lane_mail *m)
+{
+	return m != NULL && mailbox_put(&lane->to_lane, class, &m->mail) == 0;
+}
+
+static bool
+pay_cut(struct lane *lane, struct debt *d)
+{
+	struct lane_mail *m;
+
+	if (d->count == 0 && !d->all && !d->followers)
+		return true;
+	m = new_mail(lane, MAIL_URGENT, LANE_CUT);
+	if (m != NULL) {
+		memcpy(m->cut.peers, d->peers, sizeof(d->peers));
+		m->cut.count = d->count;
+		m->cut.all = d->all;
+		m->cut.followers = d->followers;
+	}
+	if (!post(lane, MAIL_URGENT, m))
+		return false;
+	log_warn("lane_overloaded", kv_u("lane", lane->config.index),
+	    kv_u("cut", d->count), kv_b("all", d->all));
+	d->count = 0;
+	d->all = d->followers = false;
+	return true;
+}
+
+static bool
+pay_word(struct lane *lane, struct debt *d)
+{
+	struct lane_mail *m;
+
+	if (d->word != LANE_START && d->word != LANE_DRAIN)
+		return true;
+	m = new_mail(lane, MAIL_URGENT, d->word);
+	if (m != NULL)
+		m->spread = d->spread;
+	if (!post(lane, MAIL_URGENT, m))
+		return false;
+	d->word = LANE_EFFECT;
+	return true;
+}
+
+static bool
+pay_results(struct lane *lane, struct debt *d)
+{
+	while (!list_empty(&d->results)) {
+		struct lane_mail *m = new_mail(lane, MAIL_NORMAL, LANE_STORED);
+		if (m != NULL)
+			m->done =
+			    LIST_OF(d->results.next, struct writer_done, link);
+		if (!post(lane, MAIL_NORMAL, m))
+			return false;
+		list_pop(&d->results);
+	}
+	return true;
+}
+
+bool
+router_retry(struct router *r)
+{
+	if (!r->owes)
+		return false;
+	r->owes = false;
+	for (size_t i = 0; i < r->lane_count; i++) {
+		struct lane *lane = r->lanes[i];
+		struct debt *d = &r->debts[i];
+		bool paid = pay_word(lane, d);
+		paid = pay_cut(lane, d) && paid;
+		paid = pay_results(lane, d) && paid;
+		r->owes |= !paid;
+	}
+	return r->owes;
+}
+
+void
+router_tell_all(struct router *r, enum lane_word word, msec spread)
+{
+	for (size_t i = 0; i < r->lane_count; i++) {
+		r->debts[i].word = word;
+		r->debts[i].spread = spread;
+	}
+	r->owes = true;
+}
+
+void
+router_stored(struct router *r, struct writer_done *done)
+{
+	const struct lane *lane = done->tag;
+
+	if (lane == NULL) {
+		writer_done_free(done);
+		return;
+	}
+	struct debt *d = &r->debts[lane->config.index];
+	list_push(&d->results, &done->link);
+	if (!pay_results(r->lanes[lane->config.index], d))
+		r->owes = true;
+}
+
+/* Effects ------------------------------------------------------------------ */
+
+/* What cannot be performed costs those it was for their connection. */
+static void
+forfeit(struct router *r, unsigned lane, const struct effect *e)
+{
+	r->owes = true;
+	if (e->kind == EFFECT_PUBLISH) {
+		r->debts[lane].followers = true;
+		return;
+	}
+	router_cut(r, e->peer);
+	if (e->kind == EFFECT_STREAM)
+		router_cut(r, e->stream.viewer);
+}
+
+/*
+ * All effects go one way, so that a close does not overtake the sentence
+ * that explains it, nor a signal the order to open.
+ */
+static void
+hand_over(
+    struct router *r, unsigned lane, struct batch *b, const struct effect *e)
+{
+	struct lane_mail *m =
+	    new_mail(r->lanes[lane], MAIL_NORMAL, LANE_EFFECT);
+
+	if (m != NULL) {
+		m->batch = b;
+		m->effect = e;
+	}
+	/* Held before the lane can drop it. */
+	batch_hold(b);
+	if (post(r->lanes[lane], MAIL_NORMAL, m))
+		return;
+	batch_drop(b);
+	forfeit(r, lane, e);
+}
+
+static void
+publish(struct router *r, struct batch *b, const struct effect *e)
+{
+	if (atomic_load(&r->server->counts.followers) == 0)
+		return;
+	for (unsigned i = 0; i < r->lane_count; i++)
+		hand_over(r, i, b, e);
+}
+
+/* Streams ------------------------------------------------------------------ */
+
+static struct place *
+new_place(struct router *r, struct slice id, unsigned lane)
+{
+	struct place *p = alloc_new(sizeof(*p) + id.len + 1);
+
+	if (p == NULL)
+		return NULL;
+	memcpy(p + 1, id.ptr, id.len);
+	p->id = (struct slice){ (const uint8_t *)(p + 1), id.len };
+	p->lane = lane;
+	list_init(&p->orders);
+	if (map_put(&r->places, p->id, p) == 0)
+		return p;
+	alloc_free(p);
+	return NULL;
+}
+
+static void
+drop_place(struct router *r, struct place *p)
+{
+	map_del(&r->places, p->id);
+	alloc_free(p);
+}
+
+static void
+wait_in(
+    struct router *r, struct place *p, struct batch *b, const struct effect *e)
+{
+	struct order *o = alloc_new(sizeof(*o));
+
+	if (o == NULL) {
+		forfeit(r, p->lane, e);
+		return;
+	}
+	o->batch = b;
+	o->effect = e;
+	batch_hold(b);
+	list_push(&p->orders, &o->link);
+}
+
+/* Have the stream brought to the link's lane; the order waits. */
+static void
+move(struct router *r, struct place *p, struct batch *b, const struct effect *e)
+{
+	struct lane_mail *m =
+	    new_mail(r->lanes[p->lane], MAIL_NORMAL, LANE_LET_GO);
+
+	p->transit = (struct transit){
+		.place = p, .command_id = p->id, .viewer = e->stream.viewer
+	};
+	list_init(&p->transit.link);
+	if (m != NULL)
+		m->transit = &p->transit;
+	if (!post(r->lanes[p->lane], MAIL_NORMAL, m)) {
+		forfeit(r, p->lane, e);
+		return;
+	}
+	p->moving = true;
+	p->to = e->peer.lane;
+	wait_in(r, p, b, e);
+}
+
+static void
+open_stream(
+    struct router *r, struct place *p, struct batch *b, const struct effect *e)
+{
+	unsigned from =
+	    peer_some(e->stream.viewer) ? e->stream.viewer.lane : e->peer.lane;
+
+	if (p == NULL)
+		p = new_place(r, e->stream.command_id, from);
+	if (p == NULL)
+		forfeit(r, e->peer.lane, e);
+	else if (peer_some(e->peer) && p->lane != e->peer.lane)
+		move(r, p, b, e);
+	else
+		hand_over(r, p->lane, b, e);
+}
+
+static void
+order_stream(struct router *r, struct batch *b, const struct effect *e)
+{
+	struct place *p;
+	struct peer_id to = peer_some(e->peer) ? e->peer : e->stream.viewer;
+
+	if (r->lane_count == 1) {
+		hand_over(r, 0, b, e);
+		return;
+	}
+	p = map_get(&r->places, e->stream.command_id);
+	if (p == NULL && !peer_some(to))
+		return;
+	if (p != NULL && p->moving) {
+		wait_in(r, p, b, e);
+	} else if (e->stream.verb == STREAM_OPEN) {
+		open_stream(r, p, b, e);
+	} else {
+		hand_over(r, p != NULL ? p->lane : to.lane, b, e);
+		if (p != NULL && e->stream.verb == STREAM_DONE)
+			drop_place(r, p);
+	}
+}
+
+void
+router_perform(struct router *r, struct batch *b, const struct effect *e)
+{
+	if (e->kind == EFFECT_PUBLISH) {
+		publish(r, b, e);
+		return;
+	}
+	if (e->kind == EFFECT_STREAM) {
+		order_stream(r, b, e);
+		return;
+	}
+	if (!peer_some(e->peer))
+		return;
+	assert(e->peer.lane < r->lane_count);
+	hand_over(r, e->peer.lane, b, e);
+}
+
+static void
+bring(struct router *r, struct place *p)
+{
+	struct lane *lane = r->lanes[p->lane];
+	struct lane_mail *m;
+
+	if (p->transit.conn == NULL)
+		return;
+	m = new_mail(lane, MAIL_NORMAL, LANE_ARRIVE);
+	/* The place may be gone before the lane reads this. */
+	if (m != NULL &&
+	    arena_copy(mailbox_arena(&lane->to_lane, MAIL_NORMAL), p->id,
+		&m->arrival.command_id) != 0)
+		m = NULL;
+	if (m != NULL)
+		m->arrival.conn = p->transit.conn;
+	if (!post(lane, MAIL_NORMAL, m))
+		conn_discard(p->transit.conn);
+	p->transit.conn = NULL;
+}
+
+void
+router_arrived(struct router *r, struct transit *t)
+{
+	struct place *p = t->place;
+	struct list orders;
+
+	p->moving = false;
+	p->lane = p->to;
+	bring(r, p);
+	list_init(&orders);
+	while (!list_empty(&p->orders))
+		list_push(&orders, list_pop(&p->orders));
+	/* One of them may set it moving again, or be its end: by name. */
+	while (!list_empty(&orders)) {
+		struct order *o =
+		    LIST_OF(list_pop(&orders), struct order, link);
+		order_stream(r, o->batch, o->effect);
+		batch_drop(o->batch);
+		alloc_free(o);
+	}
+}
+
+/* Life --------------------------------------------------------------------- */
+
+struct router *
+router_new(struct server *server)
+{
+	struct router *r = alloc_new(sizeof(*r));
+	uint64_t seed[2];
+
+	if (r == NULL)
+		return NULL;
+	rand_fill(seed, sizeof(seed));
+	r->server = server;
+	map_init(&r->places, PLACES_MAX, seed);
+	for (size_t i = 0; i < LANES_MAX; i++)
+		list_init(&r->debts[i].results);
+	return r;
+}
+
+void
+router_free(struct router *r)
+{
+	struct place *p;
+	size_t pos = 0;
+
+	if (r == NULL)
+		return;
+	while ((p = map_next(&r->places, &pos)) != NULL) {
+		while (!list_empty(&p->orders)) {
+			struct order *o =
+			    LIST_OF(list_pop(&p->orders), struct order, link);
+			batch_drop(o->batch);
+			alloc_free(o);
+		}
+		drop_place(r, p);
+		pos = 0;
+	}
+	map_fini(&r->places);
+	alloc_free(r);
+}
+
+void
+router_add_lane(struct router *r, struct lane *lane)
+{
+	assert(r->lane_count < LANES_MAX);
+	r->lanes[r->lane_count++] = lane;
+}
+
+static void
+discard(struct lane_mail *m)
+{
+	if (m->word == LANE_EFFECT)
+		batch_drop(m->batch);
+	else if (m->word == LANE_STORED)
+		writer_done_free(m->done);
+	else if (m->word == LANE_ARRIVE)
+		conn_discard(m->arrival.conn);
+}
+
+void
+router_discard(struct router *r, struct lane *lane)
+{
+	struct debt *d = &r->debts[lane->config.index];
+
+	for (int class = 0; class < MAIL_CLASSES; class ++) {
+		struct mail *m;
+		while ((m = mailbox_take(
+			    &lane->to_lane, (enum mail_class) class)) != NULL)
+			discard((struct lane_mail *)(void *)m);
+	}
+	while (!list_empty(&d->results))
+		writer_done_free(
+		    LIST_OF(list_pop(&d->results), struct writer_done, link));
+}
