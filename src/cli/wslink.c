@@ -538,6 +538,8 @@ wslink_finish(struct wslink *l, uint16_t code, msec within)
 	msec end = clock_mono() + within;
 	struct wsconn_event ev;
 
+	while (wslink_next(l, &ev) > 0)
+		continue;
 	wslink_close(l, code);
 	wslink_read_start(l);
 	while (clock_mono() < end) {
