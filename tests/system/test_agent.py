@@ -881,7 +881,7 @@ def test_stalled_reader(w):
     for _ in range(20):
         check(w.run(s, 'echo', 'quick').collect()[0] == b'quick\n', 'stalled by another')
     rss = [int(line.split()[1]) for line in open('/proc/%d/status' % w.process.pid) if line.startswith('RssAnon')]
-    check(rss[0] < 3072, 'RssAnon %d KiB' % rss[0])
+    check(rss[0] < 3072 or 'asan' in AGENT, 'RssAnon %d KiB' % rss[0])
     stalled.hold = False
     stalled.release()
     while got < 3000000:
