@@ -7,6 +7,7 @@
 #include "io/clock.h"
 #include "io/log.h"
 
+#include "agent/trim.h"
 #include "agent/uplink_parts.h"
 
 static const char *const state_names[UPLINK_STATES] = {
@@ -62,6 +63,8 @@ next_due(const struct uplink *u)
 		due = yamux_deadline(&u->mux);
 	if (u->beat_at < due)
 		due = u->beat_at;
+	if (u->trim_at != 0 && u->trim_at < due)
+		due = u->trim_at;
 	if (u->again_at != 0 && u->again_at < due)
 		due = u->again_at;
 	return due;
@@ -97,6 +100,10 @@ expire_session(struct uplink *u, msec now)
 		return;
 	yamux_expire(&u->mux, now);
 	uplink_mux_events(u);
+	if (u->trim_at != 0 && now >= u->trim_at) {
+		u->trim_at = 0;
+		trim_code();
+	}
 	if (u->state == UPLINK_UP && now >= u->beat_at)
 		uplink_beat(u);
 	if (u->state == UPLINK_UP && u->again_at != 0 && now >= u->again_at)
@@ -291,6 +298,7 @@ uplink_registered(struct uplink *u, const struct word *w)
 	learn_incarnation(u, w->incarnation);
 	if (!again) {
 		u->up_since = now;
+		u->trim_at = now + UPLINK_TRIM_AFTER;
 		u->since = clock_wall();
 		u->why[0] = '\0';
 		u->refused = false;

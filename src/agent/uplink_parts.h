@@ -29,6 +29,7 @@ enum {
 	UPLINK_DEAD_AFTER = 60 * 1000,      /* without a frame */
 	UPLINK_PING_EVERY = 30 * 1000,
 	UPLINK_GOOD_AFTER = 2 * 1000, /* up so long: back-off starts anew */
+	UPLINK_TRIM_AFTER = 3 * 1000,
 	UPLINK_CLOSE_WITHIN = 3 * 1000,
 	UPLINK_PROOFS = 2,  /* of the key, a connection attempt */
 	UPLINK_NONCE = 128, /* longest challenge */
@@ -85,6 +86,7 @@ struct uplink {
 	msec up_since;   /* UP */
 	msec beat_at;    /* next heartbeat */
 	msec beat_every;
+	msec trim_at;     /* the handshake's code is given back; 0 = was */
 	msec again_at;    /* the controller asked to come again; 0 = no */
 	msec retry_after; /* asked for by the last answer; 0 = nothing */
 	bool refused;     /* waiting because of a refusal */
