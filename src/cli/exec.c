@@ -248,6 +248,27 @@ put_ask(struct cli *c, const struct exec_plan *plan, size_t i, bool input,
 /* Running -------------------------------------------------------------------
  */
 
+/* Nobody is there to run it yet: the caller hears of that by exit code. */
+static int
+look_for_agent(struct cli *c, struct slice agent_id)
+{
+	char *word = arena_cstr(&c->arena, agent_id);
+	struct answer *agent;
+
+	if (word == NULL)
+		return cli_nomem(c);
+	int exit = find_agent(c, word, &agent);
+	if (exit != EXIT_OK)
+		return exit;
+	struct slice status = render_text(agent->root, "status");
+	if (!slice_eq(status, SL("offline")) &&
+	    !slice_eq(status, SL("reconnecting")))
+		return EXIT_OK;
+	cli_note(c, "%s is %.*s: the command waits in its queue", word,
+	    SLICE_FMT(status));
+	return EXIT_OFFLINE;
+}
+
 static int
 start_one(struct cli *c, const struct exec_plan *plan, size_t i)
 {
@@ -266,12 +287,18 @@ start_one(struct cli *c, const struct exec_plan *plan, size_t i)
 	exit = rest_call(c, &ask, made);
 	if (exit != EXIT_OK)
 		return exit;
-	if (c->json)
-		return rest_print(c, made->root);
-	buf_init(&out, CLI_LINE);
-	safe_text(&out, render_text(made->root, "id"));
-	buf_put_byte(&out, '\n');
-	return cli_print(c, &out);
+	if (c->json) {
+		exit = rest_print(c, made->root);
+	} else {
+		buf_init(&out, CLI_LINE);
+		safe_text(&out, render_text(made->root, "id"));
+		buf_put_byte(&out, '\n');
+		exit = cli_print(c, &out);
+	}
+	if (exit == EXIT_OK &&
+	    slice_eq(render_text(made->root, "state"), SL("queued")))
+		exit = look_for_agent(c, render_text(made->root, "agent_id"));
+	return exit;
 }
 
 /* One that fails does not keep the others from being started. */
