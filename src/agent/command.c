@@ -402,6 +402,20 @@ command_state(const struct command *c)
 }
 
 void
+commands_forget_reported(struct commands *cs)
+{
+	struct command *c;
+	size_t pos = 0;
+
+	while ((c = map_next(&cs->map, &pos)) != NULL) {
+		if (!c->reported || c->forgetting || c->watcher != NULL)
+			continue;
+		command_forget(c);
+		pos = 0;
+	}
+}
+
+void
 command_ack(struct command *c, int stream, uint64_t offset)
 {
 	if (offset > c->size[stream])

@@ -42,6 +42,7 @@ struct command {
 	bool input_ended, input_closed, input_told;
 	bool asked;      /* runner_more is outstanding */
 	bool forgetting; /* DONE came while processes lingered */
+	bool reported;   /* told to the controller as unknown */
 };
 
 /* What a watcher is told, from the loop. */
@@ -88,6 +89,10 @@ void command_unwatch(struct command *c, void *watcher);
 
 /* running exited unknown, as `resume` wants it. */
 const char *command_state(const struct command *c);
+
+/* The controller has taken the list with what is marked as reported: nobody
+ * will ask for those again. */
+void commands_forget_reported(struct commands *cs);
 
 /*
  * Input at an offset: what is already here is skipped.  0, ERR_RANGE (a

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/err.h"
 #include "io/clock.h"
@@ -21,7 +23,8 @@ list_held(struct uplink *u, struct arena *a, struct words_held **out)
 	while (
 	    held != NULL && (c = commands_next(&u->commands, &pos)) != NULL) {
 		held[n].id = run_id(c->run);
-		held[n++].state = command_state(c);
+		held[n].state = command_state(c);
+		c->reported = strcmp(held[n++].state, "unknown") == 0;
 	}
 	return n;
 }

@@ -854,6 +854,28 @@ def test_kill(w):
     check(s.open(order).expect(REFUSED)['code'] == 'UNKNOWN_OUTCOME', 'ran twice')
 
 
+def test_holder_dies(w):
+    """Nobody saw the end: unknown, told once, never started again."""
+    s = w.ready()
+    order = w.command('sleep', '100')
+    pid = s.open(order).expect(STARTED)['pid']
+    claim = dict(x.split('=', 1) for x in open(w.cmd_dir(order['id']) + '/claim').read().splitlines() if '=' in x)
+    w.stop(signal.SIGKILL)
+    os.kill(int(claim['holder']), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    s = w.start().up()
+    held = s.registration['muster']['resume']['commands']
+    check([c['id'] for c in held] == [order['id']], held)
+    if held[0]['state'] == 'running':  # the verdict was not there yet
+        _, _, end = s.open(order).collect()
+        check(end['code'] == 'UNKNOWN_OUTCOME', end)
+        s.streams[2].finish()
+    else:
+        check(held[0]['state'] == 'unknown', held)
+    until(lambda: not os.path.exists(w.cmd_dir(order['id'])), 'it is kept for ever')
+    check(s.open(order).expect(REFUSED)['code'] == 'UNKNOWN_OUTCOME', 'ran twice')
+
+
 def test_newest_wins(w):
     s = w.ready()
     order = w.command('cat', stdin=True)
