@@ -379,8 +379,9 @@ dock_find(struct dock *d, struct peer_id peer)
  */
 
 static void
-do_send(struct dock *d, const struct effect *e)
+do_send(struct dock *d, const struct lane_mail *m)
 {
+	const struct effect *e = m->effect;
 	struct conn *c = dock_find(d, e->peer);
 
 	if (c != NULL && !c->ending)
@@ -388,8 +389,9 @@ do_send(struct dock *d, const struct effect *e)
 }
 
 static void
-do_close(struct dock *d, const struct effect *e)
+do_close(struct dock *d, const struct lane_mail *m)
 {
+	const struct effect *e = m->effect;
 	struct conn *c = dock_find(d, e->peer);
 
 	if (c != NULL && !c->ending)
@@ -397,25 +399,25 @@ do_close(struct dock *d, const struct effect *e)
 }
 
 static void
-do_publish(struct dock *d, const struct effect *e)
+do_publish(struct dock *d, const struct lane_mail *m)
 {
-	follow_publish(d, e->event);
+	follow_publish(d, m->effect->event);
 }
 
 static void
-do_stream(struct dock *d, const struct effect *e)
+do_stream(struct dock *d, const struct lane_mail *m)
 {
-	pipe_order(d, e->peer, &e->stream);
+	pipe_order(d, m->effect->peer, &m->effect->stream, m->awaits);
 }
 
 static void
-do_nothing(struct dock *d, const struct effect *e)
+do_nothing(struct dock *d, const struct lane_mail *m)
 {
 	(void)d;
-	(void)e;
+	(void)m;
 }
 
-static void (*const actions[])(struct dock *d, const struct effect *e) = {
+static void (*const actions[])(struct dock *d, const struct lane_mail *m) = {
 	[EFFECT_SEND] = do_send,
 	[EFFECT_CLOSE] = do_close,
 	[EFFECT_STORE] = do_nothing, /* the core's own */
@@ -430,7 +432,7 @@ static void (*const actions[])(struct dock *d, const struct effect *e) = {
 static void
 on_effect(struct dock *d, struct lane_mail *m)
 {
-	actions[m->effect->kind](d, m->effect);
+	actions[m->effect->kind](d, m);
 	batch_drop(m->batch);
 }
 
@@ -444,20 +446,15 @@ on_stored(struct dock *d, struct lane_mail *m)
 static void
 on_let_go(struct dock *d, struct lane_mail *m)
 {
-	struct transit *t = m->transit;
-
-	t->conn = pipe_let_go(d, t->command_id, t->viewer);
-	dock_return(d, t);
+	pipe_let_go(d, m->transit);
+	dock_return(d, m->transit);
 }
 
 static void
 on_arrive(struct dock *d, struct lane_mail *m)
 {
-	struct conn *c = m->arrival.conn;
-
-	if (conn_arrive(c, d) == 0 &&
-	    pipe_adopt(d, m->arrival.command_id, c->id) != 0)
-		conn_drop(c);
+	pipe_arrive(
+	    d, m->arrival.command_id, m->arrival.conn, m->arrival.shown);
 }
 
 static void

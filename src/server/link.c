@@ -439,6 +439,9 @@ on_gone(struct conn *c, int why)
 
 	while (!list_empty(&l->pipes))
 		pipe_lost(pipe_of_link(l->pipes.next), ERR_CLOSED);
+	/* They are ordered anew when the agent is back. */
+	while (list_pop(&l->opening) != NULL)
+		continue;
 	c->why = l->why != 0 ? l->why : why;
 	c->dock->server->counts.links--;
 	log_info("link_closed", kv_s("remote", l->remote), kv_e("why", c->why));
@@ -561,6 +564,7 @@ new_link(struct conn *c, struct call *call)
 	l->conn = c;
 	l->native = web_offers(call, SL("muster.v1"));
 	list_init(&l->pipes);
+	list_init(&l->opening);
 	wsconn_init(&l->ws, WSCONN_SERVER, ws_config(c->dock), now_of(c));
 	return l;
 }

@@ -20,6 +20,7 @@ struct link_conn {
 	struct wsconn ws;
 	struct yamux *mux;   /* owned; NULL until a native agent registered */
 	struct list pipes;   /* struct pipe.of_link */
+	struct list opening; /* struct pipe.opening, in order */
 	bool native;         /* offered muster.v1 */
 	bool welcome;        /* the hub let it in */
 	bool wanting;        /* a pull has been asked for */

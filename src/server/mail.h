@@ -44,6 +44,7 @@ struct transit {
 	struct slice command_id;
 	struct peer_id viewer; /* who it was at first */
 	struct conn *conn;
+	uint64_t shown[3]; /* up to where the viewer has it, by stream */
 };
 
 /* To the hub. */
@@ -58,7 +59,7 @@ enum lane_word {
 	LANE_EFFECT,
 	LANE_STORED, /* news about output that the lane handed in */
 	LANE_LET_GO, /* give up a command's stream and viewer */
-	LANE_ARRIVE, /* here is a viewer; the order to open comes next */
+	LANE_ARRIVE, /* here is what the other lane had of a stream */
 	LANE_CUT,    /* connections that the hub could not reach */
 	LANE_START,  /* accept connections */
 	LANE_DRAIN,  /* accept no more, and send everybody home */
@@ -73,12 +74,14 @@ struct lane_mail {
 		struct {
 			struct batch *batch; /* one reference */
 			const struct effect *effect;
+			bool awaits; /* an OPEN: ARRIVE follows */
 		};
 		struct writer_done *done; /* owned */
 		struct transit *transit;  /* LET_GO: lent */
 		struct {
-			struct conn *conn; /* owned, detached */
+			struct conn *conn; /* owned, detached; or NULL */
 			struct slice command_id;
+			uint64_t shown[3];
 		} arrival;
 		struct {
 			struct peer_id peers[CUT_MAX];

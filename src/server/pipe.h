@@ -21,22 +21,23 @@
 
 struct pipe;
 
-/* The hub's order about a command; link: of its agent, may be none. */
-void pipe_order(
-    struct dock *d, struct peer_id link, const struct stream_order *o);
+/* The hub's order about a command; link: of its agent, may be none.  awaits:
+ * an OPEN of what another lane still has; pipe_arrive follows. */
+void pipe_order(struct dock *d, struct peer_id link,
+    const struct stream_order *o, bool awaits);
 
 /* What the writer has made of output. */
 void pipe_stored(struct dock *d, const struct writer_done *done);
 
 /*
- * The stream goes to another lane: drop what this one has of it and take
- * the viewer off.  viewer: who it is when the stream is not here yet.  NULL
- * when there is none (any more).
+ * The stream goes to another lane: what this one has of it, and the viewer,
+ * taken off the lane, into t.
  */
-struct conn *pipe_let_go(
-    struct dock *d, struct slice command_id, struct peer_id viewer);
-/* A viewer has come ahead of the order to open.  0 or ERR_*. */
-int pipe_adopt(struct dock *d, struct slice command_id, struct peer_id viewer);
+void pipe_let_go(struct dock *d, struct transit *t);
+/* What another lane had has come: the viewer (owned, detached; may be NULL)
+ * and up to where it has seen the output. */
+void pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer,
+    const uint64_t shown[3]);
 /* The lane ends: forget all. */
 void pipe_end(struct dock *d);
 

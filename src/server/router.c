@@ -24,20 +24,17 @@ struct debt {
 	struct list results; /* struct writer_done */
 };
 
-/* Where a command's stream lives. */
+/* Where a command's stream lives, and where it is to live. */
 struct place {
-	struct slice id; /* behind the struct */
-	unsigned lane;
-	unsigned to;            /* while moving */
-	struct transit transit; /* likewise */
+	struct slice id;        /* behind the struct */
+	unsigned lane;          /* has what there is of it */
+	unsigned heading;       /* while moving: it comes there next */
+	unsigned target;        /* of the newest order to open */
+	struct peer_id link;    /* of that order */
+	struct transit transit; /* while moving */
 	bool moving;
-	struct list orders; /* struct order, that wait for the move's end */
-};
-
-struct order {
-	struct list link;
-	struct batch *batch; /* one reference */
-	const struct effect *effect;
+	struct batch *batch;       /* one reference, for the last order: */
+	const struct effect *done; /* it waits for the end of the move */
 };
 
 struct router {
@@ -211,8 +208,8 @@ forfeit(struct router *r, unsigned lane, const struct effect *e)
  * that explains it, nor a signal the order to open.
  */
 static void
-hand_over(
-    struct router *r, unsigned lane, struct batch *b, const struct effect *e)
+hand_over_open(struct router *r, unsigned lane, struct batch *b,
+    const struct effect *e, bool awaits)
 {
 	struct lane_mail *m =
 	    new_mail(r->lanes[lane], MAIL_NORMAL, LANE_EFFECT);
@@ -220,6 +217,7 @@ hand_over(
 	if (m != NULL) {
 		m->batch = b;
 		m->effect = e;
+		m->awaits = awaits;
 	}
 	/* Held before the lane can drop it. */
 	batch_hold(b);
@@ -227,6 +225,13 @@ hand_over(
 		return;
 	batch_drop(b);
 	forfeit(r, lane, e);
+}
+
+static void
+hand_over(
+    struct router *r, unsigned lane, struct batch *b, const struct effect *e)
+{
+	hand_over_open(r, lane, b, e, false);
 }
 
 static void
@@ -249,8 +254,7 @@ new_place(struct router *r, struct slice id, unsigned lane)
 		return NULL;
 	memcpy(p + 1, id.ptr, id.len);
 	p->id = (struct slice){ (const uint8_t *)(p + 1), id.len };
-	p->lane = lane;
-	list_init(&p->orders);
+	p->lane = p->target = lane;
 	if (map_put(&r->places, p->id, p) == 0)
 		return p;
 	alloc_free(p);
@@ -260,50 +264,41 @@ new_place(struct router *r, struct slice id, unsigned lane)
 static void
 drop_place(struct router *r, struct place *p)
 {
+	if (p->batch != NULL)
+		batch_drop(p->batch);
 	map_del(&r->places, p->id);
 	alloc_free(p);
 }
 
+/* Have what a lane has of a stream brought to where it is to be opened. */
 static void
-wait_in(
-    struct router *r, struct place *p, struct batch *b, const struct effect *e)
-{
-	struct order *o = alloc_new(sizeof(*o));
-
-	if (o == NULL) {
-		forfeit(r, p->lane, e);
-		return;
-	}
-	o->batch = b;
-	o->effect = e;
-	batch_hold(b);
-	list_push(&p->orders, &o->link);
-}
-
-/* Have the stream brought to the link's lane; the order waits. */
-static void
-move(struct router *r, struct place *p, struct batch *b, const struct effect *e)
+move(struct router *r, struct place *p, struct peer_id viewer)
 {
 	struct lane_mail *m =
 	    new_mail(r->lanes[p->lane], MAIL_NORMAL, LANE_LET_GO);
 
 	p->transit = (struct transit){
-		.place = p, .command_id = p->id, .viewer = e->stream.viewer
+		.place = p, .command_id = p->id, .viewer = viewer
 	};
 	list_init(&p->transit.link);
 	if (m != NULL)
 		m->transit = &p->transit;
 	if (!post(r->lanes[p->lane], MAIL_NORMAL, m)) {
-		forfeit(r, p->lane, e);
+		/* The agent comes back, and the order again. */
+		router_cut(r, p->link);
 		return;
 	}
 	p->moving = true;
-	p->to = e->peer.lane;
-	wait_in(r, p, b, e);
+	p->heading = p->target;
 }
 
+/*
+ * The order goes to the link's lane at once, because an agent takes its
+ * commands in the order of their numbers; there it waits for what another
+ * lane has of it.
+ */
 static void
-open_stream(
+order_open(
     struct router *r, struct place *p, struct batch *b, const struct effect *e)
 {
 	unsigned from =
@@ -311,19 +306,39 @@ open_stream(
 
 	if (p == NULL)
 		p = new_place(r, e->stream.command_id, from);
-	if (p == NULL)
+	if (p == NULL) {
 		forfeit(r, e->peer.lane, e);
-	else if (peer_some(e->peer) && p->lane != e->peer.lane)
-		move(r, p, b, e);
-	else
+		return;
+	}
+	if (peer_some(e->peer)) {
+		p->target = e->peer.lane;
+		p->link = e->peer;
+	}
+	hand_over_open(r, p->target, b, e, p->moving || p->lane != p->target);
+	if (!p->moving && p->lane != p->target)
+		move(r, p, e->stream.viewer);
+}
+
+/* The last order; once all that came before has settled. */
+static void
+order_done(
+    struct router *r, struct place *p, struct batch *b, const struct effect *e)
+{
+	if (!p->moving) {
 		hand_over(r, p->lane, b, e);
+		drop_place(r, p);
+	} else if (p->done == NULL) {
+		batch_hold(b);
+		p->batch = b;
+		p->done = e;
+	}
 }
 
 static void
 order_stream(struct router *r, struct batch *b, const struct effect *e)
 {
-	struct place *p;
 	struct peer_id to = peer_some(e->peer) ? e->peer : e->stream.viewer;
+	struct place *p;
 
 	if (r->lane_count == 1) {
 		hand_over(r, 0, b, e);
@@ -332,15 +347,14 @@ order_stream(struct router *r, struct batch *b, const struct effect *e)
 	p = map_get(&r->places, e->stream.command_id);
 	if (p == NULL && !peer_some(to))
 		return;
-	if (p != NULL && p->moving) {
-		wait_in(r, p, b, e);
-	} else if (e->stream.verb == STREAM_OPEN) {
-		open_stream(r, p, b, e);
-	} else {
-		hand_over(r, p != NULL ? p->lane : to.lane, b, e);
-		if (p != NULL && e->stream.verb == STREAM_DONE)
-			drop_place(r, p);
-	}
+	if (e->stream.verb == STREAM_OPEN)
+		order_open(r, p, b, e);
+	else if (p == NULL)
+		hand_over(r, to.lane, b, e);
+	else if (e->stream.verb == STREAM_DONE)
+		order_done(r, p, b, e);
+	else
+		hand_over(r, p->target, b, e);
 }
 
 void
@@ -360,46 +374,44 @@ router_perform(struct router *r, struct batch *b, const struct effect *e)
 	hand_over(r, e->peer.lane, b, e);
 }
 
+/* Tell the lane that it may open now, also when there is no viewer. */
 static void
 bring(struct router *r, struct place *p)
 {
 	struct lane *lane = r->lanes[p->lane];
-	struct lane_mail *m;
+	struct lane_mail *m = new_mail(lane, MAIL_NORMAL, LANE_ARRIVE);
 
-	if (p->transit.conn == NULL)
-		return;
-	m = new_mail(lane, MAIL_NORMAL, LANE_ARRIVE);
 	/* The place may be gone before the lane reads this. */
 	if (m != NULL &&
 	    arena_copy(mailbox_arena(&lane->to_lane, MAIL_NORMAL), p->id,
 		&m->arrival.command_id) != 0)
 		m = NULL;
-	if (m != NULL)
+	if (m != NULL) {
 		m->arrival.conn = p->transit.conn;
-	if (!post(lane, MAIL_NORMAL, m))
+		memcpy(m->arrival.shown, p->transit.shown,
+		    sizeof(m->arrival.shown));
+	}
+	if (post(lane, MAIL_NORMAL, m))
+		return;
+	if (p->transit.conn != NULL)
 		conn_discard(p->transit.conn);
-	p->transit.conn = NULL;
+	router_cut(r, p->link);
 }
 
 void
 router_arrived(struct router *r, struct transit *t)
 {
 	struct place *p = t->place;
-	struct list orders;
 
 	p->moving = false;
-	p->lane = p->to;
+	p->lane = p->heading;
 	bring(r, p);
-	list_init(&orders);
-	while (!list_empty(&p->orders))
-		list_push(&orders, list_pop(&p->orders));
-	/* One of them may set it moving again, or be its end: by name. */
-	while (!list_empty(&orders)) {
-		struct order *o =
-		    LIST_OF(list_pop(&orders), struct order, link);
-		order_stream(r, o->batch, o->effect);
-		batch_drop(o->batch);
-		alloc_free(o);
+	if (p->lane != p->target) {
+		/* Its agent is on a third lane by now. */
+		move(r, p, (struct peer_id){ 0 });
+	} else if (p->done != NULL) {
+		hand_over(r, p->lane, p->batch, p->done);
+		drop_place(r, p);
 	}
 }
 
@@ -430,12 +442,6 @@ router_free(struct router *r)
 	if (r == NULL)
 		return;
 	while ((p = map_next(&r->places, &pos)) != NULL) {
-		while (!list_empty(&p->orders)) {
-			struct order *o =
-			    LIST_OF(list_pop(&p->orders), struct order, link);
-			batch_drop(o->batch);
-			alloc_free(o);
-		}
 		drop_place(r, p);
 		pos = 0;
 	}
@@ -457,7 +463,7 @@ discard(struct lane_mail *m)
 		batch_drop(m->batch);
 	else if (m->word == LANE_STORED)
 		writer_done_free(m->done);
-	else if (m->word == LANE_ARRIVE)
+	else if (m->word == LANE_ARRIVE && m->arrival.conn != NULL)
 		conn_discard(m->arrival.conn);
 }
 

@@ -11,8 +11,8 @@
  * router knows for every open stream which lane has it.  When an agent is
  * back on another lane, that lane is told to let go, what it had there is
  * forgotten (the store knows how far the output is durable), and the viewer
- * travels on.  Orders about the command wait meanwhile, so that they stay
- * in order.  The hub goes on calling the viewer by its first address; only
+ * travels on.  The new lane has the order to open already, and waits.  The
+ * hub goes on calling the viewer by its first address; only
  * the pipe needs the newer one, and knows it.
  */
 #ifndef SERVER_ROUTER_H

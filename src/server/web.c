@@ -519,8 +519,12 @@ begin(struct conn *c, const struct http1_head *h)
 		refuse(c, h, &p, NULL, 0);
 		return;
 	}
-	call->route = find_route(c, call, h);
-	if (call->route == NULL || !may_ask(c, call, h))
+	/* An answer takes the call with it. */
+	const struct route *route = find_route(c, call, h);
+	if (route == NULL)
+		return;
+	call->route = route;
+	if (!may_ask(c, call, h))
 		return;
 	if (call->route->websocket) {
 		if (!handshake_ok(c, call, h))
