@@ -244,6 +244,14 @@ mailbox_take(struct mailbox *m, enum mail_class class)
 	return mail;
 }
 
+const struct mail *
+mailbox_peek(struct mailbox *m, enum mail_class class)
+{
+	if (m->rx.first[class] == NULL)
+		receive(m);
+	return m->rx.first[class] == NULL ? NULL : m->rx.first[class]->first;
+}
+
 void
 mailbox_done(struct mailbox *m)
 {

@@ -93,6 +93,9 @@ void mailbox_flush(struct mailbox *m);
  */
 struct mail *mailbox_take(struct mailbox *m, enum mail_class class);
 
+/* The mail that mailbox_take would give, without taking it. */
+const struct mail *mailbox_peek(struct mailbox *m, enum mail_class class);
+
 /* What was taken is finished with: its arenas go back. */
 void mailbox_done(struct mailbox *m);
 

@@ -12,7 +12,7 @@
 
 enum {
 	OUTBOX_CAP = 256 * 1024 * 1024,
-	EVENTS_PER_TURN = 256, /* normal ones, from each lane */
+	EVENTS_PER_TURN = 256, /* for each lane */
 	SPARE_BATCHES = 8,
 	SPARE_EFFECTS = 4096, /* a wider outbox is not kept */
 	STATS_EVERY = 1000,
@@ -358,21 +358,59 @@ take_one(struct core *c, struct mail *mail)
 		input(c, &m->event);
 }
 
-static void
-take_mail(struct core *c, struct lane *lane)
+/* The lane whose first mail has the lowest ticket; NULL without mail. */
+static struct lane *
+look_round(struct core *c, uint64_t *ticket)
 {
-	struct mail *m;
+	struct lane *best = NULL;
 
-	while ((m = mailbox_take(&lane->to_hub, MAIL_URGENT)) != NULL)
-		take_one(c, m);
-	for (int i = 0; i < EVENTS_PER_TURN; i++) {
-		m = mailbox_take(&lane->to_hub, MAIL_NORMAL);
+	*ticket = UINT64_MAX;
+	for (size_t i = 0; i < c->lane_count; i++) {
+		const struct hub_mail *m = (const void *)mailbox_peek(
+		    &c->lanes[i]->to_hub, MAIL_NORMAL);
+		if (m != NULL && m->ticket < *ticket) {
+			best = c->lanes[i];
+			*ticket = m->ticket;
+		}
+	}
+	return best;
+}
+
+/*
+ * What one sees, what came before it has been handed over already; but it
+ * may be on a lane that was looked at before that.  So look until nothing
+ * older turns up.
+ */
+static struct lane *
+oldest(struct core *c)
+{
+	uint64_t ticket = UINT64_MAX, before;
+	struct lane *lane = NULL;
+
+	if (c->lane_count == 1)
+		return c->lanes[0];
+	do {
+		before = ticket;
+		lane = look_round(c, &ticket);
+	} while (ticket != before);
+	return lane;
+}
+
+static void
+take_mail(struct core *c)
+{
+	size_t most = EVENTS_PER_TURN * c->lane_count;
+
+	for (size_t i = 0; i < most; i++) {
+		struct lane *lane = oldest(c);
+		struct mail *m = lane == NULL
+		    ? NULL
+		    : mailbox_take(&lane->to_hub, MAIL_NORMAL);
 		if (m == NULL)
-			break;
+			return;
 		take_one(c, m);
 	}
-	if (mailbox_depth(&lane->to_hub, MAIL_NORMAL) > 0)
-		loop_again(c->loop);
+	loop_again(c->loop);
 }
 
 static void on_timer(struct loop_timer *t);
@@ -421,8 +459,7 @@ turn(struct loop_task *t)
 
 	take_refused(c);
 	take_results(c);
-	for (size_t i = 0; i < c->lane_count; i++)
-		take_mail(c, c->lanes[i]);
+	take_mail(c);
 	keep_time(c);
 	close_batch(c);
 	bool owing = router_retry(c->router);
@@ -483,8 +520,7 @@ core_finish(struct core *c)
 		turn(&c->turn);
 		for (size_t n = 0; n < c->lane_count; n++) {
 			struct lane *l = c->lanes[n];
-			left += mailbox_depth(&l->to_hub, MAIL_URGENT) +
-			    mailbox_depth(&l->to_hub, MAIL_NORMAL);
+			left += mailbox_depth(&l->to_hub, MAIL_NORMAL);
 			router_discard(c->router, l);
 		}
 	}

@@ -271,6 +271,14 @@ dock_event(struct dock *d, enum event_kind kind, struct arena **arena)
 	return &m->event;
 }
 
+static int
+put(struct dock *d, struct hub_mail *m)
+{
+	m->ticket = atomic_fetch_add_explicit(
+	    &d->server->tickets, 1, memory_order_relaxed);
+	return mailbox_put(&d->lane.to_hub, MAIL_NORMAL, &m->mail);
+}
+
 /* One for each connection, and for those on the move. */
 static size_t
 reserve(const struct dock *d)
@@ -286,7 +294,7 @@ dock_post(struct dock *d, struct event *ev)
 
 	if (ev->kind == EVENT_GONE ||
 	    mailbox_room(&d->lane.to_hub, MAIL_NORMAL) > reserve(d))
-		err = mailbox_put(&d->lane.to_hub, MAIL_NORMAL, &m->mail);
+		err = put(d, m);
 	if (err != 0)
 		log_warn("hub_overloaded", kv_e("err", err));
 	return err;
@@ -301,7 +309,7 @@ return_transit(struct dock *d, struct transit *t)
 	if (m == NULL)
 		return false;
 	m->transit = t;
-	return mailbox_put(&d->lane.to_hub, MAIL_NORMAL, &m->mail) == 0;
+	return put(d, m) == 0;
 }
 
 static bool

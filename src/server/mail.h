@@ -47,9 +47,14 @@ struct transit {
 	uint64_t shown[3]; /* up to where the viewer has it, by stream */
 };
 
-/* To the hub. */
+/*
+ * To the hub.  Tickets are drawn from one counter, so that the hub can take
+ * the mail of all lanes in the order in which it was written: who has seen
+ * what one lane did is served by another only after that.
+ */
 struct hub_mail {
 	struct mail mail;
+	uint64_t ticket;
 	struct transit *transit; /* NULL: it is an event */
 	struct event event;
 };

@@ -53,6 +53,7 @@ struct server {
 	uint8_t pin[32];       /* of the TLS key */
 	bool has_pin;
 	wall_msec started_at;
+	atomic_uint_fast64_t tickets; /* see mail.h */
 	atomic_bool draining;
 	atomic_bool store_failing;
 	struct server_counts counts;
