@@ -61,7 +61,7 @@ struct stream_lane {
 	unsigned spares;
 	struct loop_timer tick;
 	struct loop_task end;
-	bool ending; /* inside the end of the turn */
+	struct loop_task sleep;
 };
 
 enum stream_state {

@@ -24,8 +24,6 @@ lane_mark(struct stream *s)
 	lane_unlink(s);
 	s->dirty = true;
 	list_push(&s->lane->dirty, &s->link);
-	if (!s->lane->ending)
-		loop_again(s->lane->loop);
 }
 
 void
@@ -92,7 +90,6 @@ on_turn_end(struct loop_task *t)
 {
 	struct stream_lane *lane = LIST_OF(t, struct stream_lane, end);
 
-	lane->ending = true;
 	while (!list_empty(&lane->dirty)) {
 		struct list *l = lane->dirty.next;
 		struct stream *s = LIST_OF(l, struct stream, link);
@@ -101,10 +98,19 @@ on_turn_end(struct loop_task *t)
 		if (s->dirty)
 			lane_unlink(s);
 	}
-	lane->ending = false;
 	lane->corked = 0;
 	lane->top = NULL;
 	lane->shakes = 0;
+}
+
+/* What was marked after this turn's sending takes another turn. */
+static void
+before_sleep(struct loop_task *t)
+{
+	struct stream_lane *lane = LIST_OF(t, struct stream_lane, sleep);
+
+	if (!list_empty(&lane->dirty))
+		loop_again(lane->loop);
 }
 
 static void
@@ -142,6 +148,8 @@ lane_of(struct loop *l)
 		list_init(&lane->wheel[i]);
 	loop_task_init(&lane->end, on_turn_end);
 	loop_hook(l, LOOP_SEND, &lane->end);
+	loop_task_init(&lane->sleep, before_sleep);
+	loop_hook(l, LOOP_SLEEP, &lane->sleep);
 	l->streams = lane;
 	return lane;
 }
@@ -155,6 +163,7 @@ stream_loop_fini(struct loop *l)
 		return;
 	assert(list_empty(&lane->dirty) && lane->waiting == 0);
 	loop_task_drop(&lane->end);
+	loop_task_drop(&lane->sleep);
 	loop_timer_stop(l, &lane->tick);
 	lane_free(lane);
 	l->streams = NULL;
