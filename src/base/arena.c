@@ -70,7 +70,8 @@ grow(struct arena *a, size_t size)
 		want = size;
 	if (want > a->cap - a->total)
 		return ERR_NOMEM;
-	struct arena_chunk *c = alloc_new(sizeof(*c) + want);
+	/* Not zeroed here: arena_alloc does that, part by part. */
+	struct arena_chunk *c = alloc_resize(NULL, sizeof(*c) + want);
 	if (c == NULL)
 		return ERR_NOMEM;
 	c->older = a->chunks;
@@ -81,9 +82,12 @@ grow(struct arena *a, size_t size)
 	return 0;
 }
 
-void *
-arena_alloc(struct arena *a, size_t size)
+/* *rounded bytes as they happen to be; it is rounded up. */
+static void *
+take(struct arena *a, size_t *rounded)
 {
+	size_t size = *rounded;
+
 	if (size > SIZE_MAX - ALIGN)
 		return NULL;
 	size = (size + ALIGN - 1) / ALIGN * ALIGN;
@@ -93,7 +97,16 @@ arena_alloc(struct arena *a, size_t size)
 	}
 	void *p = a->chunks->mem + a->used;
 	a->used += size;
-	return memset(p, 0, size);
+	*rounded = size;
+	return p;
+}
+
+void *
+arena_alloc(struct arena *a, size_t size)
+{
+	void *p = take(a, &size);
+
+	return p == NULL ? NULL : memset(p, 0, size);
 }
 
 void *
@@ -111,7 +124,8 @@ arena_copy(struct arena *a, struct slice s, struct slice *out)
 		*out = (struct slice){ 0 };
 		return 0;
 	}
-	uint8_t *p = arena_alloc(a, s.len == 0 ? 1 : s.len);
+	size_t room = s.len == 0 ? 1 : s.len;
+	uint8_t *p = take(a, &room);
 	if (p == NULL)
 		return ERR_NOMEM;
 	if (s.len > 0)
