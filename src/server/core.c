@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <pthread.h>
 
 #include "base/alloc.h"
@@ -16,6 +17,8 @@ enum {
 	SPARE_BATCHES = 8,
 	SPARE_EFFECTS = 4096, /* a wider outbox is not kept */
 	STATS_EVERY = 1000,
+	TRIM_EVERY = 10000,
+	TRIM_BYTES = 8 * 1024 * 1024,
 	RETRY_AFTER = 20,
 	LAST_TURNS = 1000,
 };
@@ -46,6 +49,8 @@ struct core {
 	pthread_mutex_t stats_lock;
 	struct hub_stats stats;
 	msec stats_at;
+	msec trim_at;
+	size_t heap_free; /* the least since the last trim */
 };
 
 /* Batches ------------------------------------------------------------------ */
@@ -415,6 +420,29 @@ take_mail(struct core *c)
 
 static void on_timer(struct loop_timer *t);
 
+/*
+ * A storm of registrations leaves holes all over the heap, which the C
+ * library keeps for ever unless told.  A trim takes milliseconds (9 after
+ * 10,000 agents), so only when much more is free than after the last one.
+ */
+static void
+keep_heap(struct core *c)
+{
+	msec now = loop_now(c->loop);
+
+	if (now - c->trim_at < TRIM_EVERY)
+		return;
+	c->trim_at = now;
+	collect(c);
+	size_t unused = mallinfo2().fordblks;
+	if (unused < c->heap_free)
+		c->heap_free = unused;
+	if (unused - c->heap_free < TRIM_BYTES)
+		return;
+	malloc_trim(0);
+	c->heap_free = mallinfo2().fordblks;
+}
+
 static void
 keep_time(struct core *c)
 {
@@ -448,8 +476,9 @@ set_timer(struct core *c, bool owing)
 
 	if ((owing || !list_empty(&c->refused)) && soon < due)
 		due = soon;
-	if (due != INT64_MAX)
-		loop_timer_set(c->loop, &c->timer, due, on_timer);
+	if (c->trim_at + TRIM_EVERY < due)
+		due = c->trim_at + TRIM_EVERY;
+	loop_timer_set(c->loop, &c->timer, due, on_timer);
 }
 
 static void
@@ -461,6 +490,7 @@ turn(struct loop_task *t)
 	take_results(c);
 	take_mail(c);
 	keep_time(c);
+	keep_heap(c);
 	close_batch(c);
 	bool owing = router_retry(c->router);
 	set_timer(c, owing);
