@@ -244,13 +244,21 @@ conn_wake_at(struct conn *c, msec due)
 bool
 conn_write(struct conn *c, struct slice bytes)
 {
+	return conn_write2(c, bytes, (struct slice){ 0 });
+}
+
+bool
+conn_write2(struct conn *c, struct slice head, struct slice body)
+{
+	size_t len = head.len + body.len;
+
 	if (c->ending)
 		return false;
-	if (bytes.len == 0)
+	if (len == 0)
 		return true;
-	int err = stream_write(c->stream, bytes);
+	int err = stream_write2(c->stream, head, body);
 	if (err == 0) {
-		c->dock->server->counts.bytes_out += bytes.len;
+		c->dock->server->counts.bytes_out += len;
 		return true;
 	}
 	/* A peer that does not read what it asked for: it pays alone. */

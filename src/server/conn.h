@@ -59,6 +59,7 @@ void conn_wake_at(struct conn *c, msec due);
 /* Queue bytes; on failure the connection is dropped.  Returns whether it
  * is still there. */
 bool conn_write(struct conn *c, struct slice bytes);
+bool conn_write2(struct conn *c, struct slice head, struct slice body);
 
 /* End it: after what is queued is sent, or at once by RST. */
 void conn_end(struct conn *c);

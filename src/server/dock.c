@@ -11,6 +11,7 @@
 #include "io/rand.h"
 
 #include "server/conn.h"
+#include "server/echo.h"
 #include "server/follow.h"
 #include "server/link.h"
 #include "server/lookup.h"
@@ -57,6 +58,7 @@ init(struct dock *d)
 	rand_fill(key, sizeof(key));
 	wsconn_lane_init(&d->ws, key, DEFLATE_LEVEL);
 	link_setup(d);
+	echo_setup(d);
 	buf_init(&d->out, OUT_CAP);
 	buf_init(&d->text, TEXT_CAP);
 	arena_init(&d->scratch, SCRATCH_CAP);

@@ -25,6 +25,7 @@ struct dock {
 	struct server *server;
 	struct wsconn_lane ws;
 	struct wsconn_config link_config; /* of agents' links */
+	struct wsconn_config echo_config; /* of /dev/echo */
 	struct http1_head head;           /* scratch of the HTTP machines */
 	struct buf out;  /* scratch: what a connection says next */
 	struct buf text; /* scratch: one JSON text */

@@ -10,7 +10,6 @@ enum {
 
 struct echo {
 	struct wsconn ws;
-	struct wsconn_config config;
 };
 
 static void
@@ -35,6 +34,30 @@ flush(struct conn *c, struct buf *out)
 	conn_wake_at(c, wsconn_deadline(&e->ws));
 }
 
+/*
+ * Short messages gather in out, to be written at once; a long one goes from
+ * where it lies, and nothing piles up behind many.
+ */
+static void
+reply(struct conn *c, enum ws_opcode opcode, struct slice data)
+{
+	struct echo *e = c->state;
+	struct buf *out = &c->dock->out;
+	uint8_t head[WS_HEAD_MAX];
+	size_t n = 0;
+
+	if (data.len >= STREAM_COPY_MAX || buf_peek(out).len >= STREAM_CORK) {
+		if (!conn_write(c, buf_peek(out)))
+			return;
+		buf_clear(out);
+		n = wsconn_whole_head(&e->ws, opcode, data.len, head);
+	}
+	if (n > 0)
+		conn_write2(c, (struct slice){ head, n }, data);
+	else if (wsconn_send(&e->ws, out, opcode, data, false) != 0)
+		conn_drop(c);
+}
+
 static void
 on_read(struct conn *c, uint8_t *bytes, size_t n)
 {
@@ -44,19 +67,14 @@ on_read(struct conn *c, uint8_t *bytes, size_t n)
 
 	buf_clear(out);
 	wsconn_feed(&e->ws, bytes, n, loop_now(c->dock->lane.loop));
-	while (wsconn_next(&e->ws, &ev) > 0) {
-		if (ev.kind != WS_TEXT && ev.kind != WS_BINARY)
-			continue;
-		if (wsconn_send(&e->ws, out, (enum ws_opcode)ev.kind, ev.data,
-			false) != 0)
-			break;
-		/* Long messages do not pile up behind one another. */
-		if (buf_peek(out).len >= STREAM_CORK) {
-			if (!conn_write(c, buf_peek(out)))
-				return;
-			buf_clear(out);
-		}
+	while (!c->ending && wsconn_next(&e->ws, &ev) > 0) {
+		/* What comes after our own close is read and not answered. */
+		if ((ev.kind == WS_TEXT || ev.kind == WS_BINARY) &&
+		    e->ws.state == WSCONN_OPEN)
+			reply(c, (enum ws_opcode)ev.kind, ev.data);
 	}
+	if (c->ending)
+		return;
 	flush(c, out);
 	if (!c->ending && stream_queued(c->stream) > ECHO_HIGH)
 		stream_read_stop(c->stream);
@@ -114,6 +132,16 @@ on_gone(struct conn *c, int why)
 	alloc_free(e);
 }
 
+void
+echo_setup(struct dock *d)
+{
+	d->echo_config = (struct wsconn_config){ .lane = &d->ws,
+		.text_cap = ECHO_MAX,
+		.binary_cap = ECHO_MAX,
+		.compress_min = 64,
+		.close_within = 10000 };
+}
+
 static const struct conn_role role = {
 	.read = on_read,
 	.eof = on_eof,
@@ -144,14 +172,9 @@ echo_open(struct conn *c, struct call *call)
 			.text = SL("Sec-WebSocket-Extensions is malformed") });
 		return;
 	}
-	e->config = (struct wsconn_config){ .lane = &c->dock->ws,
-		.text_cap = ECHO_MAX,
-		.binary_cap = ECHO_MAX,
-		.compress_min = 64,
-		.close_within = 10000 };
 	stream_set_cap(c->stream, ECHO_QUEUE);
-	wsconn_init(
-	    &e->ws, WSCONN_SERVER, &e->config, loop_now(c->dock->lane.loop));
+	wsconn_init(&e->ws, WSCONN_SERVER, &c->dock->echo_config,
+	    loop_now(c->dock->lane.loop));
 	if (terms.on)
 		wsconn_set_deflate(&e->ws, &terms);
 	web_upgrade(c, &role, e, (struct slice){ 0 },

@@ -9,6 +9,9 @@
 
 #include "server/web.h"
 
+/* Once for each dock. */
+void echo_setup(struct dock *d);
+
 void echo_open(struct conn *c, struct call *call);
 
 #endif

@@ -133,6 +133,14 @@ size_t wsconn_head(
     struct wsconn *c, struct ws_head *head, uint8_t out[WS_HEAD_MAX]);
 
 /*
+ * The head of a whole message that can be sent from where it lies, because
+ * a server sends it neither masked nor packed: its length.  0 when it must
+ * go through wsconn_send, which also says why nothing can be sent.
+ */
+size_t wsconn_whole_head(struct wsconn *c, enum ws_opcode opcode, size_t len,
+    uint8_t out[WS_HEAD_MAX]);
+
+/*
  * The window bits that messages to this peer may be packed with by whoever
  * packs once for many (deflate_pool_packer, a head with rsv1); 0 when this
  * connection takes no shared packing.

@@ -128,6 +128,27 @@ send_packed(struct wsconn *c, struct buf *out, enum ws_opcode opcode,
 	return 0;
 }
 
+/* Whether a message of that length is worth an attempt to pack it. */
+static bool
+packs(const struct wsconn *c, size_t len)
+{
+	return own_bits(c) != 0 && len >= c->config->compress_min && len > 0;
+}
+
+size_t
+wsconn_whole_head(struct wsconn *c, enum ws_opcode opcode, size_t len,
+    uint8_t out[WS_HEAD_MAX])
+{
+	struct ws_head head = {
+		.fin = true, .opcode = (uint8_t)opcode, .len = len
+	};
+
+	if (c->state != WSCONN_OPEN || c->role != WSCONN_SERVER ||
+	    packs(c, len))
+		return 0;
+	return wsconn_head(c, &head, out);
+}
+
 int
 wsconn_send(struct wsconn *c, struct buf *out, enum ws_opcode opcode,
     struct slice payload, bool plain)
@@ -139,8 +160,7 @@ wsconn_send(struct wsconn *c, struct buf *out, enum ws_opcode opcode,
 
 	if (c->state != WSCONN_OPEN)
 		return ERR_CLOSED;
-	if (!plain && own_bits(c) != 0 &&
-	    payload.len >= c->config->compress_min && payload.len > 0) {
+	if (!plain && packs(c, payload.len)) {
 		int r = send_packed(c, out, opcode, payload);
 		if (r <= 0)
 			return r;
