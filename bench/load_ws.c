@@ -131,15 +131,14 @@ cpu_of(pid_t pid)
 	return seconds_of(clock);
 }
 
-/* Scripts ------------------------------------------------------------------
- */
+/* Scripts ------------------------------------------------------------------ */
 
 static void
-frame_put(struct buf *b, struct slice payload, uint32_t mask)
+frame_put(struct buf *b, uint8_t opcode, struct slice payload, uint32_t mask)
 {
 	struct ws_head h = { .len = payload.len,
 		.mask = mask,
-		.opcode = WS_TEXT,
+		.opcode = opcode,
 		.fin = true,
 		.masked = mask != 0 };
 	uint8_t head[WS_HEAD_MAX];
@@ -149,7 +148,8 @@ frame_put(struct buf *b, struct slice payload, uint32_t mask)
 	uint8_t *at = buf_reserve(b, payload.len);
 	if (at == NULL)
 		die("out of memory");
-	memcpy(at, payload.ptr, payload.len);
+	if (payload.len > 0)
+		memcpy(at, payload.ptr, payload.len);
 	if (mask != 0)
 		ws_mask(at, payload.len, mask, 0);
 	buf_commit(b, payload.len);
@@ -205,8 +205,8 @@ make_scripts(struct load *l)
 			buf_put(&ask, s);
 			buf_put(&answer, s);
 		} else {
-			frame_put(&ask, s, draw());
-			frame_put(&answer, s, 0);
+			frame_put(&ask, WS_TEXT, s, draw());
+			frame_put(&answer, WS_TEXT, s, 0);
 		}
 	}
 	l->ask = (struct script){ ask.mem, ask.tail / frames, frames };
@@ -214,8 +214,7 @@ make_scripts(struct load *l)
 	alloc_free(text);
 }
 
-/* Sending ------------------------------------------------------------------
- */
+/* Sending ------------------------------------------------------------------ */
 
 static void
 watch(struct load *l, struct peer *p, bool out)
@@ -302,11 +301,10 @@ flush(struct load *l, struct peer *p)
 static void
 say(struct peer *p, const char *text)
 {
-	frame_put(&p->own, slice_from(text), draw());
+	frame_put(&p->own, WS_TEXT, slice_from(text), draw());
 }
 
-/* Opening ------------------------------------------------------------------
- */
+/* Opening ------------------------------------------------------------------ */
 
 static void
 start(struct load *l, struct peer *p)
@@ -413,8 +411,7 @@ on_answer(struct load *l, struct peer *p)
 	opened(l, p);
 }
 
-/* Receiving ----------------------------------------------------------------
- */
+/* Receiving ---------------------------------------------------------------- */
 
 static void
 check_echo(struct load *l, struct peer *p, const uint8_t *bytes, size_t n)
@@ -456,15 +453,7 @@ static void
 on_frame(struct load *l, struct peer *p, uint8_t opcode, struct slice data)
 {
 	if (opcode == WS_PING) {
-		uint8_t head[WS_HEAD_MAX];
-		struct ws_head h = { .len = data.len,
-			.opcode = WS_PONG,
-			.fin = true,
-			.masked = true };
-		/* A mask of zeros leaves the payload as it is. */
-		size_t n = ws_encode_head(head, &h);
-		buf_put(&p->own, (struct slice){ head, n });
-		buf_put(&p->own, data);
+		frame_put(&p->own, WS_PONG, data, draw());
 	} else if (opcode == WS_TEXT && p->state == REGISTERING) {
 		if (memmem(data.ptr, data.len, "\"register_success\"", 18) ==
 		    NULL)
@@ -588,8 +577,7 @@ turn(struct load *l, int wait)
 	}
 }
 
-/* Phases -------------------------------------------------------------------
- */
+/* Phases ------------------------------------------------------------------- */
 
 struct mark {
 	double at, cpu;
@@ -700,8 +688,7 @@ run_messages(struct load *l)
 	l->running = false;
 }
 
-/* Start --------------------------------------------------------------------
- */
+/* Start -------------------------------------------------------------------- */
 
 static struct sockaddr_in
 address(const char *text)
@@ -796,9 +783,7 @@ main(int argc, char **argv)
 	};
 
 	if (argc < 2)
-		die("usage: load_ws ADDR:PORT [--path P] [--conns N] "
-		    "[--size S] [--pipe D] [--seconds T] [--pid PID] [--raw] "
-		    "[--tls] [--agents] [--step]");
+		die("usage: load_ws ADDR:PORT [OPTION]...");
 	l.to = address(argv[1]);
 	for (int i = 2; i < argc; i++)
 		option(&l, argv, &i);
