@@ -24,14 +24,21 @@
 
 /* In the child ------------------------------------------------------------- */
 
+/* By the kernel's own call: the C library keeps two signals to itself, and
+ * whoever started us may have left them ignored. */
 static void
 reset_signals(void)
 {
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	const struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		uint64_t mask;
+	} dfl = { .handler = SIG_DFL };
 	sigset_t none;
 
-	for (int i = 1; i < NSIG; i++)
-		sigaction(i, &dfl, NULL); /* fails for KILL, STOP, libc's */
+	for (int i = 1; i < NSIG; i++) /* fails for KILL and STOP */
+		syscall(SYS_rt_sigaction, i, &dfl, NULL, sizeof(dfl.mask));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -10,7 +10,11 @@
 
 #include "server/follow.h"
 
-enum { KEEP_ALIVE = 15000, QUEUE_MAX = 1024 * 1024 };
+enum {
+	KEEP_ALIVE = 15000,
+	QUEUE_MAX = 1024 * 1024,
+	QUEUE_SHORT = 64 * 1024, /* when memory is short */
+};
 
 struct follower {
 	struct list link;
@@ -35,7 +39,9 @@ static void
 say(struct conn *c, struct slice text)
 {
 	/* A follower that does not read loses its place, not our memory. */
-	if (stream_queued(c->stream) > QUEUE_MAX) {
+	size_t most =
+	    c->dock->server->short_of_memory ? QUEUE_SHORT : QUEUE_MAX;
+	if (stream_queued(c->stream) > most) {
 		conn_drop(c);
 		return;
 	}

@@ -1,6 +1,4 @@
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "base/err.h"
 #include "base/js_write.h"
@@ -10,6 +8,7 @@
 #include "io/clock.h"
 
 #include "server/api.h"
+#include "server/pressure.h"
 #include "server/show.h"
 
 #include "server/health.h"
@@ -129,23 +128,6 @@ put_seconds(struct buf *b, const char *name, const char *kind, const char *help,
 	buf_put(b, slice_from(text));
 }
 
-static uint64_t
-resident_bytes(void)
-{
-	unsigned long pages = 0;
-	char line[128] = "", *end;
-	FILE *f = fopen("/proc/self/statm", "r");
-
-	if (f == NULL)
-		return 0;
-	if (fgets(line, sizeof(line), f) != NULL) {
-		strtoul(line, &end, 10);
-		pages = strtoul(end, NULL, 10);
-	}
-	fclose(f);
-	return pages * (unsigned long)sysconf(_SC_PAGESIZE);
-}
-
 static void
 put_hub(struct buf *b, const struct hub_stats *h)
 {
@@ -166,8 +148,8 @@ put_hub(struct buf *b, const struct hub_stats *h)
 	counter(b, "muster_denied_total", "Credentials refused.", h->denied);
 	type(b, "muster_memory_bytes", "gauge", "Memory by pool.");
 	sample(b, "muster_memory_bytes", "pool", SL("hub"), h->bytes);
-	sample(
-	    b, "muster_memory_bytes", "pool", SL("resident"), resident_bytes());
+	sample(b, "muster_memory_bytes", "pool", SL("resident"),
+	    pressure_resident());
 }
 
 static void

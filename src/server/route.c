@@ -93,6 +93,13 @@ route_table(void)
 	return table;
 }
 
+bool
+route_is_vital(const struct route *r)
+{
+	return r->handle == link_open || r->handle == legacy_ask ||
+	    r->handle == health_show || r->handle == metrics_ask;
+}
+
 static bool
 path_fits(
     const char *pattern, struct slice path, struct slice params[ROUTE_PARAMS])

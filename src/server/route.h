@@ -38,6 +38,10 @@ enum route_found route_find(struct slice method, struct slice path, bool dev,
     const struct route **out, struct slice params[ROUTE_PARAMS], char *allow,
     size_t allow_size);
 
+/* Whether it is served even when memory is short: what agents need, and what
+ * tells how things are. */
+bool route_is_vital(const struct route *r);
+
 /* All of them, ending with a NULL path. */
 const struct route *route_table(void);
 

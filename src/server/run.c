@@ -19,6 +19,7 @@
 
 #include "server/boot.h"
 #include "server/dock.h"
+#include "server/pressure.h"
 #include "server/router.h"
 
 #include "server/run.h"
@@ -46,6 +47,7 @@ struct runner {
 	run_reload_fn *reload;
 	void *reload_arg;
 	struct loop_timer grace;
+	struct pressure pressure;
 	struct loop_task watch;
 	bool stopping;
 };
@@ -445,7 +447,9 @@ run_server(const struct settings *s, run_reload_fn *reload_fn, void *arg)
 		    kv_c("version", MUSTER_VERSION),
 		    kv_s("data", r->server.settings.data));
 		boot_notify("READY=1");
+		pressure_start(&r->pressure, &r->server, &r->loop);
 		loop_run(&r->loop);
+		pressure_stop(&r->pressure);
 	}
 	stop(r);
 	loop_fini(&r->loop);

@@ -56,6 +56,7 @@ struct server {
 	atomic_uint_fast64_t tickets; /* see mail.h */
 	atomic_bool draining;
 	atomic_bool store_failing;
+	atomic_bool short_of_memory; /* see pressure.h */
 	struct server_counts counts;
 };
 

@@ -51,7 +51,8 @@ static const struct conf_option options[] = {
 	  "Addresses and ranges of proxies, joined by commas, whose Forwarded "
 	  "and X-Forwarded-For are believed.", AT(trusted_proxies) },
 	{ "memory_limit", CONF_SIZE, CONF_RESTART, 0, 0, "0",
-	  "Memory for queues and reassembly; 0 is a quarter of RAM.",
+	  "Resident memory above which all but agents is turned away; 0 is a "
+	  "quarter of RAM.",
 	  AT(memory_limit) },
 	{ "output_max", CONF_SIZE, CONF_RESTART, 1048576, 0, "1GiB",
 	  "Output kept of one command; older parts are pruned.",

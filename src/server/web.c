@@ -495,6 +495,15 @@ may_ask(struct conn *c, struct call *call, const struct http1_head *h)
 		    c, h, 400, SL("one credential a request, not two"));
 		return false;
 	}
+	if (c->dock->server->short_of_memory && !route_is_vital(call->route)) {
+		const struct problem p = { .status = 503,
+			.code = SL("SHORT_OF_MEMORY"),
+			.text = SL("the controller is short of memory"),
+			.retry_after = 5,
+			.close = true };
+		refuse(c, h, &p, NULL, 0);
+		return false;
+	}
 	if (call->route->dev || call->origin_is != ORIGIN_FOREIGN)
 		return true;
 	refuse_origin(c, h);

@@ -37,6 +37,19 @@ def test_first_start(t):
     equal(d.token, first, "a second start makes no second one")
 
 
+def test_memory_limit(t):
+    """Above memory_limit operators are turned away, agents are not."""
+    d = t.musterd("--memory-limit", "1MiB")  # any process is larger
+    until(lambda: d.get("/api/v1/agents").status == 503, "requests are refused")
+    refused = d.get("/api/v1/agents")
+    equal(refused.json["code"], "SHORT_OF_MEMORY")
+    equal(d.get("/health").status, 200, "health is told")
+    check("memory_short" in d.log(), "and it is logged")
+
+    d = t.musterd("--memory-limit", "4GiB")
+    equal(d.get("/api/v1/agents").status, 200, "below it nothing is refused")
+
+
 def test_drain(t):
     """SIGTERM: reconnect, then 1001, then the end with status 0."""
     d = t.musterd()
