@@ -493,9 +493,12 @@ class World:
                     continue  # its holder is gone, its numbers may be others'
                 except OSError:
                     pass
-            if int(claim.get('pid', '0')) > 1:
-                os.killpg(int(claim['pid']), signal.SIGKILL)
-            os.kill(int(claim['holder']), signal.SIGKILL)
+            for kill, key in ((os.killpg, 'pid'), (os.kill, 'holder')):
+                try:
+                    if int(claim.get(key, '0')) > 1:
+                        kill(int(claim[key]), signal.SIGKILL)
+                except OSError:
+                    pass  # it has just ended by itself
 
     def end(self):
         if self.process:
