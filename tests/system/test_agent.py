@@ -25,6 +25,9 @@ import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, 'tests/system/lib'))
+from harness import adopt, end_all  # noqa: E402
+
 AGENT = os.environ.get('MUSTER_AGENT', os.path.join(ROOT, 'build/muster-agent'))
 PATIENCE = 20  # seconds before anything is called stuck
 TOKEN = 'clt_' + 'a' * 32
@@ -959,6 +962,7 @@ TESTS = [f for name, f in sorted(globals().items()) if name.startswith('test_')]
 
 
 def main():
+    adopt()
     passed = failed = 0
     chosen = sys.argv[1:]
     for test in TESTS:
@@ -972,6 +976,7 @@ def main():
             finally:
                 log = open(w.log).read() if os.path.exists(w.log) else ''
                 w.end()
+                end_all()  # holders outlive their agents
             if os.environ.get('LOGS'):
                 print(log)
             passed += 1
