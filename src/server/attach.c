@@ -238,6 +238,9 @@ on_event(struct conn *c, const struct event *ev)
 
 	if (ev->kind != EVENT_REPLY || a->stage != STAGE_ASKED)
 		return;
+	/* Over its address's number it stays a stranger, and is served. */
+	if (ev->reply->user != NULL)
+		conn_know(c, a->credential.address);
 	if (ev->reply->err == 0 && ev->reply->command != NULL) {
 		accepted(c, ev->reply);
 		return;

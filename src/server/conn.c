@@ -4,6 +4,7 @@
 #include "io/addr.h"
 #include "io/log.h"
 
+#include "server/sources.h"
 #include "server/web.h"
 
 #include "server/conn.h"
@@ -109,6 +110,33 @@ give_slot(struct conn *c)
 	list_remove(&c->link);
 }
 
+static void
+count_off(const struct conn *c)
+{
+	sources_leave(
+	    c->dock->server->sources, c->counted ? &c->from : NULL, c->known);
+}
+
+int
+conn_know(struct conn *c, struct slice address)
+{
+	struct address from;
+	int err;
+
+	if (c->known || address_parse(address, &from) != 0)
+		return 0;
+	/* This host, by itself. */
+	if (!c->counted && slice_eq(address, SL("127.0.0.1")))
+		return 0;
+	err = sources_know(
+	    c->dock->server->sources, c->counted ? &c->from : NULL, &from);
+	if (err != 0)
+		return err;
+	c->from = from;
+	c->counted = c->known = true;
+	return 0;
+}
+
 /* One less; the last one of all may be waited for. */
 static void
 count_out(struct dock *d)
@@ -131,6 +159,7 @@ on_closed(void *owner, int why)
 		c->why = why;
 	c->role->gone(c, why);
 	give_slot(c);
+	count_off(c);
 	count_out(d);
 	if (c->greeted)
 		dock_mourn(d, c);
@@ -146,23 +175,58 @@ static const struct stream_ops ops = {
 	.closed = on_closed,
 };
 
+/* Whether connections of this peer count for its address: not this host's,
+ * nor a trusted proxy's, behind which there are many. */
+static bool
+counts_for(struct dock *d, const struct sockaddr *peer, struct address *out)
+{
+	char text[ADDR_TEXT];
+
+	if (addr_is_loopback(peer))
+		return false;
+	addr_format_ip(peer, text);
+	return address_parse(slice_from(text), out) == 0 &&
+	    !cidr_list_has(d->server->settings.trusted_proxies, out);
+}
+
+static void
+refuse(struct dock *d, struct stream *s, int err)
+{
+	char text[ADDR_TEXT];
+
+	addr_format(stream_remote(s), text);
+	log_warn("connection_refused", kv_c("remote", text), kv_e("err", err));
+	d->server->counts.refused++;
+	stream_abort(s, true);
+}
+
 void
 conn_new(struct dock *d, struct stream *s)
 {
 	struct conn *c = alloc_new(sizeof(*c));
+	int err = ERR_NOMEM;
 
-	if (c == NULL || take_slot(d, c) != 0) {
+	if (c != NULL) {
+		c->dock = d;
+		c->counted = counts_for(d, stream_remote(s), &c->from);
+		err = sources_enter(d->server->sources,
+		    c->counted ? &c->from : NULL, &c->reserve);
+	}
+	if (err == 0) {
+		err = take_slot(d, c);
+		if (err != 0)
+			count_off(c);
+	}
+	if (err != 0) {
 		alloc_free(c);
-		d->server->counts.refused++;
-		stream_abort(s, true);
+		refuse(d, s, err);
 		return;
 	}
-	c->dock = d;
 	c->stream = s;
 	list_push(&d->conns, &c->link);
 	d->server->counts.connections++;
 	d->server->counts.accepted++;
-	int err = web_begin(c);
+	err = web_begin(c);
 	stream_start(s, &ops, c);
 	if (err != 0)
 		conn_drop(c);
@@ -191,6 +255,7 @@ conn_discard(struct conn *c)
 	stream_abort(c->stream, true);
 	c->ending = true;
 	c->role->gone(c, ERR_CLOSED);
+	count_off(c);
 	count_out(c->dock);
 	alloc_free(c);
 }

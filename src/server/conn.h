@@ -11,6 +11,8 @@
 #ifndef SERVER_CONN_H
 #define SERVER_CONN_H
 
+#include "model/cidr.h"
+
 #include "io/stream.h"
 
 #include "server/dock.h"
@@ -41,14 +43,25 @@ struct conn {
 	void *state; /* the role's own */
 	struct list link;
 	struct loop_timer timer;
-	int why; /* of its end, for the hub */
+	int why;             /* of its end, for the hub */
+	struct address from; /* whom it counts for, when counted */
 	bool ending;
 	bool afloat;  /* between two lanes */
 	bool greeted; /* the hub knows of it, and has to hear of its end */
+	bool counted; /* for an address */
+	bool known;   /* has shown a good credential */
+	bool reserve; /* one of the last there are */
 };
 
 /* Begin to serve a stream.  Aborts it when there is no room. */
 void conn_new(struct dock *d, struct stream *s);
+
+/*
+ * Its credential is good: count it among the connections of that address
+ * (numeric, of the client behind a trusted proxy).  0, or ERR_LIMITED when
+ * the address has its number, ERR_NOMEM.
+ */
+int conn_know(struct conn *c, struct slice address);
 
 /* Change what it is; state is the new role's. */
 void conn_become(struct conn *c, const struct conn_role *role, void *state);

@@ -585,6 +585,15 @@ link_answer(struct conn *c, struct call *call, const struct event *ev)
 	/* A broken offer is no reason to refuse: it is declined. */
 	if (deflate_accept(call->ws_extensions, &policy, &terms, &answer) < 1)
 		answer.len = 0;
+	if (conn_know(c, call->credential.address) != 0) {
+		const struct denied full = { .status = 429,
+			.code = SL("CONNECTION_LIMIT"),
+			.text = SL("this address has its full number of "
+				   "connections"),
+			.retry_after = 60 };
+		denied(c, call, &full);
+		return;
+	}
 	struct link_conn *l = new_link(c, call);
 	if (l == NULL) {
 		conn_drop(c);

@@ -71,6 +71,7 @@ split(struct slice text, bool wild, struct origin_parts *out)
 	if (out->wild)
 		rest = slice_from_at(rest, 2);
 	if (url_host_parse(rest, &at) != 0 || at.port == 0 ||
+	    slice_find(at.name, '*') < at.name.len ||
 	    (out->wild && (at.ipv6 || at.name.ptr[0] == '.')))
 		return ERR_INVALID;
 	out->name = at.name;

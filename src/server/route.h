@@ -25,6 +25,7 @@ struct route {
 	size_t body_max;     /* bytes */
 	bool websocket;      /* only as a WebSocket handshake */
 	bool dev;            /* only with --dev */
+	bool ends;           /* ends things: served by the last connections */
 	const char *summary; /* for openapi.json; NULL: not listed */
 };
 

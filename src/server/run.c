@@ -21,6 +21,7 @@
 #include "server/dock.h"
 #include "server/pressure.h"
 #include "server/router.h"
+#include "server/sources.h"
 
 #include "server/run.h"
 
@@ -32,6 +33,9 @@ enum {
 	MAIL_ARENA = 256 * 1024 * 1024,
 	LOAD_ARENA = 1 << 30,
 	DRAIN_SPREAD = 5000,
+	RESERVE = 16, /* connections for what ends things */
+	OWN_FILES = 64,
+	FILES_A_LANE = 48,
 };
 
 struct runner {
@@ -251,6 +255,28 @@ lane_count(const struct settings *s)
 	return cores / 2 < LANES_MAX ? cores / 2 : LANES_MAX;
 }
 
+/* As many connections as there are descriptors for, beside our own: files
+ * of the store and its readers, and each lane's loop. */
+static int
+start_counting(struct runner *r)
+{
+	const struct settings *s = &r->server.settings;
+	struct rlimit l;
+	struct sources_limits limits = { .all = s->connections,
+		.reserve = RESERVE,
+		.known = s->source_connections,
+		.strangers = s->source_strangers };
+	uint64_t own = OWN_FILES + FILES_A_LANE * lane_count(s);
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < limits.all + own)
+		limits.all = l.rlim_cur > own + 2 * RESERVE ? l.rlim_cur - own
+							    : 2 * RESERVE;
+	if (limits.all < s->connections)
+		log_warn("few_descriptors", kv_u("connections", limits.all));
+	r->server.sources = sources_new(&limits);
+	return r->server.sources == NULL ? fail("out of memory") : 0;
+}
+
 static int
 start_lane(struct runner *r, size_t index)
 {
@@ -394,7 +420,7 @@ start(struct runner *r)
 		return 1;
 	if (boot_tls(&r->server, r->dir, why, sizeof(why)) != 0)
 		return fail(why);
-	if (start_core(r) != 0 || start_lanes(r) != 0)
+	if (start_counting(r) != 0 || start_core(r) != 0 || start_lanes(r) != 0)
 		return 1;
 	if (loop_signal(&r->loop, SIGTERM, drain, r) != 0 ||
 	    loop_signal(&r->loop, SIGINT, drain, r) != 0 ||
@@ -418,6 +444,7 @@ stop(struct runner *r)
 	for (size_t i = 0; i < r->started; i++)
 		lane_fini(&r->docks[i].lane);
 	alloc_free(r->docks);
+	sources_free(r->server.sources);
 	if (r->store != NULL)
 		store_close(r->store);
 	if (r->server.tls != NULL)

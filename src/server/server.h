@@ -19,6 +19,7 @@
 
 struct core;
 struct dock;
+struct sources;
 struct tls_server;
 
 /* Counted by lanes and read by /metrics and /health. */
@@ -44,8 +45,9 @@ struct server {
 	struct core *core;
 	struct dock *docks; /* one a lane; all there before any starts */
 	size_t dock_count;
-	int inherited;          /* listening sockets from the service manager */
-	struct tls_server *tls; /* NULL without TLS */
+	int inherited; /* listening sockets from the service manager */
+	struct sources *sources;
+	struct tls_server *tls;   /* NULL without TLS */
 	struct slice public_url;  /* as in settings */
 	struct slice public_host; /* its host, lower case */
 	struct slice incarnation;

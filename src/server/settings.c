@@ -50,6 +50,17 @@ static const struct conf_option options[] = {
 	{ "trusted_proxies", CONF_TEXT, CONF_RESTART, 0, 4000, "",
 	  "Addresses and ranges of proxies, joined by commas, whose Forwarded "
 	  "and X-Forwarded-For are believed.", AT(trusted_proxies) },
+	{ "connections", CONF_COUNT, CONF_RESTART, 32, 1000000, "100000",
+	  "Connections in all, as far as there are descriptors; the last 16 "
+	  "are kept for requests that end things.",
+	  AT(connections) },
+	{ "source_connections", CONF_COUNT, CONF_RESTART, 1, 1000000, "10000",
+	  "Connections of one address that have shown a good credential.",
+	  AT(source_connections) },
+	{ "source_strangers", CONF_COUNT, CONF_RESTART, 1, 1000000, "200",
+	  "Connections of one address that have not (yet); loopback and "
+	  "trusted proxies may have any number of both.",
+	  AT(source_strangers) },
 	{ "memory_limit", CONF_SIZE, CONF_RESTART, 0, 0, "0",
 	  "Resident memory above which all but agents is turned away; 0 is a "
 	  "quarter of RAM.",

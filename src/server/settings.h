@@ -25,6 +25,9 @@ struct settings {
 	struct slice hosts;
 	struct slice cors_origins;
 	struct slice trusted_proxies;
+	uint64_t connections;
+	uint64_t source_connections;
+	uint64_t source_strangers;
 	uint64_t memory_limit;
 	uint64_t output_max;
 	uint64_t output_total;

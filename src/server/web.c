@@ -533,6 +533,18 @@ begin(struct conn *c, const struct http1_head *h)
 	if (route == NULL)
 		return;
 	call->route = route;
+	if (c->reserve && !route->ends) {
+		const struct problem p = { .status = 503,
+			.retry_after = 5,
+			.close = true,
+			.text = SL("the last connections are kept for "
+				   "requests that end things") };
+		log_warn("connection_refused",
+		    kv_s("remote", call->credential.remote),
+		    kv_e("err", ERR_FULL));
+		refuse(c, h, &p, NULL, 0);
+		return;
+	}
 	if (!may_ask(c, call, h))
 		return;
 	if (call->route->websocket) {
@@ -671,6 +683,10 @@ on_event(struct conn *c, const struct event *ev)
 {
 	struct call *call = web_of(c)->call;
 
+	/* Connections of a proxy are many clients', one after the other. */
+	if (call != NULL && c->counted && ev->kind == EVENT_REPLY &&
+	    ev->reply->user != NULL)
+		conn_know(c, call->credential.address);
 	if (call != NULL && call->route != NULL && call->route->event != NULL)
 		call->route->event(c, call, ev);
 	web_resume(c);
@@ -718,6 +734,13 @@ web_resume(struct conn *c)
 		pump(c);
 }
 
+static void
+forget(struct conn *c, int why)
+{
+	(void)c; /* it never became anything */
+	(void)why;
+}
+
 int
 web_begin(struct conn *c)
 {
@@ -725,7 +748,7 @@ web_begin(struct conn *c)
 	msec now = loop_now(c->dock->lane.loop);
 
 	if (w == NULL) {
-		static const struct conn_role none = { .gone = NULL };
+		static const struct conn_role none = { .gone = forget };
 		conn_become(c, &none, NULL);
 		return ERR_NOMEM;
 	}

@@ -14,11 +14,13 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import threading
 
 import websockets
 
-from harness import BUILD, ROOT, Skip, check, equal, main, need, until
+from harness import BUILD, ROOT, WS_PATH, Skip, check, equal, main, need, until
 
 LANES = ("1", "4")
 AGENTS = ("web-1", "web-2", "web-3")
@@ -236,6 +238,111 @@ def test_port_is_not_shared_by_strangers(t):
                            "--listen", "127.0.0.1:%d" % d.port])
     equal(p.wait(), 1)
     check("in use" in p.log(), p.log())
+
+
+def proxied(d, source):
+    """A connection that comes, so its PROXY header says, from source."""
+    s = d.connect()
+    s.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H", 12)
+              + socket.inet_aton(source) + socket.inet_aton("127.0.0.1")
+              + struct.pack(">HH", 4711, d.port))
+    return s
+
+
+def ask(s, d, path="/health", fields="", method="GET"):
+    """The status of an answer; 0 when the connection was cut."""
+    try:
+        s.sendall(("%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n" % (method, path, fields)).encode())
+        got = s.recv(65536)
+    except OSError:
+        return 0
+    return int(got.split()[1]) if got else 0
+
+
+def test_connections_of_one_address(t):
+    for n in LANES:
+        d = t.musterd("--lanes", n, "--source-strangers", "6", "--source-connections", "3",
+                      listen=("127.0.0.1:0,proxy",), ready=False)
+        d.log_has("event=ready")
+        d.port = int(re.search(r"address=\S+:(\d+)", d.log()).group(1))
+        with open(os.path.join(d.data, "admin.token")) as f:
+            bearer = "Authorization: Bearer %s\r\n" % f.read().strip()
+        held = [proxied(d, "192.0.2.1") for _ in range(6)]
+        equal([ask(s, d) for s in held], [200] * 6)
+        equal(ask(proxied(d, "192.0.2.1"), d), 0, "a seventh stranger")
+        d.log_has("connection_refused")
+        check("remote=192.0.2.1:4711" in d.log(), d.log())
+        other = proxied(d, "192.0.2.2")
+        equal(ask(other, d), 200, "another address")
+        # Those that prove themselves make room.
+        equal([ask(s, d, "/api/v1/whoami", bearer) for s in held[:3]], [200] * 3)
+        more = [proxied(d, "192.0.2.1") for _ in range(3)]
+        equal([ask(s, d) for s in more], [200] * 3)
+        equal(ask(proxied(d, "192.0.2.1"), d), 0)
+        # So do those that leave.
+        for s in more:
+            s.close()
+        until(lambda: ask(proxied(d, "192.0.2.1"), d) == 200, "room again")
+        # The agents' links have a number of their own.
+        for s in held[3:]:
+            status = ask(s, d, WS_PATH, bearer + "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+                         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n")
+            check(status in (403, 429), status)
+        d.stop()
+
+
+def test_the_last_connections(t):
+    for n in LANES:
+        d = t.musterd("--lanes", n, "--connections", "40")
+        bearer = "Authorization: Bearer %s\r\n" % d.token
+        held = [d.connect() for _ in range(24)]
+        equal([ask(s, d) for s in held], [200] * 24)
+        equal(ask(d.connect(), d), 503)
+        equal(ask(d.connect(), d, "/api/v1/commands/cmd_x/interrupt", bearer, "POST"), 404)
+        last = [d.connect() for _ in range(20)]
+        check(sum(ask(s, d, "/api/v1/commands/cmd_x/cancel", bearer, "POST") == 404
+                  for s in last) >= 14, "the last 16 are not served")
+        for s in held + last:
+            s.close()
+        until(lambda: ask(d.connect(), d) == 200, "room again")
+
+
+def test_proxies_in_front(t):
+    d = t.musterd("--trusted-proxies", "127.0.0.0/8", "--cors-origins", "https://*.example.com")
+    def remotes():
+        return [r["remote"] for r in d.get("/api/v1/audit").json["items"]]
+    d.post("/api/v1/tokens", {"name": "a", "scopes": ["agent:read"]},
+           headers={"X-Forwarded-For": "6.6.6.6, 198.51.100.7"})
+    until(lambda: "198.51.100.7" in remotes(), "the client is in the journal")
+    d.post("/api/v1/tokens", {"name": "b", "scopes": ["agent:read"]},
+           headers={"Forwarded": "for=1.1.1.1", "X-Forwarded-For": "2.2.2.2"})
+    until(lambda: len([r for r in remotes() if r and r.startswith("127.0.0.1:")]) > 0, "neither")
+    check(not {"1.1.1.1", "2.2.2.2", "6.6.6.6"} & set(remotes()), remotes())
+    # Who comes through a proxy is not local, whatever its address.
+    equal(d.get("/metrics", token=False).status, 200)
+    equal(d.get("/metrics", token=False, headers={"X-Forwarded-For": "198.51.100.7"}).status, 401)
+
+
+def test_cors(t):
+    d = t.musterd("--cors-origins", "https://*.example.com")
+    page = {"Origin": "https://a.example.com"}
+    a = d.get("/api/v1/agents", headers=page)
+    equal((a.status, a.headers["Access-Control-Allow-Origin"], a.headers["Vary"]),
+          (200, "https://a.example.com", "Origin"))
+    equal(a.headers["Access-Control-Allow-Credentials"], None)
+    a = d.call("OPTIONS", "/api/v1/agents", token=False,
+               headers=dict(page, **{"Access-Control-Request-Method": "GET"}))
+    equal(a.status, 204)
+    check("GET" in a.headers["Access-Control-Allow-Methods"], a.headers)
+    check("Authorization" in a.headers["Access-Control-Allow-Headers"], a.headers)
+    for stranger in ("https://example.com", "https://evilexample.com", "null", "http://a.example.com"):
+        head = {"Origin": stranger, "Access-Control-Request-Method": "GET"}
+        for method in ("GET", "OPTIONS"):
+            a = d.call(method, "/api/v1/agents", headers=head)
+            equal((a.status, a.headers["Access-Control-Allow-Origin"]), (403, None))
+    equal(d.get("/health").headers["Vary"], "Origin")
+    a = t.musterd().get("/health")
+    equal((a.headers["Vary"], a.headers["Access-Control-Allow-Origin"]), (None, None))
 
 
 def test_races(t):
