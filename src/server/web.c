@@ -9,15 +9,13 @@
 #include "io/clock.h"
 #include "io/log.h"
 
+#include "server/call.h"
 #include "server/credential.h"
 #include "server/ours.h"
 
 #include "server/web.h"
 
 enum {
-	CALL_ARENA = 64 * 1024 * 1024,
-	BODY_DEFAULT = 64 * 1024,
-	EARLY_MAX = 64 * 1024,
 	FIELDS_MAX = 16,
 };
 
@@ -45,15 +43,8 @@ web_call(struct conn *c)
 static void
 free_call(struct web *w)
 {
-	struct call *call = w->call;
-
-	if (call == NULL)
-		return;
+	call_free(w->call);
 	w->call = NULL;
-	buf_fini(&call->body);
-	buf_fini(&call->early);
-	arena_fini(&call->arena);
-	alloc_free(call);
 }
 
 /* Answers ----------------------------------------------------------------- */
@@ -253,64 +244,6 @@ web_query(struct call *call, const char *name)
 	return value;
 }
 
-static struct slice
-keep(struct call *call, struct slice s)
-{
-	struct slice copy = { 0 };
-
-	if (arena_copy(&call->arena, s, &copy) != 0)
-		return (struct slice){ 0 };
-	return copy;
-}
-
-static void
-make_request_id(struct conn *c, struct call *call, const struct http1_head *h)
-{
-	struct slice given = http1_field(h, "X-Request-Id");
-	struct dock *d = c->dock;
-	struct buf text;
-
-	if (given.len > 0 && given.len <= 64) {
-		call->request_id = keep(call, given);
-		return;
-	}
-	buf_init(&text, 64);
-	buf_put(&text, SL("req_"));
-	buf_put_u64(&text, d->request_base >> 20);
-	buf_put_byte(&text, '_');
-	buf_put_u64(&text, ++d->request_count);
-	call->request_id = keep(call, buf_peek(&text));
-	buf_fini(&text);
-}
-
-static struct call *
-new_call(struct conn *c, const struct http1_head *h)
-{
-	struct call *call = alloc_new(sizeof(*call));
-	struct buf *redacted = &c->dock->text;
-
-	if (call == NULL)
-		return NULL;
-	arena_init(&call->arena, CALL_ARENA);
-	buf_init(&call->body, BODY_DEFAULT);
-	buf_init(&call->early, EARLY_MAX);
-	call->query = keep(call, h->query);
-	buf_clear(redacted);
-	url_put_redacted(redacted, h->target);
-	call->target = keep(call, buf_peek(redacted));
-	call->request_key = keep(call, http1_field(h, "Idempotency-Key"));
-	call->range = keep(call, http1_field(h, "Range"));
-	call->last_event = keep(call, http1_field(h, "Last-Event-ID"));
-	call->origin = keep(call, http1_field(h, "Origin"));
-	call->origin_is = http1_count(h, "Origin") > 1
-	    ? ORIGIN_FOREIGN
-	    : ours_origin(c->dock->server, call->origin);
-	make_request_id(c, call, h);
-	credential_locate(c, call, h);
-	web_of(c)->call = call;
-	return call;
-}
-
 static void
 say_refusal(struct conn *c)
 {
@@ -356,9 +289,9 @@ take_over(struct conn *c, struct call *call, const struct http1_head *h)
 
 	if (http1_wsopen_request(h, &call->arena, &r) != 0)
 		return ERR_NOMEM;
-	call->ws_key = keep(call, r.key);
-	call->ws_protocols = keep(call, r.protocols);
-	call->ws_extensions = keep(call, r.extensions);
+	call->ws_key = call_keep(call, r.key);
+	call->ws_protocols = call_keep(call, r.protocols);
+	call->ws_extensions = call_keep(call, r.extensions);
 	if (http1_server_upgrade(&web_of(c)->http, &rest) != 0)
 		return ERR_WRONG_STATE;
 	call->taken = true;
@@ -430,7 +363,7 @@ answer_wrong_method(struct conn *c, struct call *call,
     const struct http1_head *h, const char *allow)
 {
 	struct http1_pair field = { SL("Allow"),
-		keep(call, slice_from(allow)) };
+		call_keep(call, slice_from(allow)) };
 	const struct problem p = { .status = 405,
 		.text = SL("this path knows other methods only") };
 
@@ -513,7 +446,7 @@ may_ask(struct conn *c, struct call *call, const struct http1_head *h)
 static void
 begin(struct conn *c, const struct http1_head *h)
 {
-	struct call *call = new_call(c, h);
+	struct call *call = call_new(c, h);
 	struct web *w = web_of(c);
 
 	c->dock->server->counts.requests++;
@@ -521,6 +454,7 @@ begin(struct conn *c, const struct http1_head *h)
 		conn_drop(c);
 		return;
 	}
+	w->call = call;
 	if (!ours_is_host(c->dock->server, &h->host)) {
 		const struct problem p = { .status = 421,
 			.text = SL("this controller does not answer to that "
