@@ -210,18 +210,20 @@ on_binary(struct conn *c, struct slice data)
 	drain_mux(l);
 }
 
-/* One binary message: up to two pieces. */
+/* One binary message: a yamux head, or none, and bytes. */
 static bool
-send_binary(struct link_conn *l, struct slice a, struct slice b)
+send_binary(struct link_conn *l, struct slice head, struct slice bytes)
 {
-	uint8_t head[WS_HEAD_MAX];
+	uint8_t heads[WS_HEAD_MAX + YAMUX_HEAD];
 	struct ws_head h = {
-		.len = a.len + b.len, .opcode = WS_BINARY, .fin = true
+		.len = head.len + bytes.len, .opcode = WS_BINARY, .fin = true
 	};
-	size_t n = wsconn_head(&l->ws, &h, head);
+	size_t n = wsconn_head(&l->ws, &h, heads);
 
-	return conn_write(l->conn, (struct slice){ head, n }) &&
-	    conn_write(l->conn, a) && conn_write(l->conn, b);
+	if (head.len > 0)
+		memcpy(heads + n, head.ptr, head.len);
+	return conn_write2(
+	    l->conn, (struct slice){ heads, n + head.len }, bytes);
 }
 
 static bool
@@ -229,7 +231,7 @@ send_control(struct link_conn *l)
 {
 	while (!l->conn->ending && yamux_has_out(l->mux)) {
 		struct slice out = slice_first(yamux_out(l->mux), FRAME_MAX);
-		if (!send_binary(l, out, (struct slice){ 0 }))
+		if (!send_binary(l, (struct slice){ 0 }, out))
 			return false;
 		yamux_sent(l->mux, out.len);
 	}
