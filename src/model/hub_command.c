@@ -700,35 +700,6 @@ hub_command_timer(struct hub *h, struct command *c)
 /* The store's word ------------------------------------------------------------
  */
 
-static void
-refuse_created(
-    struct hub *h, const struct pending *p, int err, const struct command *c)
-{
-	struct event asked = { .kind = EVENT_REQUEST,
-		.peer = p->peer,
-		.request_id = p->request_id };
-
-	asked.request.op = p->op;
-	if (err == ERR_EXISTS) {
-		/* Answered from the readers: they know the older command. */
-		struct reply *re = hub_reply(h, &asked, NULL, 0);
-		if (re == NULL)
-			return;
-		const struct user *u = map_get(&h->users, c->record->user_id);
-		re->err = ERR_EXISTS;
-		re->again = true;
-		if (u != NULL)
-			re->user =
-			    clone_in(&h->out->arena, CLONE_USER, u->record);
-		return;
-	}
-	bool full = err == ERR_NO_SPACE || err == ERR_FULL;
-	hub_reply_error(h, &asked, err, full ? 507 : 503,
-	    full ? SL("NO_SPACE") : SL("STORE_FAILED"), none,
-	    full ? SL("the controller's disk is full")
-		 : SL("the controller could not store the command"));
-}
-
 /* Nothing left: it waits in the queue again, before all that came later; its
  * number is not used a second time. */
 static void
@@ -751,11 +722,28 @@ requeue(struct hub *h, struct command *c)
 	hub_settle(h, c->agent, SL("command"));
 }
 
+/* Its output did not all reach the disk: the agent, which has heard no DONE,
+ * has it still and says it again. */
+static void
+take_back_end(struct hub *h, struct command *c)
+{
+	delist(c);
+	alloc_free(c->outcome);
+	c->outcome = NULL;
+	enlist(c);
+	hub_open_later(h, c->record->id);
+	hub_settle(h, c->agent, SL("command"));
+}
+
 static void
 end_stored(struct hub *h, struct command *c, int err)
 {
 	struct agent *a = c->agent;
 
+	if (err == ERR_RANGE && a->native && hub_command_active(c)) {
+		take_back_end(h, c);
+		return;
+	}
 	/* Final already, or never there: nothing more can be done. */
 	if (err != 0 && err != ERR_WRONG_STATE && err != ERR_NOT_FOUND) {
 		arm(h, c, h->now + STORE_AGAIN_AFTER);
@@ -783,7 +771,7 @@ hub_command_stored(struct hub *h, const struct pending *p, int err)
 	if (sent)
 		c->sending = 0;
 	if (p->kind == PENDING_COMMAND && err != 0) {
-		refuse_created(h, p, err, c);
+		hub_refuse_created(h, p, err, c);
 		hub_drop_command(h, c);
 		hub_settle(h, a, SL("command"));
 		hub_dispatch(h, a);

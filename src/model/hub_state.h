@@ -278,6 +278,8 @@ void hub_open_stream(struct hub *h, struct command *c);
 void hub_open_streams(struct hub *h, struct agent *a);
 /* Its stream could not be opened now: in a moment. */
 void hub_open_later(struct hub *h, struct slice command_id);
+void hub_refuse_created(
+    struct hub *h, const struct pending *p, int err, const struct command *c);
 /* The next in the queue, NULL when it is empty. */
 struct command *hub_first_waiting(struct agent *a);
 /* The next queued command, marked sent; NULL when none may go now. */

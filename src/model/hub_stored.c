@@ -17,6 +17,35 @@ hub_free_pending(struct pending *p)
 	alloc_free(p);
 }
 
+void
+hub_refuse_created(
+    struct hub *h, const struct pending *p, int err, const struct command *c)
+{
+	struct event asked = { .kind = EVENT_REQUEST,
+		.peer = p->peer,
+		.request_id = p->request_id };
+
+	asked.request.op = p->op;
+	if (err == ERR_EXISTS) {
+		/* Answered from the readers: they know the older command. */
+		struct reply *re = hub_reply(h, &asked, NULL, 0);
+		if (re == NULL)
+			return;
+		const struct user *u = map_get(&h->users, c->record->user_id);
+		re->err = ERR_EXISTS;
+		re->again = true;
+		if (u != NULL)
+			re->user =
+			    clone_in(&h->out->arena, CLONE_USER, u->record);
+		return;
+	}
+	bool full = err == ERR_NO_SPACE || err == ERR_FULL;
+	hub_reply_error(h, &asked, err, full ? 507 : 503,
+	    full ? SL("NO_SPACE") : SL("STORE_FAILED"), (struct slice){ 0 },
+	    full ? SL("the controller's disk is full")
+		 : SL("the controller could not store the command"));
+}
+
 static void
 undo_token(struct hub *h, struct pending *p)
 {

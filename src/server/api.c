@@ -14,7 +14,12 @@
 
 #include "server/api.h"
 
-enum { JSON_MAX = 1 << 20, JSON_DEPTH = 32 };
+enum {
+	JSON_MAX = 1 << 20,
+	JSON_DEPTH = 32,
+	/* With what the hub adds it must fit an opening's 64 KiB. */
+	COMMAND_TEXT_MAX = 63 * 1024,
+};
 
 static const struct slice none;
 
@@ -119,6 +124,12 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 
 	if (r == NULL || doc == NULL)
 		return ERR_NOMEM;
+	if (text.len > COMMAND_TEXT_MAX) {
+		*field = SL("argv");
+		*why = SL("a command with all that it carries is at most "
+			  "63 KiB of JSON");
+		return ERR_TOO_BIG;
+	}
 	int err = parse(text, a, doc, &f);
 	if (err == 0) {
 		js_fields_init(&in, js_root(doc));

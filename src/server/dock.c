@@ -122,6 +122,8 @@ dock_end(struct lane *lane)
 	pipe_end(d);
 	drop_owed(d);
 	loop_task_drop(&d->settle);
+	if (list_empty(&d->conns))
+		stream_loop_fini(lane->loop);
 	wsconn_lane_fini(&d->ws);
 	buf_fini(&d->out);
 	buf_fini(&d->text);

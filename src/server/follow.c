@@ -104,6 +104,11 @@ follow_open(struct conn *c, struct call *call, const struct event *ev)
 		api_refuse(c, ev->reply);
 		return;
 	}
+	if (web_head_only(c)) {
+		if (web_stream_begin(c, 200, "text/event-stream", NULL, 0))
+			web_stream_end(c);
+		return;
+	}
 	f = alloc_new(sizeof(*f));
 	if (f == NULL) {
 		web_problem(c, &(struct problem){ .status = 503 });

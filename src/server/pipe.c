@@ -1,10 +1,10 @@
 #include "base/err.h"
-#include "base/js.h"
 
 #include "io/clock.h"
 #include "io/log.h"
 
 #include "server/attach.h"
+#include "server/outcome.h"
 
 #include "server/pipe_state.h"
 
@@ -90,41 +90,20 @@ post_outcome(struct pipe *p, enum event_kind kind, struct slice json)
 {
 	struct arena *a;
 	struct event *ev = dock_event(p->dock, kind, &a);
-	const struct js_limits limits = { EXECFRAME_JSON_MAX, 8 };
-	struct js_doc *doc = ev == NULL ? NULL : arena_alloc(a, sizeof(*doc));
-	struct js_fields in;
-	struct slice text, at;
-	int64_t n;
 
-	if (doc == NULL || arena_copy(a, json, &text) != 0 ||
-	    arena_copy(a, p->id, &ev->outcome.command_id) != 0)
+	if (ev == NULL || arena_copy(a, p->id, &ev->outcome.command_id) != 0)
 		return ERR_NOMEM;
 	struct outcome *o = &ev->outcome;
-	if (text.len > 0 && js_parse(doc, text, &limits, a) == 0) {
-		js_fields_init(&in, js_root(doc));
-		js_opt_i64(&in, "exit_code", INT32_MIN, INT32_MAX, 0, &n);
-		o->exit_code = (int)n;
-		js_opt_i64(&in, "signal", 0, 128, 0, &n);
-		o->signal = (int)n;
-		js_opt_bool(&in, "timed_out", false, &o->timed_out);
-		js_opt_bool(&in, "interrupted", false, &o->interrupted);
-		js_opt_bool(&in, "stopped", false, &o->stopped);
-		js_opt_i64(&in, "lingering", 0, INT32_MAX, 0, &n);
-		o->lingering = (uint32_t)n;
-		js_opt_string(&in, "code", &o->code);
-		js_opt_string(&in, "why", &o->why);
-		js_opt_string(&in,
-		    kind == EVENT_COMMAND_STARTED ? "at" : "started_at", &at);
-		if (at.len > 0)
-			stamp_parse(at, &o->started_at);
-		js_opt_string(&in, "finished_at", &at);
-		if (at.len > 0)
-			stamp_parse(at, &o->finished_at);
-		js_opt_i64(&in, "out", 0, INT64_MAX, 0, &n);
-		o->out_bytes = (uint64_t)n;
-		js_opt_i64(&in, "err", 0, INT64_MAX, 0, &n);
-		o->err_bytes = (uint64_t)n;
-	}
+	int err = outcome_decode(kind, json, a, o);
+	if (err != 0)
+		return err;
+	/* What was promised must have come: the row waits for it on disk. */
+	if (o->out_bytes > p->received[OUTPUT_OUT] ||
+	    o->err_bytes > p->received[OUTPUT_ERR])
+		return ERR_PROTOCOL;
+	/* And what came is there, whatever the agent has left of it. */
+	o->out_bytes = p->received[OUTPUT_OUT];
+	o->err_bytes = p->received[OUTPUT_ERR];
 	if (kind == EVENT_COMMAND_REFUSED && o->code.len == 0)
 		o->code = SL("NOT_PERMITTED");
 	if (kind == EVENT_COMMAND_STARTED && o->started_at == 0)
@@ -158,6 +137,9 @@ settle(struct pipe *p)
 {
 	struct conn *c = attach_find(p->dock, p->viewer);
 	uint64_t flying = in_flight(p, OUTPUT_OUT) + in_flight(p, OUTPUT_ERR);
+
+	if (flying > FLYING_MAX)
+		flying = FLYING_MAX; /* a gap, which holds no memory */
 	uint64_t kept = flying > ahead(p->dock) ? flying - ahead(p->dock) : 0;
 
 	p->dock->flying += flying - p->flying;
@@ -200,51 +182,92 @@ show_output(struct pipe *p, const struct execframe *f)
 	show(p, &rest);
 }
 
+/* Bytes join what came before them; a hole is for GAP to name. */
+static bool
+joins(
+    const struct pipe *p, enum output_stream stream, uint64_t from, uint64_t to)
+{
+	return from <= p->received[stream] && from <= to && to <= INT64_MAX;
+}
+
+static void
+note_received(struct pipe *p, enum output_stream stream, uint64_t to)
+{
+	if (to > p->received[stream])
+		p->received[stream] = to;
+}
+
 /* 0, or why this frame cannot be taken now. */
 static int
 take_output(struct pipe *p, const struct execframe *f)
 {
 	enum output_stream stream =
 	    f->type == EXECFRAME_STDOUT ? OUTPUT_OUT : OUTPUT_ERR;
+	uint64_t end = f->offset + f->data.len;
 
+	if (!joins(p, stream, f->offset, end))
+		return ERR_PROTOCOL;
 	p->dock->server->counts.output_bytes += f->data.len;
-	p->received[stream] = f->offset + f->data.len;
+	note_received(p, stream, end);
+	show_output(p, f);
 	return writer_output(p->dock->server->writer, p->id, stream, f->offset,
 	    f->data, &p->dock->lane);
 }
 
 static int
+take_gap(struct pipe *p, const struct execframe *f)
+{
+	enum output_stream stream = (enum output_stream)f->stream;
+
+	if (!joins(p, stream, f->offset, f->limit))
+		return ERR_PROTOCOL;
+	note_received(p, stream, f->limit);
+	show(p, f);
+	return writer_output_gap(p->dock->server->writer, p->id, stream,
+	    f->offset, f->limit, &p->dock->lane);
+}
+
+static int
+take_start(struct pipe *p, const struct execframe *f)
+{
+	int err = post_outcome(p, EVENT_COMMAND_STARTED, f->data);
+
+	if (err == 0)
+		show(p, f);
+	return err;
+}
+
+static int
+take_end(struct pipe *p, enum event_kind kind, struct slice json)
+{
+	int err = post_outcome(p, kind, json);
+
+	p->over = err == 0;
+	return err;
+}
+
+static int
 on_frame(struct pipe *p, const struct execframe *f)
 {
-	int err = 0;
-
+	/* Nothing counts after the end; and of a command that is being
+	 * forgotten nothing is wanted: it may not be this agent's. */
+	if (p->over)
+		return 0;
 	switch (f->type) {
 	case EXECFRAME_STARTED:
-		err = post_outcome(p, EVENT_COMMAND_STARTED, f->data);
-		show(p, f);
-		break;
+		return take_start(p, f);
 	case EXECFRAME_STDOUT:
 	case EXECFRAME_STDERR:
-		err = take_output(p, f);
-		show_output(p, f);
-		break;
+		return take_output(p, f);
 	case EXECFRAME_EXIT:
-		err = post_outcome(p, EVENT_COMMAND_EXIT, f->data);
-		p->over = err == 0;
-		break;
+		return take_end(p, EVENT_COMMAND_EXIT, f->data);
 	case EXECFRAME_REFUSED:
-		err = post_outcome(p, EVENT_COMMAND_REFUSED, f->data);
-		p->over = err == 0;
-		break;
+		return take_end(p, EVENT_COMMAND_REFUSED, f->data);
 	case EXECFRAME_STDIN_ACK:
 		show(p, f);
 		break;
 	case EXECFRAME_GAP:
-		err = writer_output_gap(p->dock->server->writer, p->id,
-		    (enum output_stream)f->stream, f->offset, f->limit,
-		    &p->dock->lane);
-		show(p, f);
-		break;
+		return take_gap(p, f);
 	case EXECFRAME_STDIN:
 	case EXECFRAME_STDIN_EOF:
 	case EXECFRAME_ACK:
@@ -252,7 +275,7 @@ on_frame(struct pipe *p, const struct execframe *f)
 	case EXECFRAME_DONE:
 		break; /* the reader refuses the other direction */
 	}
-	return err;
+	return 0;
 }
 
 static void

@@ -345,6 +345,8 @@ order_done(struct dock *d, struct peer_id to, const struct stream_order *o)
 	}
 	p->viewer = (struct peer_id){ 0 };
 	p->over = true;
+	if (p->done)
+		return; /* said; another agent may claim this command */
 	if (p->link == NULL) {
 		pipe_free(p);
 		return;

@@ -176,6 +176,12 @@ web_problem(struct conn *c, const struct problem *p)
 }
 
 bool
+web_head_only(struct conn *c)
+{
+	return web_of(c)->http.head_only;
+}
+
+bool
 web_stream_begin(struct conn *c, int status, const char *type,
     const struct http1_pair *fields, size_t count)
 {

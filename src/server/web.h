@@ -69,6 +69,9 @@ void web_problem(struct conn *c, const struct problem *p);
  * together by hand. */
 size_t web_cors(struct conn *c, struct http1_pair out[OURS_CORS]);
 
+/* Whether only the head of the answer is wanted. */
+bool web_head_only(struct conn *c);
+
 /* Begin an answer of unknown length, then data, then the end. */
 bool web_stream_begin(struct conn *c, int status, const char *type,
     const struct http1_pair *fields, size_t count);

@@ -935,6 +935,30 @@ test_ended_but_not_stored(void **state)
 	assert_true(w.ops[OP_COMMAND_ENDED] >= 3);
 }
 
+/* The agent says that it is over, and not all output is on the disk. */
+static void
+test_ended_before_its_output(void **state)
+{
+	(void)state;
+	arrive(1, "a", NATIVE);
+	run("a", PLAIN);
+	starts(1, 1);
+	forget();
+	w.store_err = ERR_RANGE;
+	w.fail_verb = OP_COMMAND_ENDED;
+	exits(1, 1, 0);
+	rig_advance(&w.rig, 999);
+	expect("");
+	assert_int_equal(stats().commands_live, 1);
+	/* It is asked for the rest; then it may end. */
+	w.store_err = 0;
+	rig_advance(&w.rig, 1000);
+	expect("1 open #1 1 again\n");
+	exits(1, 1, 0);
+	expect("1 done #1 completed\n");
+	assert_int_equal(stats().commands_live, 0);
+}
+
 /* The link breaks between the decision and the disk. */
 static void
 test_resume_waits_for_the_disk(void **state)
@@ -1204,6 +1228,7 @@ main(void)
 		TEST(test_created_but_not_stored),
 		TEST(test_sent_but_not_stored),
 		TEST(test_ended_but_not_stored),
+		TEST(test_ended_before_its_output),
 		TEST(test_resume_waits_for_the_disk),
 		TEST(test_labels_undone),
 		TEST(test_joining),
