@@ -12,7 +12,7 @@
 #include "cli/verbs.h"
 
 /* One line on stderr by one write, safe for any terminal. */
-static void
+__attribute__((format(printf, 2, 0))) static void
 say(const struct cli *c, const char *fmt, va_list ap)
 {
 	char text[CLI_LINE];
