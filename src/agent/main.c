@@ -31,7 +31,7 @@ static const struct {
 
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
-static void
+__attribute__((format(printf, 1, 0))) static void
 say(const char *format, va_list ap)
 {
 	(void)fputs("muster-agent: ", stderr);

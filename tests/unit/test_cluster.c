@@ -167,12 +167,12 @@ without_memory(void *arg)
 {
 	const struct cluster_context c = { .public_url = SL("https://m") };
 	static const char *const texts[] = {
-		"{\"type\":\"register\",\"payload\":{\"agent_id\":\"a\","
-		"\"name\":\"n\",\"labels\":{\"a\":\"b\"},\"muster\":{"
-		"\"proto\":1,\"resume\":{\"commands\":[{\"id\":\"c\","
-		"\"state\":\"exited\"}]}}}}",
-		"{\"type\":\"heartbeat\",\"payload\":{\"metadata\":{\"a\":"
-		"1}}}",
+		("{\"type\":\"register\",\"payload\":{\"agent_id\":\"a\","
+		 "\"name\":\"n\",\"labels\":{\"a\":\"b\"},\"muster\":{"
+		 "\"proto\":1,\"resume\":{\"commands\":[{\"id\":\"c\","
+		 "\"state\":\"exited\"}]}}}}"),
+		("{\"type\":\"heartbeat\",\"payload\":{\"metadata\":{\"a\":"
+		 "1}}}"),
 		"{\"type\":\"nothing\"}",
 		"{\"type\":\"ping\",\"payload\":3}",
 	};
