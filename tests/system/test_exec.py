@@ -229,7 +229,8 @@ def test_offline(t):
     equal(agent.stop(), 0)
     d.agent_is("web-1", "offline")
     ran, count = counter(t, "ran")
-    ident = detach(t, d, "sh", "-c", "echo x >>%s" % ran)
+    e = t.cli(d, "exec", "-d", "--json", "web-1", "--", "sh", "-c", "echo x >>%s" % ran, code=6)
+    ident = e.json["id"]
     equal(d.command(ident)["state"], "queued")
     equal(t.cli(d, "exec", "-d", "--or-fail", "web-1", "--", "true").code, 6)
     equal(t.cli(d, "exec", "-n", "web-1", "--", "true").code, 6)

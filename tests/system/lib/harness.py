@@ -392,7 +392,8 @@ class Case:
         home = os.path.join(self.dir, "home")
         os.mkdir(home)
         self.env = {"PATH": BUILD + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-                    "HOME": home, "TMPDIR": self.dir, "LANG": "C.UTF-8"}
+                    "HOME": home, "TMPDIR": self.dir, "LANG": "C.UTF-8",
+                    "PYTHONDONTWRITEBYTECODE": "1"}
         for kept in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "MUSTER_BUILD"):
             if kept in os.environ:
                 self.env[kept] = os.environ[kept]
