@@ -118,6 +118,11 @@ dock_end(struct lane *lane)
 	for (int i = 0; i < 1000 && (!list_empty(&d->conns) || lookup_busy(d));
 	     i++)
 		loop_turn(lane->loop, i > 10);
+	if (list_empty(&d->conns)) {
+		/* Those that were still shaking hands close, too. */
+		loop_turn(lane->loop, false);
+		stream_loop_fini(lane->loop);
+	}
 	lookup_end(d);
 	pipe_end(d);
 	drop_owed(d);

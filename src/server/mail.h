@@ -89,7 +89,7 @@ struct lane_mail {
 			uint64_t shown[3];
 		} arrival;
 		struct {
-			struct peer_id peers[CUT_MAX];
+			const struct peer_id *peers;
 			size_t count;
 			bool all;       /* every connection */
 			bool followers; /* every follower of events */

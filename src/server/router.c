@@ -99,8 +99,14 @@ pay_cut(struct lane *lane, struct debt *d)
 	if (d->count == 0 && !d->all && !d->followers)
 		return true;
 	m = new_mail(lane, MAIL_URGENT, LANE_CUT);
-	if (m != NULL) {
-		memcpy(m->cut.peers, d->peers, sizeof(d->peers));
+	struct arena *a = mailbox_arena(&lane->to_lane, MAIL_URGENT);
+	struct peer_id *peers =
+	    m == NULL ? NULL : arena_alloc(a, sizeof(d->peers));
+	if (peers == NULL) {
+		m = NULL;
+	} else {
+		memcpy(peers, d->peers, sizeof(d->peers));
+		m->cut.peers = peers;
 		m->cut.count = d->count;
 		m->cut.all = d->all;
 		m->cut.followers = d->followers;

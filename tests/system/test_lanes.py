@@ -8,6 +8,7 @@ when build/tsan/musterd is there.
 # timeout: 400
 
 import asyncio
+import contextlib
 import hashlib
 import http.client
 import json
@@ -299,7 +300,11 @@ def test_the_last_connections(t):
         equal([ask(s, d) for s in held], [200] * 24)
         equal(ask(d.connect(), d), 503)
         equal(ask(d.connect(), d, "/api/v1/commands/cmd_x/interrupt", bearer, "POST"), 404)
-        last = [d.connect() for _ in range(20)]
+        last = []
+        for _ in range(20):
+            # One too many is cut, at the soonest while it connects.
+            with contextlib.suppress(ConnectionResetError):
+                last.append(d.connect())
         check(sum(ask(s, d, "/api/v1/commands/cmd_x/cancel", bearer, "POST") == 404
                   for s in last) >= 14, "the last 16 are not served")
         for s in held + last:
