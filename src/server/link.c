@@ -308,10 +308,14 @@ on_pull(struct conn *c, size_t room)
 void
 link_flush(struct link_conn *l)
 {
-	if (l->mux == NULL || l->conn->ending || !send_control(l))
+	if (l->mux == NULL || l->conn->ending)
 		return;
-	/* What is small and fits goes now; the rest when it is asked for. */
-	if (stream_queued(l->conn->stream) == 0)
+	bool quiet = stream_queued(l->conn->stream) == 0;
+	if (!send_control(l))
+		return;
+	/* What is small leaves with the words that open its stream; the rest
+	 * goes when it is asked for. */
+	if (quiet)
 		send_streams(l, FRAME_MAX);
 	if (!l->conn->ending)
 		stream_want(l->conn->stream, streams_wait(l));
