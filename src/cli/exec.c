@@ -248,23 +248,31 @@ put_ask(struct cli *c, const struct exec_plan *plan, size_t i, bool input,
 /* Running -------------------------------------------------------------------
  */
 
-/* Nobody is there to run it yet: the caller hears of that by exit code. */
+/* Nobody is there to run it yet: the caller hears of that by exit code.
+ * The command is made, so a look that fails is no failure. */
 static int
 look_for_agent(struct cli *c, struct slice agent_id)
 {
-	char *word = arena_cstr(&c->arena, agent_id);
-	struct answer *agent;
+	struct answer *agent = find_answer(c);
+	struct rest_ask ask = { .method = "GET" };
+	char why[REST_WHY];
+	struct buf path;
 
-	if (word == NULL)
-		return cli_nomem(c);
-	int exit = find_agent(c, word, &agent);
-	if (exit != EXIT_OK)
-		return exit;
+	if (agent == NULL || agent_id.len == 0)
+		return EXIT_OK;
+	buf_init(&path, REST_WHY);
+	buf_put(&path, SL("/api/v1/agents/"));
+	url_put_encoded(&path, agent_id);
+	ask.path = buf_peek(&path);
+	int err = path.err != 0 ? path.err : rest_try(c, &ask, agent, why);
+	buf_fini(&path);
+	if (err != 0 || agent->status != 200)
+		return EXIT_OK;
 	struct slice status = render_text(agent->root, "status");
 	if (!slice_eq(status, SL("offline")) &&
 	    !slice_eq(status, SL("reconnecting")))
 		return EXIT_OK;
-	cli_note(c, "%s is %.*s: the command waits in its queue", word,
+	cli_note(c, "the agent is %.*s: the command waits in its queue",
 	    SLICE_FMT(status));
 	return EXIT_OFFLINE;
 }

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "cli/find.h"
@@ -135,6 +136,30 @@ struct log_stream {
 	int err;
 };
 
+/* A log is read, not attached to: on a terminal what could move its cursor
+ * or colour it is shown instead of done. */
+static int
+write_safely(int fd, struct slice piece)
+{
+	struct buf out;
+	int err;
+
+	buf_init(&out, 16 * piece.len + 16);
+	while (piece.len > 0) {
+		size_t n = 0;
+		while (n < piece.len && piece.ptr[n] != '\n' &&
+		    piece.ptr[n] != '\t')
+			n++;
+		safe_line(&out, slice_first(piece, n));
+		if (n < piece.len)
+			buf_put_byte(&out, piece.ptr[n++]);
+		piece = slice_from_at(piece, n);
+	}
+	err = out.err != 0 ? out.err : term_write(fd, buf_peek(&out));
+	buf_fini(&out);
+	return err;
+}
+
 static bool
 take_output(void *arg, struct slice piece)
 {
@@ -152,6 +177,8 @@ take_output(void *arg, struct slice piece)
 		s->err =
 		    line.err != 0 ? line.err : term_write(1, buf_peek(&line));
 		buf_fini(&line);
+	} else if (isatty(s->fd)) {
+		s->err = write_safely(s->fd, piece);
 	} else {
 		s->err = term_write(s->fd, piece);
 	}
