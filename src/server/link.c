@@ -21,6 +21,9 @@ enum {
 	CLOSE_WITHIN = 10000,
 	FRAME_MAX = 16 * 1024,
 	QUEUE_MAX = 16 * 1024 * 1024,
+	BEHIND_HIGH = 4096, /* events that wait for the hub */
+	BEHIND_LOW = 1024,
+	PAUSE = 2, /* ms */
 };
 
 static struct wsconn_config *
@@ -75,7 +78,28 @@ finish(struct conn *c)
 	msec due = wsconn_deadline(&l->ws);
 	if (l->mux != NULL && yamux_deadline(l->mux) < due)
 		due = yamux_deadline(l->mux);
+	if (l->paused && due > now_of(c) + PAUSE)
+		due = now_of(c) + PAUSE;
 	conn_wake_at(c, due);
+}
+
+/* Agents are always read, as fast as the hub takes what they say: one that
+ * floods waits for it, a moment at a time, and the rest is TCP's to hold. */
+static void
+pace(struct conn *c)
+{
+	struct link_conn *l = link_of(c);
+	const struct mailbox *m = &c->dock->lane.to_hub;
+	size_t behind =
+	    m->config.caps[MAIL_NORMAL] - mailbox_room(m, MAIL_NORMAL);
+
+	if (!l->paused && behind > BEHIND_HIGH)
+		stream_read_stop(c->stream);
+	else if (l->paused && behind <= BEHIND_LOW)
+		stream_read_start(c->stream);
+	else
+		return;
+	l->paused = !l->paused;
 }
 
 static void
@@ -365,6 +389,7 @@ on_read(struct conn *c, uint8_t *bytes, size_t n)
 			return;
 	}
 	link_flush(l);
+	pace(c);
 	finish(c);
 }
 
@@ -398,6 +423,7 @@ on_timer(struct conn *c)
 		drain_mux(l);
 		link_flush(l);
 	}
+	pace(c);
 	finish(c);
 }
 

@@ -337,15 +337,14 @@ def test_never_reads(t):
             a.s.sendall(ask)
     except (socket.timeout, OSError):
         pass
-    # What waits for the hub has a cap of its own, 256 MiB over all links.
-    w.fine(growth=300 * 1024)
+    w.fine(growth=48 * 1024)
     # A follower of events that never reads.
     s = d.connect()
     s.sendall(("GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %s\r\n"
                "\r\n" % (d.port, d.token)).encode())
     for i in range(300):
         d.patch("/api/v1/agents/good-neighbour/labels", {"n": str(i)})
-    w.fine(growth=300 * 1024)
+    w.fine(growth=48 * 1024)
     s.close()
 
 
