@@ -456,7 +456,8 @@ finish(struct hold *h)
 	write_exit(h, outcome(h),
 	    failed ? child_stage_name(h->fault.stage) : "",
 	    error != NULL ? error : "", exit_code(h));
-	if (claim_exit(&h->claim, h->exit, h->exit_len) != 0) {
+	if (claim_exit(&h->claim, h->exit, h->exit_len) != 0 &&
+	    !claim_orphaned(&h->claim)) {
 		h->retry_at = h->now + SPOOL_RETRY_MS;
 		return;
 	}

@@ -11,6 +11,14 @@
 
 #include "agent/holder_claim.h"
 
+bool
+claim_orphaned(const struct claim *c)
+{
+	struct stat st;
+
+	return fstat(c->dir, &st) == 0 && st.st_nlink == 0;
+}
+
 int64_t
 claim_clock(clockid_t which)
 {

@@ -36,6 +36,9 @@ void claim_started(const struct claim *c, pid_t pid);
 /* Commit the exit record: 0 or -1 (nothing is left; try again). */
 int claim_exit(const struct claim *c, const void *text, size_t len);
 
+/* The directory was removed: nobody will ever read a record. */
+bool claim_orphaned(const struct claim *c);
+
 /* Milliseconds of a clock. */
 int64_t claim_clock(clockid_t which);
 
