@@ -329,6 +329,7 @@ conn_write2(struct conn *c, struct slice head, struct slice body)
 	/* A peer that does not read what it asked for: it pays alone. */
 	log_info("connection_dropped", kv_e("err", err),
 	    kv_u("queued", stream_queued(c->stream)));
+	c->why = err;
 	conn_drop(c);
 	return false;
 }
@@ -346,6 +347,9 @@ void
 conn_drop(struct conn *c)
 {
 	c->ending = true;
+	/* What is cut off has not said goodbye. */
+	if (c->why == 0)
+		c->why = ERR_CLOSED;
 	stream_abort(c->stream, true);
 }
 

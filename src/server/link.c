@@ -409,13 +409,14 @@ on_timer(struct conn *c)
 	struct link_conn *l = link_of(c);
 	msec now = now_of(c);
 
+	/* Said before the machine gives up, for then it says no more. */
+	if (l->ws.state == WSCONN_OPEN && now - l->ws.heard >= DEAD_AFTER) {
+		close_link(c, WS_CODE_AWAY, SL("stale"), ERR_TIMEOUT);
+		conn_end(c);
+		return;
+	}
 	if (wsconn_expire(&l->ws, now) != 0) {
-		if (l->ws.state == WSCONN_OPEN) {
-			close_link(c, WS_CODE_AWAY, SL("stale"), ERR_TIMEOUT);
-			conn_end(c);
-		} else {
-			conn_drop(c);
-		}
+		conn_drop(c);
 		return;
 	}
 	if (l->mux != NULL && yamux_deadline(l->mux) <= now) {
@@ -469,12 +470,14 @@ on_gone(struct conn *c, int why)
 {
 	struct link_conn *l = link_of(c);
 
+	(void)why;
 	while (!list_empty(&l->pipes))
 		pipe_lost(pipe_of_link(l->pipes.next), ERR_CLOSED);
 	/* They are ordered anew when the agent is back. */
 	while (list_pop(&l->opening) != NULL)
 		continue;
-	c->why = l->why != 0 ? l->why : why;
+	if (l->why != 0)
+		c->why = l->why;
 	c->dock->server->counts.links--;
 	log_info("link_closed", kv_s("remote", l->remote), kv_e("why", c->why));
 	wsconn_fini(&l->ws);
