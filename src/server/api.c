@@ -431,17 +431,6 @@ static read_fn *const readers[OPS] = {
 /* Asking
  * ----------------------------------------------------------------------- */
 
-static int
-copy_credential(
-    struct arena *a, const struct credential *from, struct credential *to)
-{
-	*to = *from;
-	int err = arena_copy(a, from->agent_id, &to->agent_id);
-	if (err == 0)
-		err = arena_copy(a, from->address, &to->address);
-	return err != 0 ? err : arena_copy(a, from->remote, &to->remote);
-}
-
 void
 api_ask(struct conn *c, struct call *call)
 {
@@ -456,7 +445,7 @@ api_ask(struct conn *c, struct call *call)
 	}
 	struct request *q = &ev->request;
 	q->op = call->route->op;
-	if (copy_credential(a, &call->credential, &q->credential) != 0 ||
+	if (credential_copy(a, &call->credential, &q->credential) != 0 ||
 	    arena_copy(a, call->params[0], &q->id) != 0 ||
 	    arena_copy(a, call->request_id, &ev->request_id) != 0)
 		err = ERR_NOMEM;

@@ -5,6 +5,7 @@
 #include "io/log.h"
 
 #include "server/api.h"
+#include "server/credential.h"
 #include "server/pipe.h"
 #include "server/show.h"
 
@@ -121,10 +122,7 @@ ask(struct conn *c, struct slice text)
 	struct request *q = &ev->request;
 	q->op = OP_COMMAND_CREATE;
 	q->attach = true;
-	q->credential = at->credential;
-	if (arena_copy(a, at->credential.address, &q->credential.address) ==
-		0 &&
-	    arena_copy(a, at->credential.remote, &q->credential.remote) == 0 &&
+	if (credential_copy(a, &at->credential, &q->credential) == 0 &&
 	    arena_copy(a, text, &copy) == 0)
 		err = api_read_command(copy, a, q, &field, &why);
 	if (err != 0) {

@@ -22,6 +22,17 @@ credential_hash(struct slice text, uint8_t out[HASH_LEN])
 	return token_sha256(token_cut_pin(text, &pin), out);
 }
 
+int
+credential_copy(
+    struct arena *a, const struct credential *from, struct credential *to)
+{
+	*to = *from;
+	int err = arena_copy(a, from->agent_id, &to->agent_id);
+	if (err == 0)
+		err = arena_copy(a, from->address, &to->address);
+	return err != 0 ? err : arena_copy(a, from->remote, &to->remote);
+}
+
 /* Challenges ----------------------------------------------------------------
  */
 

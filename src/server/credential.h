@@ -26,6 +26,10 @@ void credential_locate(
 /* The value of WWW-Authenticate that asks for a proof, in the arena. */
 struct slice credential_challenge(const struct server *s, struct arena *a);
 
+/* Whole, for an event: its texts in the arena.  0 or ERR_NOMEM. */
+int credential_copy(
+    struct arena *a, const struct credential *from, struct credential *to);
+
 /* SHA-256 of a token's text without its pin. */
 int credential_hash(struct slice text, uint8_t out[HASH_LEN]);
 

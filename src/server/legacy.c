@@ -6,6 +6,7 @@
 
 #include "io/clock.h"
 
+#include "server/credential.h"
 #include "server/legacy.h"
 
 static enum cluster_call
@@ -39,14 +40,8 @@ post_hello(struct conn *c, const struct call *call)
 
 	if (ev == NULL)
 		return ERR_NOMEM;
-	struct credential *to = &ev->hello.credential;
-	*to = call->credential;
 	ev->hello.entrance = ENTRANCE_CLUSTER_HTTP;
-	int err = arena_copy(a, to->agent_id, &to->agent_id);
-	if (err == 0)
-		err = arena_copy(a, to->address, &to->address);
-	if (err == 0)
-		err = arena_copy(a, to->remote, &to->remote);
+	int err = credential_copy(a, &call->credential, &ev->hello.credential);
 	return err != 0 ? err : dock_post(c->dock, ev);
 }
 

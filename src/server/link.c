@@ -553,14 +553,10 @@ link_open(struct conn *c, struct call *call)
 		web_problem(c, &(struct problem){ .status = 503 });
 		return;
 	}
-	struct credential *to = &ev->hello.credential;
-	*to = call->credential;
 	ev->hello.entrance = ENTRANCE_CLUSTER_LINK;
 	ev->hello.native = native;
 	c->greeted = true;
-	if (arena_copy(a, to->agent_id, &to->agent_id) != 0 ||
-	    arena_copy(a, to->address, &to->address) != 0 ||
-	    arena_copy(a, to->remote, &to->remote) != 0 ||
+	if (credential_copy(a, &call->credential, &ev->hello.credential) != 0 ||
 	    dock_post(c->dock, ev) != 0)
 		web_problem(c, &(struct problem){ .status = 503 });
 }
