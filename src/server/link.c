@@ -412,6 +412,10 @@ on_timer(struct conn *c)
 	/* Said before the machine gives up, for then it says no more. */
 	if (l->ws.state == WSCONN_OPEN && now - l->ws.heard >= DEAD_AFTER) {
 		close_link(c, WS_CODE_AWAY, SL("stale"), ERR_TIMEOUT);
+		if (c->ending)
+			return;
+		c->why = ERR_TIMEOUT;
+		dock_farewell(c->dock, c);
 		conn_end(c);
 		return;
 	}
