@@ -571,10 +571,16 @@ static int
 walk_page(struct cli *c, struct list_walk *w, const struct answer *a)
 {
 	struct js_walk items = js_walk(js_get(a->root, "items"));
+	struct slice next = text_of(a->root, "next");
 	struct js_value item;
 
-	if (slice_cstr(
-		text_of(a->root, "next"), w->cursor, sizeof(w->cursor)) != 0)
+	/* Each page brings the end nearer, or there is none. */
+	if (next.len > 0 &&
+	    (slice_eq(next, slice_from(w->cursor)) ||
+		js_count(js_get(a->root, "items")) == 0))
+		return cli_fail(c, EXIT_FAILED,
+		    "the controller sent a list that does not end");
+	if (slice_cstr(next, w->cursor, sizeof(w->cursor)) != 0)
 		return cli_fail(
 		    c, EXIT_FAILED, "the controller sent an endless cursor");
 	if (w->schema.ptr == NULL &&

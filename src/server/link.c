@@ -601,6 +601,9 @@ new_link(struct conn *c, struct call *call)
 	list_init(&l->pipes);
 	list_init(&l->opening);
 	wsconn_init(&l->ws, WSCONN_SERVER, ws_config(c->dock), now_of(c));
+	/* What it still holds of its commands comes in its first message. */
+	if (l->native)
+		wsconn_set_caps(&l->ws, TEXT_MAX, BINARY_MAX);
 	return l;
 }
 

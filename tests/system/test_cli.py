@@ -763,6 +763,14 @@ def exec_in_json():
 
 
 @test
+def lists_without_end():
+    same_page = {"schema": "muster.agents/1", "items": [{"agent_id": "a"}], "next": "again"}
+    for page in (same_page, dict(same_page, items=[])):
+        with Server(("GET", r"/api/v1/agents.*", lambda r, page=page: r.conn.answer(200, page))) as s, Home(s) as h:
+            assert "does not end" in h.run("agent", "ls", want=1)[1]
+
+
+@test
 def exec_detached():
     asked = []
 
