@@ -195,15 +195,13 @@ on_stream_event(struct link_conn *l, const struct yamux_event *ev)
 	case YAMUX_RST:
 		pipe_lost(ev->user, ERR_RESET);
 		break;
-	case YAMUX_WRITABLE:
-		l->wanting = false;
-		break;
 	case YAMUX_ERROR:
 		log_warn("mux_failed", kv_s("remote", l->remote),
 		    kv_e("err", ev->err));
 		close_link(
 		    l->conn, WS_CODE_PROTOCOL, SL("yamux"), ERR_PROTOCOL);
 		break;
+	case YAMUX_WRITABLE: /* the flush after this read looks again */
 	case YAMUX_ACKED:
 	case YAMUX_PONG:
 	case YAMUX_GOAWAY:

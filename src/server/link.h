@@ -22,9 +22,7 @@ struct link_conn {
 	struct list pipes;   /* struct pipe.of_link */
 	struct list opening; /* struct pipe.opening, in order */
 	bool native;         /* offered muster.v1 */
-	bool welcome;        /* the hub let it in */
 	bool paused;         /* not read while the hub is behind */
-	bool wanting;        /* a pull has been asked for */
 	int why;             /* of its end, for the hub */
 	struct slice remote; /* owned */
 };
