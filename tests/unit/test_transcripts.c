@@ -16,7 +16,9 @@
  *
  * $name in what is expected stands for anything of [A-Za-z0-9_-]; later the
  * same name means the same text.  Everything that comes out is expected
- * somewhere, and fits its schema in docs/protocol/schema/cluster.
+ * somewhere, and fits its schema in docs/protocol/schema/cluster.  What is
+ * said either way is carried by real framing first (support/framing.h), and
+ * what came byte by byte is what is decoded.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -30,6 +32,7 @@
 
 #include "dialect/cluster.h"
 
+#include "support/framing.h"
 #include "support/guard.h"
 #include "support/rig.h"
 #include "support/schema.h"
@@ -242,8 +245,10 @@ emit_send(const struct name *n, const struct event *ev)
 	}
 	buf_init(&out, 1 << 20);
 	assert_int_equal(cluster_encode(ev, &c, &out), 0);
-	must_fit_type(buf_peek(&out));
-	emit(cstr(n->text), "", buf_peek(&out));
+	struct slice said = framing_carry(WSCONN_SERVER, buf_peek(&out));
+	must_fit_type(said);
+	emit(cstr(n->text), "", said);
+	guard_free(said);
 	buf_fini(&out);
 }
 
@@ -429,14 +434,16 @@ cut_everywhere(struct slice text)
 static void
 say(uint32_t peer, struct slice text)
 {
+	struct slice heard = framing_carry(WSCONN_CLIENT, text);
 	struct event ev;
 
-	cut_everywhere(text);
-	assert_int_equal(cluster_decode(text, &s.arena, &ev), 0);
+	cut_everywhere(heard);
+	assert_int_equal(cluster_decode(heard, &s.arena, &ev), 0);
 	if (ev.kind != EVENT_BAD)
-		must_fit_type(text);
+		must_fit_type(heard);
 	ev.peer = rig_peer(peer);
 	rig_input(&s.rig, &ev);
+	guard_free(heard);
 }
 
 static void
@@ -455,7 +462,7 @@ enum { CALLS = 6 };
 static bool
 call(uint32_t peer, struct slice verb, struct slice rest)
 {
-	struct slice ids[2] = { { 0 } }, body = { 0 };
+	struct slice ids[2] = { { 0 } }, body;
 	size_t i = 0;
 	struct event ev;
 
@@ -465,12 +472,13 @@ call(uint32_t peer, struct slice verb, struct slice rest)
 		return false;
 	for (size_t k = 0; k < 2 && rest.len > 0 && rest.ptr[0] != '{'; k++)
 		ids[k] = next_word(&rest);
-	if (rest.len > 0)
-		body = rest;
+	body = framing_carry_body(rest);
 	s.names[peer].call = (enum cluster_call)i;
 	knock(peer, ENTRANCE_CLUSTER_HTTP);
-	if (s.out_head < s.out_tail)
+	if (s.out_head < s.out_tail) {
+		guard_free(body);
 		return true; /* refused at the door */
+	}
 	assert_int_equal(cluster_decode_call((enum cluster_call)i, ids[0],
 			     ids[1], body, &s.arena, &ev),
 	    0);
@@ -481,6 +489,7 @@ call(uint32_t peer, struct slice verb, struct slice rest)
 	}
 	ev.peer = rig_peer(peer);
 	rig_input(&s.rig, &ev);
+	guard_free(body);
 	/* The call is over when it is answered; a slow store may answer
 	 * later, to the same address. */
 	ev = rig_event(EVENT_GONE, peer);
