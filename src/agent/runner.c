@@ -1,75 +1,20 @@
 /*
  * Design notes.  A run is driven by its link: an order goes out on an idle
- * holder's socket, everything else is frames.  When a link ends without an
- * exit, or a holder says that the claim exists, a verdict is fetched by a
- * worker thread, one job at a time: the claim is busy (attach again), ended,
- * or unknown.  Nothing here decides from memory what the disk can tell.
+ * holder's socket, everything else is frames.  Nothing here decides from
+ * memory what the disk can tell (runner_job.c).
  */
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/err.h"
-#include "io/log.h"
-#include "io/loop.h"
 #include "io/rand.h"
 
 #include "agent/runner_dir.h"
-#include "agent/runner_link.h"
-#include "agent/runner_order.h"
 
-#include "agent/runner.h"
+#include "agent/runner_parts.h"
 
-enum {
-	ATTACH_EVERY = 50,  /* ms, while a holder is not listening yet */
-	JUDGE_EVERY = 5000, /* ms, while the disk is in trouble */
-	JOB_ARENA = 64 * 1024,
-	CMD_NAMES = 65536, /* directories in cmd/ at the most */
-};
-
-struct run {
-	struct runner *rn;
-	char id[HOLDER_ID_MAX + 1];
-	uint64_t seq;
-	enum run_state state;
-	struct link *link; /* NULL while there is none */
-	struct run_input input;
-	uint64_t acked[2];
-	struct file spool[2]; /* opened when first read */
-	struct arena exit;    /* holds the record's text */
-	struct loop_timer again;
-	bool lives; /* ended, but its holder stays */
-};
-
-struct job {
-	struct list link;
-	struct loop_work work;
-	struct runner *rn;
-	struct run *run; /* NULL: remove what id names */
-	char id[HOLDER_ID_MAX + 1];
-	uint64_t mark;
-	int err;
-	struct arena a;
-	struct slice exit;
-};
-
-struct runner {
-	struct runner_config c;
-	char *cmd; /* <state>/cmd, in names */
-	struct arena names;
-	struct link_home home;
-	struct journal journal;
-	struct map runs;
-	struct list idle;
-	size_t idle_count;
-	struct list jobs; /* the first is being worked on */
-	struct loop_task refill;
-	struct order_user user; /* the last one looked up */
-	bool hold, closing, told;
-};
+enum { CMD_NAMES = 65536 }; /* directories in cmd/ at the most */
 
 /* States --------------------------------------------------------------------
  */
@@ -90,8 +35,8 @@ move(struct run *r, enum run_state to)
 	r->state = to;
 }
 
-static void
-free_run(struct run *r)
+void
+runner_free_run(struct run *r)
 {
 	struct runner *rn = r->rn;
 
@@ -107,8 +52,9 @@ free_run(struct run *r)
 	alloc_free(r);
 }
 
-static int
-new_run(struct runner *rn, struct slice id, uint64_t seq, struct run **out)
+int
+runner_new_run(
+    struct runner *rn, struct slice id, uint64_t seq, struct run **out)
 {
 	struct run *r = alloc_new(sizeof(*r));
 
@@ -116,7 +62,7 @@ new_run(struct runner *rn, struct slice id, uint64_t seq, struct run **out)
 		return ERR_NOMEM;
 	r->rn = rn;
 	r->seq = seq;
-	arena_init(&r->exit, JOB_ARENA);
+	arena_init(&r->exit, RUNNER_ARENA);
 	int err = slice_cstr(id, r->id, sizeof(r->id));
 	if (err == 0)
 		err = map_put(&rn->runs, run_id(r), r);
@@ -130,8 +76,8 @@ new_run(struct runner *rn, struct slice id, uint64_t seq, struct run **out)
 }
 
 /* It ended; text is copied, because the record is told from it for long. */
-static void
-end_run(struct run *r, struct slice text)
+void
+runner_end_run(struct run *r, struct slice text)
 {
 	struct record_exit x;
 	struct slice copy;
@@ -142,106 +88,6 @@ end_run(struct run *r, struct slice text)
 	move(r, RUN_ENDED);
 	r->lives = r->link != NULL && x.lingering > 0;
 	r->rn->c.ops->ended(r->rn->c.arg, r, &x);
-}
-
-/* Jobs ----------------------------------------------------------------------
- */
-
-static void finish_if_closed(struct runner *rn);
-static void next_job(struct runner *rn);
-static void attach(struct run *r);
-
-static void
-work_job(struct loop_work *w)
-{
-	struct job *j = LIST_OF(w, struct job, work);
-	struct runner *rn = j->rn;
-
-	if (j->run != NULL) {
-		j->err = dir_verdict(
-		    rn->c.fs, rn->cmd, j->id, rn->c.cgroup, &j->a, &j->exit);
-		return;
-	}
-	/* The mark first: without claim and mark it could run again. */
-	j->err = journal_save(&rn->journal, j->mark);
-	if (j->err == 0)
-		j->err = dir_remove(rn->cmd, j->id, &j->a);
-}
-
-static void
-on_again(struct loop_timer *t)
-{
-	attach(LIST_OF(t, struct run, again));
-}
-
-/* A busy claim whose holder does not listen yet, or a disk in trouble. */
-static void
-try_later(struct run *r, msec wait)
-{
-	struct loop *l = r->rn->c.loop;
-
-	(void)loop_timer_set(l, &r->again, loop_now(l) + wait, on_again);
-}
-
-static void
-done_job(struct loop_work *w)
-{
-	struct job *j = LIST_OF(w, struct job, work);
-	struct runner *rn = j->rn;
-
-	list_remove(&j->link);
-	if (j->err != 0 && j->err != ERR_BUSY)
-		log_error(
-		    "command_dir", kv_c("id", j->id), kv_e("err", j->err));
-	if (j->run != NULL && !rn->closing) {
-		if (j->err == 0)
-			end_run(j->run, j->exit);
-		else
-			try_later(j->run,
-			    j->err == ERR_BUSY ? ATTACH_EVERY : JUDGE_EVERY);
-	}
-	arena_fini(&j->a);
-	alloc_free(j);
-	next_job(rn);
-	finish_if_closed(rn);
-}
-
-static void
-next_job(struct runner *rn)
-{
-	if (list_empty(&rn->jobs))
-		return;
-	struct job *j = LIST_OF(rn->jobs.next, struct job, link);
-	j->work = (struct loop_work){ .work = work_job, .done = done_job };
-	int err = loop_work(rn->c.loop, &j->work);
-	assert(err == 0);
-	(void)err;
-}
-
-static int
-add_job(struct runner *rn, struct run *run, const char *id)
-{
-	struct job *j = alloc_new(sizeof(*j));
-	bool first = list_empty(&rn->jobs);
-
-	if (j == NULL)
-		return ERR_NOMEM;
-	j->rn = rn;
-	j->run = run;
-	j->mark = rn->journal.mark;
-	memcpy(j->id, id, sizeof(j->id));
-	arena_init(&j->a, JOB_ARENA);
-	list_push(&rn->jobs, &j->link);
-	if (first)
-		next_job(rn);
-	return 0;
-}
-
-static void
-judge(struct run *r)
-{
-	if (!r->rn->closing && add_job(r->rn, r, r->id) != 0)
-		try_later(r, JUDGE_EVERY);
 }
 
 /* Frames --------------------------------------------------------------------
@@ -306,7 +152,7 @@ on_refused(struct run *r, struct slice body)
 		r->link->run = NULL;
 		link_close(r->link);
 		r->link = NULL;
-		judge(r);
+		runner_judge(r);
 		return;
 	}
 	move(r, RUN_REFUSED);
@@ -321,7 +167,7 @@ static const struct {
 	{ 'G', on_output },
 	{ 'C', on_consumed },
 	{ 'T', on_status },
-	{ 'X', end_run },
+	{ 'X', runner_end_run },
 	{ 'V', on_refused },
 };
 
@@ -348,15 +194,15 @@ on_link_end(struct link *l)
 	if (r->state < RUN_ENDED) {
 		if (r->state == RUN_RUNNING)
 			move(r, RUN_STARTING);
-		judge(r);
+		runner_judge(r);
 	} else if (r->lives) {
 		r->lives = false;
 		r->rn->c.ops->gone(r->rn->c.arg, r);
 	}
 }
 
-static void
-send_hold(struct run *r)
+void
+runner_send_hold(struct run *r)
 {
 	uint8_t on = r->rn->hold ? 1 : 0;
 
@@ -374,14 +220,14 @@ on_opened(struct link *l, int err)
 		return;
 	if (err != 0) {
 		r->link = NULL;
-		judge(r);
+		runner_judge(r);
 	} else if (r->rn->hold) {
-		send_hold(r);
+		runner_send_hold(r);
 	}
 }
 
-static void
-attach(struct run *r)
+void
+runner_attach(struct run *r)
 {
 	struct arena a;
 
@@ -390,105 +236,8 @@ attach(struct run *r)
 	if (dir != NULL && link_connect(&r->rn->home, dir, &r->link) == 0)
 		r->link->run = r;
 	else
-		judge(r);
+		runner_judge(r);
 	arena_fini(&a);
-}
-
-/* The pool ------------------------------------------------------------------
- */
-
-static void
-count_idle(struct runner *rn)
-{
-	rn->idle_count = 0;
-	for (struct list *l = rn->idle.next; l != &rn->idle; l = l->next)
-		rn->idle_count++;
-}
-
-static void
-on_refill(struct loop_task *t)
-{
-	struct runner *rn = LIST_OF(t, struct runner, refill);
-	struct link *l;
-
-	count_idle(rn);
-	if (rn->closing || rn->idle_count >= rn->c.pool)
-		return;
-	int err = link_spawn(&rn->home, rn->c.holder, &l);
-	if (err != 0) {
-		log_warn("holder_spawn", kv_e("err", err));
-		return;
-	}
-	list_push(&rn->idle, &l->idle);
-	if (rn->idle_count + 1 < rn->c.pool)
-		loop_defer(rn->c.loop, &rn->refill);
-}
-
-static int
-take_idle(struct runner *rn, struct link **out)
-{
-	struct list *first = list_pop(&rn->idle);
-	int err = 0;
-
-	if (first != NULL)
-		*out = LIST_OF(first, struct link, idle);
-	else
-		err = link_spawn(&rn->home, rn->c.holder, out);
-	loop_defer(rn->c.loop, &rn->refill);
-	return err;
-}
-
-/* Orders --------------------------------------------------------------------
- */
-
-static int
-send_order(struct run *r, const struct run_order *o)
-{
-	struct runner *rn = r->rn;
-	struct buf b;
-
-	buf_init(&b, HOLDER_ORDER_MAX);
-	order_put(&b, o, rn->c.state, rn->c.cgroup, &rn->user);
-	int err = b.err == ERR_FULL ? ERR_TOO_BIG : b.err;
-	if (err == 0)
-		err = take_idle(rn, &r->link);
-	if (err == 0) {
-		r->link->run = r;
-		err =
-		    link_send(r->link, 'O', buf_peek(&b), (struct slice){ 0 });
-	}
-	buf_fini(&b);
-	return err;
-}
-
-int
-runner_start(struct runner *rn, const struct run_order *o, struct run **out)
-{
-	struct run *r;
-
-	if (!order_good_id(o->id) || o->argc == 0 || o->argv[0].len == 0)
-		return ERR_INVALID;
-	if (rn->closing)
-		return ERR_CLOSED;
-	if (map_get(&rn->runs, o->id) != NULL)
-		return ERR_EXISTS;
-	if (!journal_may_run(&rn->journal, o->seq))
-		return ERR_DENIED;
-	int err = o->user == NULL ? 0 : order_find_user(&rn->user, o->user);
-	if (err == 0)
-		err = new_run(rn, o->id, o->seq, &r);
-	if (err != 0)
-		return err;
-	err = send_order(r, o);
-	if (err != 0) {
-		free_run(r);
-		return err;
-	}
-	journal_note(&rn->journal, o->seq);
-	if (rn->hold)
-		send_hold(r);
-	*out = r;
-	return 0;
 }
 
 /* What is asked of a run ----------------------------------------------------
@@ -645,7 +394,7 @@ runner_hold(struct runner *rn, bool hold)
 
 	rn->hold = hold;
 	while ((r = map_next(&rn->runs, &pos)) != NULL)
-		send_hold(r);
+		runner_send_hold(r);
 }
 
 int
@@ -653,9 +402,9 @@ runner_forget(struct run *r)
 {
 	if (r->state < RUN_ENDED || r->lives)
 		return ERR_WRONG_STATE;
-	int err = add_job(r->rn, NULL, r->id);
+	int err = runner_remove(r->rn, r->id);
 	if (err == 0)
-		free_run(r);
+		runner_free_run(r);
 	return err;
 }
 
@@ -671,7 +420,7 @@ runner_mark(const struct runner *rn)
 static void
 on_empty(struct link_home *home)
 {
-	finish_if_closed(LIST_OF(home, struct runner, home));
+	runner_finish_if_closed(LIST_OF(home, struct runner, home));
 }
 
 static const struct link_ops link_ops = {
@@ -696,7 +445,7 @@ runner_new(const struct runner_config *c, struct runner **out)
 	list_init(&rn->jobs);
 	arena_init(&rn->names, 2 * RUNNER_PATH);
 	link_home_init(&rn->home, c->loop, &link_ops);
-	loop_task_init(&rn->refill, on_refill);
+	loop_task_init(&rn->refill, runner_refill);
 	rn->cmd = dir_path(&rn->names, c->state, "cmd", NULL);
 	int err = rn->cmd == NULL ? ERR_NOMEM : 0;
 	if (err == 0)
@@ -729,12 +478,12 @@ adopt_one(struct runner *rn, const char *name, struct arena *a)
 		return 0;
 	uint64_t seq = dir_seq(rn->c.fs, rn->cmd, name, a);
 	journal_note(&rn->journal, seq);
-	int err = new_run(rn, slice_from(name), seq, &r);
+	int err = runner_new_run(rn, slice_from(name), seq, &r);
 	if (err != 0)
 		return err;
 	/* Attaching is quick where there is a holder, and where there is
 	 * none the verdict follows. */
-	attach(r);
+	runner_attach(r);
 	return 0;
 }
 
@@ -748,7 +497,7 @@ runner_adopt(struct runner *rn)
 	int err = file_list(rn->c.fs, rn->cmd, CMD_NAMES, &a, &names);
 	for (size_t i = 0; err == 0 && i < names.count; i++) {
 		struct arena one;
-		arena_init(&one, JOB_ARENA);
+		arena_init(&one, RUNNER_ARENA);
 		if (names.at[i].is_dir)
 			err = adopt_one(rn, names.at[i].name, &one);
 		arena_fini(&one);
@@ -757,8 +506,8 @@ runner_adopt(struct runner *rn)
 	return err;
 }
 
-static void
-finish_if_closed(struct runner *rn)
+void
+runner_finish_if_closed(struct runner *rn)
 {
 	if (!rn->closing || rn->told || rn->home.handles > 0 ||
 	    !list_empty(&rn->jobs))
@@ -778,11 +527,11 @@ runner_close(struct runner *rn)
 	rn->closing = true;
 	loop_task_drop(&rn->refill);
 	while (pos = 0, (r = map_next(&rn->runs, &pos)) != NULL)
-		free_run(r);
+		runner_free_run(r);
 	while (!list_empty(&rn->idle))
 		link_close(LIST_OF(rn->idle.next, struct link, idle));
 	link_home_leave(&rn->home);
-	finish_if_closed(rn);
+	runner_finish_if_closed(rn);
 }
 
 void

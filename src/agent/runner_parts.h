@@ -1,0 +1,66 @@
+/*
+ * runner_parts: the insides of the runner, shared by its files (agent).
+ *
+ *	runner.c        states, frames, what is asked of a run, life
+ *	runner_start.c  the pool of idle holders, and orders
+ *	runner_job.c    what waits for the disk: verdicts and removals
+ */
+#ifndef AGENT_RUNNER_PARTS_H
+#define AGENT_RUNNER_PARTS_H
+
+#include "io/loop.h"
+
+#include "agent/runner.h"
+#include "agent/runner_link.h"
+#include "agent/runner_order.h"
+
+enum { RUNNER_ARENA = 64 * 1024 };
+
+struct run {
+	struct runner *rn;
+	char id[HOLDER_ID_MAX + 1];
+	uint64_t seq;
+	enum run_state state;
+	struct link *link; /* NULL while there is none */
+	struct run_input input;
+	uint64_t acked[2];
+	struct file spool[2]; /* opened when first read */
+	struct arena exit;    /* holds the record's text */
+	struct loop_timer again;
+	bool lives; /* ended, but its holder stays */
+};
+
+struct runner {
+	struct runner_config c;
+	char *cmd; /* <state>/cmd, in names */
+	struct arena names;
+	struct link_home home;
+	struct journal journal;
+	struct map runs;
+	struct list idle;
+	size_t idle_count;
+	struct list jobs; /* the first is being worked on */
+	struct loop_task refill;
+	struct order_user user; /* the last one looked up */
+	bool hold, closing, told;
+};
+
+/* runner.c */
+int runner_new_run(
+    struct runner *rn, struct slice id, uint64_t seq, struct run **out);
+void runner_free_run(struct run *r);
+/* It ended; the record's text is copied. */
+void runner_end_run(struct run *r, struct slice text);
+void runner_attach(struct run *r);
+void runner_send_hold(struct run *r);
+void runner_finish_if_closed(struct runner *rn);
+
+/* runner_start.c: keep the pool filled; a task of the loop. */
+void runner_refill(struct loop_task *t);
+
+/* runner_job.c: fetch the verdict on a run, by and by. */
+void runner_judge(struct run *r);
+/* Remove what lies on the disk under this name. */
+int runner_remove(struct runner *rn, const char *id);
+
+#endif

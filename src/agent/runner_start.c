@@ -1,0 +1,102 @@
+#include "base/alloc.h"
+#include "base/err.h"
+#include "io/log.h"
+
+#include "agent/runner_parts.h"
+
+/* The pool ------------------------------------------------------------------
+ */
+
+static void
+count_idle(struct runner *rn)
+{
+	rn->idle_count = 0;
+	for (struct list *l = rn->idle.next; l != &rn->idle; l = l->next)
+		rn->idle_count++;
+}
+
+void
+runner_refill(struct loop_task *t)
+{
+	struct runner *rn = LIST_OF(t, struct runner, refill);
+	struct link *l;
+
+	count_idle(rn);
+	if (rn->closing || rn->idle_count >= rn->c.pool)
+		return;
+	int err = link_spawn(&rn->home, rn->c.holder, &l);
+	if (err != 0) {
+		log_warn("holder_spawn", kv_e("err", err));
+		return;
+	}
+	list_push(&rn->idle, &l->idle);
+	if (rn->idle_count + 1 < rn->c.pool)
+		loop_defer(rn->c.loop, &rn->refill);
+}
+
+static int
+take_idle(struct runner *rn, struct link **out)
+{
+	struct list *first = list_pop(&rn->idle);
+	int err = 0;
+
+	if (first != NULL)
+		*out = LIST_OF(first, struct link, idle);
+	else
+		err = link_spawn(&rn->home, rn->c.holder, out);
+	loop_defer(rn->c.loop, &rn->refill);
+	return err;
+}
+
+/* Orders --------------------------------------------------------------------
+ */
+
+static int
+send_order(struct run *r, const struct run_order *o)
+{
+	struct runner *rn = r->rn;
+	struct buf b;
+
+	buf_init(&b, HOLDER_ORDER_MAX);
+	order_put(&b, o, rn->c.state, rn->c.cgroup, &rn->user);
+	int err = b.err == ERR_FULL ? ERR_TOO_BIG : b.err;
+	if (err == 0)
+		err = take_idle(rn, &r->link);
+	if (err == 0) {
+		r->link->run = r;
+		err =
+		    link_send(r->link, 'O', buf_peek(&b), (struct slice){ 0 });
+	}
+	buf_fini(&b);
+	return err;
+}
+
+int
+runner_start(struct runner *rn, const struct run_order *o, struct run **out)
+{
+	struct run *r;
+
+	if (!order_good_id(o->id) || o->argc == 0 || o->argv[0].len == 0)
+		return ERR_INVALID;
+	if (rn->closing)
+		return ERR_CLOSED;
+	if (map_get(&rn->runs, o->id) != NULL)
+		return ERR_EXISTS;
+	if (!journal_may_run(&rn->journal, o->seq))
+		return ERR_DENIED;
+	int err = o->user == NULL ? 0 : order_find_user(&rn->user, o->user);
+	if (err == 0)
+		err = runner_new_run(rn, o->id, o->seq, &r);
+	if (err != 0)
+		return err;
+	err = send_order(r, o);
+	if (err != 0) {
+		runner_free_run(r);
+		return err;
+	}
+	journal_note(&rn->journal, o->seq);
+	if (rn->hold)
+		runner_send_hold(r);
+	*out = r;
+	return 0;
+}
