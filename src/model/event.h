@@ -8,9 +8,8 @@
 #ifndef MODEL_EVENT_H
 #define MODEL_EVENT_H
 
-#include "model/peer.h"
-#include "model/presence.h"
-#include "model/record.h"
+#include "model/audience.h"
+#include "model/notice.h"
 
 enum event_kind {
 	/* A connection asks to come in, goes, or breaks. */
@@ -27,6 +26,21 @@ enum event_kind {
 	EVENT_ACK,         /* HTTP: a polled command arrived */
 	EVENT_BAD,         /* a message that the dialect refused */
 	EVENT_PONGED,      /* an answer to a ping of ours; nothing to do */
+	EVENT_GOODBYE,     /* it is about to leave; also from dashboards */
+
+	/* From agents that are given commands in messages (console, signed):
+	 * a word on one of their commands, in outcome; its output went to
+	 * the writer before. */
+	EVENT_AGENT_STARTED,
+	EVENT_AGENT_ENDED,
+	EVENT_TRACE, /* trace */
+
+	/* Of the stop, from agents of ours (stop, report), and of foreign
+	 * ones that say they heed it. */
+	EVENT_STOP_REPORT,
+	EVENT_LOCAL_STOP,
+	/* The stop's own file is written, or not: stored. */
+	EVENT_STOP_WRITTEN,
 
 	/* From exec streams of Muster's agent. */
 	EVENT_COMMAND_STARTED,
@@ -51,7 +65,16 @@ enum event_kind {
 	EVENT_ACCEPTED, /* RESULT, ACK */
 	EVENT_ERROR,
 	EVENT_REPLY,
-	EVENT_NOTICE, /* to followers of the event stream */
+	EVENT_NOTICE, /* to all who watch and may see it */
+
+	/* What the hub tells an agent. */
+	EVENT_EXECUTE,    /* run this: execute */
+	EVENT_AUDIENCE,   /* not for it, for its lane: execute.seen_by */
+	EVENT_INTERRUPT,  /* end this: execute.command */
+	EVENT_CONTROL,    /* control */
+	EVENT_STOP_ORDER, /* stop */
+	/* What it tells one watcher. */
+	EVENT_TOKEN_ENDS, /* its credential is about to expire */
 	EVENT_KINDS
 };
 
@@ -61,6 +84,21 @@ enum credential_kind {
 	CREDENTIAL_TOKEN, /* hash of a token's text, pin cut off */
 	CREDENTIAL_KEY,   /* signature checked: holds this private key */
 	CREDENTIAL_LOCAL, /* loopback and nothing more (metrics) */
+	CREDENTIAL_JWT,   /* signature and times checked: see claims */
+	CREDENTIAL_WATCH, /* the peer was let in as a watcher: as that */
+};
+
+/* Of a JSON Web Token whose signature and times hold. */
+struct claims {
+	struct slice subject;
+	struct slice name;     /* of the user, where the issuer says it */
+	struct slice issuer;   /* absent: ourselves */
+	struct slice login_id; /* of the login that it stems from, if any */
+	enum role role;        /* as claimed; of our own users the record's */
+	bool has_scopes;       /* it is limited to these */
+	scope_set scopes;
+	wall_msec issued_at;
+	wall_msec expires_at;
 };
 
 struct credential {
@@ -68,6 +106,7 @@ struct credential {
 	uint8_t hash[HASH_LEN];      /* TOKEN */
 	uint8_t public_key[KEY_LEN]; /* KEY */
 	struct slice agent_id;       /* KEY: whom it claims to be */
+	struct claims claims;        /* JWT */
 	struct slice address;        /* numeric source address, no port */
 	struct slice remote;         /* address:port, for people */
 };
@@ -75,6 +114,8 @@ struct credential {
 enum entrance {
 	ENTRANCE_CLUSTER_LINK, /* WebSocket of the cluster dialect */
 	ENTRANCE_CLUSTER_HTTP, /* one call of the legacy endpoints */
+	ENTRANCE_CONSOLE,      /* dashboard or agent: its first message says */
+	ENTRANCE_MONITOR,      /* a status board: watches from the start */
 };
 
 struct hello {
@@ -111,6 +152,7 @@ struct native_hello { /* payload.muster */
 	struct slice policy_hash;
 	struct slice policy_verbs; /* "observe,exec" */
 	uint64_t stop_epoch;
+	struct stop_order stop;   /* what it keeps of the stop; epoch 0: none */
 	uint64_t sequence;        /* highest dispatch number it ever took */
 	struct slice incarnation; /* of the database it last took one from */
 	const struct held_command *held;
@@ -121,6 +163,9 @@ struct registration {
 	struct slice agent_id; /* required */
 	struct slice name;     /* required */
 	struct slice cluster_id;
+	bool console;             /* speaks the console dialect */
+	struct slice type;        /* console: "claude"... */
+	struct slice version;     /* console */
 	struct slice info_json;   /* every field, secrets replaced */
 	struct slice labels_json; /* object of strings */
 	struct native_hello native;
@@ -143,6 +188,7 @@ struct registered {
 	bool again; /* it was known before */
 	bool native;
 	uint64_t stop_epoch;
+	const struct stop_order *stop; /* ours: how it stands; may be NULL */
 	struct slice incarnation;
 };
 
@@ -206,6 +252,9 @@ enum request_op {
 	OP_AGENT_HISTORY,
 	OP_EVENTS,
 	OP_METRICS,
+	/* Of those who watch by a WebSocket. */
+	OP_WATCH, /* a console dashboard introduces itself; answered with all
+		   * agents it may see */
 	OPS
 };
 
@@ -230,6 +279,8 @@ struct request {
 	const struct command_record *command; /* COMMAND_CREATE */
 	bool attach;  /* COMMAND_CREATE: this peer wants its streams */
 	bool or_fail; /* COMMAND_CREATE: not to be queued for later */
+	/* WATCH */
+	struct slice watch_id; /* what it calls itself */
 	/* JOIN */
 	struct slice name;
 	struct slice install_id;
@@ -275,16 +326,20 @@ struct reply {
 	struct slice cursor; /* of the next page; absent: no more */
 	uint64_t total;
 	const struct registered *joined; /* JOIN */
+	const struct agent_news *news;   /* WATCH: what is there now */
+	size_t news_count;
+	bool truncated;    /* WATCH: there are more */
+	uint16_t audience; /* of this watcher: WATCH, EVENTS */
 };
 
-/* A line of the public event stream. */
-struct notice {
-	struct slice name; /* "agent.online", "command.completed"... */
-	struct slice agent_id;
-	struct slice command_id;
-	struct slice actor;
-	struct slice data_json; /* an object, absent for none */
-	uint64_t number;        /* rising, per controller */
+/* An entrance is granted. */
+struct welcome {
+	const struct user_record *user; /* NULL: a cluster token */
+	scope_set scopes;
+	uint16_t audience;             /* of who watches */
+	wall_msec expires_at;          /* of the credential; 0 = never */
+	const struct agent_news *news; /* MONITOR: what is there now */
+	size_t news_count;
 };
 
 struct event {
@@ -295,6 +350,7 @@ struct event {
 	union {
 		struct hello hello;
 		struct denied denied;
+		struct welcome welcome;
 		struct {
 			int why;  /* 0 = said goodbye, else ERR_* */
 			int code; /* WebSocket close code, 0 = none */
@@ -312,6 +368,24 @@ struct event {
 		struct request request;
 		const struct reply *reply;
 		struct notice notice;
+		struct stop_order stop;
+		struct stop_report report;
+		struct {
+			const struct command_record *command;
+			msec remaining;          /* to its deadline; 0 = none */
+			struct peer_id asked_by; /* a dashboard, or none */
+			struct peer_id viewer;   /* attached, or none */
+			struct audience_set seen_by; /* its output */
+		} execute;
+		struct {
+			struct slice agent_id;
+			struct slice action; /* "stop" "restart"... */
+			struct slice data_json;
+		} control;
+		struct {
+			struct slice command_id;
+			struct slice data_json;
+		} trace;
 		struct {
 			uint64_t number; /* of the STORE effect */
 			int err;

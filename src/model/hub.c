@@ -54,6 +54,7 @@ hub_new(const struct hub_config *config)
 	map_init(&h->agents, c->max_agents, seed);
 	map_init(&h->clusters, c->max_agents, seed);
 	map_init(&h->links, (size_t)c->max_agents * 2, seed);
+	map_init(&h->watches, (size_t)c->max_agents * 2, seed);
 	map_init(&h->commands, c->max_commands, seed);
 	map_init(&h->keys, c->max_commands, seed);
 	map_init(&h->by_key, c->max_agents, seed);
@@ -63,6 +64,7 @@ hub_new(const struct hub_config *config)
 	list_init(&h->pending);
 	heap_init(&h->timers, c->max_agents);
 	heap_init(&h->deadlines, c->max_commands);
+	heap_init(&h->watch_timers, (size_t)c->max_agents * 2);
 	if (hub_keep(&h->incarnation, config->incarnation) != 0) {
 		hub_free(h);
 		return NULL;
@@ -84,6 +86,9 @@ hub_free(struct hub *h)
 	for (struct command *c;
 	     pos = 0, (c = map_next(&h->commands, &pos)) != NULL;)
 		hub_drop_command(h, c);
+	for (struct watch *w;
+	     pos = 0, (w = map_next(&h->watches, &pos)) != NULL;)
+		hub_drop_watch(h, w);
 	for (struct link *l; pos = 0, (l = map_next(&h->links, &pos)) != NULL;)
 		hub_drop_link(h, l);
 	for (struct agent *a;
@@ -106,6 +111,7 @@ hub_free(struct hub *h)
 	map_fini(&h->agents);
 	map_fini(&h->clusters);
 	map_fini(&h->links);
+	map_fini(&h->watches);
 	map_fini(&h->commands);
 	map_fini(&h->keys);
 	map_fini(&h->by_key);
@@ -113,6 +119,7 @@ hub_free(struct hub *h)
 	arena_fini(&h->scratch);
 	heap_fini(&h->timers);
 	heap_fini(&h->deadlines);
+	heap_fini(&h->watch_timers);
 	alloc_free(h->sorted);
 	hub_unkeep(&h->incarnation);
 	alloc_free(h);
@@ -125,6 +132,7 @@ load_user(struct hub *h, const struct user_record *r)
 
 	if (u == NULL)
 		return ERR_NOMEM;
+	list_init(&u->watches);
 	u->record = clone_new(CLONE_USER, r);
 	int err = u->record == NULL ? ERR_NOMEM
 				    : map_put(&h->users, u->record->id, u);
@@ -373,19 +381,22 @@ hub_close(
 {
 	struct effect *e = outbox_add(h->out, EFFECT_CLOSE);
 	struct link *l = hub_find_link(h, peer);
+	struct watch *w = hub_find_watch(h, peer);
 
 	if (e == NULL)
 		return;
 	if (l != NULL)
 		l->closed = reason;
+	if (w != NULL)
+		w->closed = reason;
 	e->peer = peer;
 	e->close.code = code;
 	e->close.reason = reason;
 }
 
-void
-hub_notice(struct hub *h, struct slice name, const struct agent *a,
-    struct slice command_id, struct slice data_json, uint64_t after)
+struct notice *
+hub_publish(struct hub *h, enum notice_kind kind, struct slice name,
+    const struct agent *a, uint64_t after)
 {
 	struct event *ev = arena_alloc(&h->out->arena, sizeof(*ev));
 	struct effect *e =
@@ -393,19 +404,33 @@ hub_notice(struct hub *h, struct slice name, const struct agent *a,
 
 	if (e == NULL) {
 		h->out->err = ERR_NOMEM;
-		return;
+		return NULL;
 	}
 	ev->kind = EVENT_NOTICE;
 	ev->at = h->wall;
 	ev->notice = (struct notice){
-		.name = name, .data_json = data_json, .number = ++h->next_notice
+		.kind = kind, .name = name, .number = ++h->next_notice
 	};
 	struct slice id = a == NULL ? (struct slice){ 0 } : a->record->id;
-	if (arena_copy(&h->out->arena, id, &ev->notice.agent_id) != 0 ||
-	    arena_copy(&h->out->arena, command_id, &ev->notice.command_id) != 0)
+	if (arena_copy(&h->out->arena, id, &ev->notice.agent_id) != 0)
 		h->out->err = ERR_NOMEM;
 	e->after = after;
 	e->event = ev;
+	e->seen_by = hub_seen_by(h, a);
+	return &ev->notice;
+}
+
+void
+hub_notice(struct hub *h, struct slice name, const struct agent *a,
+    struct slice command_id, struct slice data_json, uint64_t after)
+{
+	struct notice *n = hub_publish(h, NOTICE_OTHER, name, a, after);
+
+	if (n == NULL)
+		return;
+	n->data_json = data_json;
+	if (arena_copy(&h->out->arena, command_id, &n->command_id) != 0)
+		h->out->err = ERR_NOMEM;
 }
 
 struct audit_note
@@ -501,6 +526,7 @@ static void (*const from_anyone[EVENT_KINDS])(
 	[EVENT_COMMAND_REFUSED] = hub_on_outcome,
 	[EVENT_STREAM_LOST] = hub_on_stream_lost,
 	[EVENT_PONGED] = on_stray,
+	[EVENT_GOODBYE] = hub_goodbye,
 };
 
 static void (*const from_link[EVENT_KINDS])(
@@ -513,7 +539,23 @@ static void (*const from_link[EVENT_KINDS])(
 	[EVENT_RESULT] = hub_on_result,
 	[EVENT_ACK] = hub_on_ack,
 	[EVENT_BAD] = on_bad,
+	[EVENT_AGENT_STARTED] = hub_on_agent_word,
+	[EVENT_AGENT_ENDED] = hub_on_agent_word,
 };
+
+/* Dashboards are corrected and answered, too. */
+static bool
+from_watch(struct hub *h, struct watch *w, const struct event *ev)
+{
+	(void)w;
+	if (ev->kind == EVENT_PING)
+		on_ping(h, NULL, ev);
+	else if (ev->kind == EVENT_BAD)
+		on_bad(h, NULL, ev);
+	else
+		return false;
+	return true;
+}
 
 static void
 handle(struct hub *h, const struct event *ev)
@@ -523,6 +565,11 @@ handle(struct hub *h, const struct event *ev)
 		return;
 	}
 	struct link *l = hub_find_link(h, ev->peer);
+	struct watch *w = l != NULL ? NULL : hub_find_watch(h, ev->peer);
+	if (w != NULL && w->closed.ptr == NULL && from_watch(h, w, ev))
+		return;
+	if (w != NULL && ev->kind == EVENT_REGISTER)
+		l = hub_guest_link(h, w, ev);
 	if (l != NULL && l->closed.ptr == NULL && from_link[ev->kind] != NULL)
 		from_link[ev->kind](h, l, ev);
 }
@@ -545,9 +592,12 @@ hub_deadline(const struct hub *h)
 {
 	const struct heap_node *a = heap_first(&h->timers);
 	const struct heap_node *c = heap_first(&h->deadlines);
+	const struct heap_node *w = heap_first(&h->watch_timers);
 	msec due = a == NULL ? INT64_MAX : a->due;
 
-	return c != NULL && c->due < due ? c->due : due;
+	if (c != NULL && c->due < due)
+		due = c->due;
+	return w != NULL && w->due < due ? w->due : due;
 }
 
 enum { TIMERS_PER_TURN = 1024 };
@@ -578,6 +628,15 @@ hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out)
 		hub_command_timer(h, LIST_OF(n, struct command, timer));
 		hub_roll_back(h, &mark);
 	}
+	for (int i = 0; i < TIMERS_PER_TURN; i++) {
+		n = heap_first(&h->watch_timers);
+		if (n == NULL || n->due > now)
+			break;
+		heap_drop(&h->watch_timers, n);
+		struct hub_mark mark = hub_mark(h);
+		hub_watch_timer(h, LIST_OF(n, struct watch, timer));
+		hub_roll_back(h, &mark);
+	}
 }
 
 void
@@ -588,6 +647,10 @@ hub_stats_get(const struct hub *h, struct hub_stats *out)
 	*out = h->stats;
 	out->agents = h->agents.count;
 	out->links = h->links.count;
+	out->watches = h->watches.count;
+	size_t at = 0;
+	for (struct user *u; (u = map_next(&h->users, &at)) != NULL;)
+		out->watching_users += u->watch_count > 0;
 	out->commands_live = h->commands.count;
 	memset(out->by_presence, 0, sizeof(out->by_presence));
 	out->bytes = h->commands.count * sizeof(struct command);

@@ -54,6 +54,8 @@ struct hub_stats {
 	uint64_t agents;
 	uint64_t by_presence[PRESENCES];
 	uint64_t links;
+	uint64_t watches;        /* dashboards, boards, followers */
+	uint64_t watching_users; /* of ours who have some */
 	uint64_t commands_live;
 	uint64_t commands_ended[COMMAND_STATES];
 	uint64_t denied;

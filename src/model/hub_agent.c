@@ -60,6 +60,8 @@ free_agent(struct agent *a)
 	hub_unkeep(&s->policy_hash);
 	hub_unkeep(&s->tunnel_status);
 	hub_unkeep(&s->metadata_json);
+	hub_unkeep(&s->type);
+	hub_unkeep(&s->version);
 	hub_unkeep(&a->id);
 	hub_unkeep(&a->cluster_id);
 	alloc_free(a->record);
@@ -158,18 +160,35 @@ hub_remove_agent(struct hub *h, struct agent *a)
 /* Presence ----------------------------------------------------------------- */
 
 static void
+tell(struct hub *h, enum notice_kind kind, struct slice name,
+    const struct agent *a, struct slice data_json)
+{
+	struct notice *n = hub_publish(h, kind, name, a, 0);
+	struct agent_news *news = arena_alloc(&h->out->arena, sizeof(*news));
+
+	if (n == NULL || news == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	hub_agent_news(h, a, news);
+	n->agent = news;
+	n->data_json = data_json;
+}
+
+static void
 move(struct hub *h, struct agent *a, enum presence to, struct slice why)
 {
 	if (a->presence == to)
 		return;
 	assert(presence_may_move(a->presence, to));
 	a->presence = to;
+	if (to != PRESENCE_RECONNECTING)
+		a->shown = to;
 	a->why = why;
 	a->since = h->wall;
 	const struct slice name[] = { SL("agent."), presence_name(to) };
 	const struct slice data[] = { SL("{\"why\":\""), why, SL("\"}") };
-	hub_notice(h, hub_text(h, name, 2), a, (struct slice){ 0 },
-	    hub_text(h, data, 3), 0);
+	tell(h, NOTICE_PRESENCE, hub_text(h, name, 2), a, hub_text(h, data, 3));
 }
 
 static enum presence
@@ -265,9 +284,12 @@ void
 hub_on_gone(struct hub *h, const struct event *ev)
 {
 	struct link *l = hub_find_link(h, ev->peer);
+	struct watch *w = hub_find_watch(h, ev->peer);
 	struct agent *a = l == NULL ? NULL : l->agent;
 	bool current = a != NULL && a->link == l;
 
+	if (w != NULL)
+		hub_drop_watch(h, w);
 	if (l == NULL)
 		return;
 	struct slice closed = l->closed;
@@ -284,7 +306,7 @@ hub_on_gone(struct hub *h, const struct event *ev)
 		      : slice_from(err_name(ev->gone.why));
 	close_history(h, a, why);
 	hub_forsake_commands(h, a);
-	a->native = false;
+	a->native = a->console = false;
 	move(h, a, goodbye ? PRESENCE_OFFLINE : PRESENCE_RECONNECTING, why);
 	if (goodbye)
 		heap_drop(&h->timers, &a->timer);
@@ -323,13 +345,24 @@ hub_name_ok(struct slice name)
 	return true;
 }
 
+/* Whose an agent is that this link registers: a token's, or, by a JWT, a
+ * user's. */
+static struct slice
+owner(const struct link *l)
+{
+	if (l->token != NULL)
+		return l->token->record->id;
+	if (l->watch != NULL && l->watch->user != NULL)
+		return l->watch->user->id;
+	return (struct slice){ 0 };
+}
+
 static bool
 owns(const struct link *l, const struct agent *a)
 {
 	if (l->keyed != NULL || a->record->has_key)
 		return l->keyed == a;
-	return l->token != NULL &&
-	    slice_eq(l->token->record->id, a->record->token_id);
+	return slice_eq(owner(l), a->record->token_id);
 }
 
 static bool
@@ -352,7 +385,7 @@ may_register(struct hub *h, struct link *l, const struct event *ev,
 		    SL("name must be 1 to 255 bytes without control "
 		       "characters"));
 	} else if ((a != NULL && !owns(l, a)) ||
-	    (a == NULL && l->token == NULL) ||
+	    (a == NULL && owner(l).ptr == NULL) ||
 	    (l->agent != NULL && l->agent != a)) {
 		hub_send_error(h, ev, ERR_EXISTS, SL("AGENT_ID_TAKEN"),
 		    SL("agent_id"),
@@ -412,8 +445,10 @@ updated(struct hub *h, const struct link *l, const struct agent *a,
 	} else {
 		rec.id = r->agent_id;
 		rec.cluster_id = hub_make_uuid(h);
-		rec.token_id = l->token->record->id;
-		rec.workspace_id = l->token->record->workspace_id;
+		rec.token_id = owner(l);
+		rec.workspace_id = l->token != NULL
+		    ? l->token->record->workspace_id
+		    : l->watch->user->workspace_id;
 		rec.created_at = h->wall;
 	}
 	rec.name = r->name;
@@ -487,6 +522,7 @@ keep_session(
 	struct session *s = &a->session;
 
 	s->dialect = l->http ? SL("cluster-http")
+	    : l->console     ? SL("console")
 	    : n->present     ? SL("muster")
 			     : SL("cluster");
 	int err = hub_keep(&s->remote, l->remote);
@@ -516,7 +552,10 @@ attach(struct hub *h, struct link *l, struct agent *a, const struct event *ev)
 	l->agent = a;
 	a->http = false;
 	a->native = n->present && n->has_yamux && n->has_exec;
-	if (keep_session(a, l, n) != 0)
+	a->console = l->console;
+	if (keep_session(a, l, n) != 0 ||
+	    hub_keep(&a->session.type, ev->registration.type) != 0 ||
+	    hub_keep(&a->session.version, ev->registration.version) != 0)
 		h->out->err = ERR_NOMEM;
 	if (fresh) {
 		a->connected_at = h->wall;
@@ -672,5 +711,9 @@ hub_on_heartbeat(struct hub *h, struct link *l, const struct event *ev)
 		h->out->err = ERR_NOMEM;
 	a->claims_error = slice_eq(b->status, SL("error"));
 	hub_settle(h, a, SL("heartbeat"));
+	/* Figures come often: only where somebody looks. */
+	if (b->metadata_json.ptr != NULL && h->watches.count > 0)
+		tell(h, NOTICE_METRICS, SL("agent.metrics"), a,
+		    (struct slice){ 0 });
 	hub_send(h, ev->peer, EVENT_HEARTBEAT_ACK, ev->request_id, 0);
 }

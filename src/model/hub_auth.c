@@ -92,6 +92,7 @@ hub_add_token(struct hub *h, const struct token_record *r)
 	if (t == NULL)
 		return NULL;
 	list_init(&t->links);
+	list_init(&t->watches);
 	t->record = clone_new(CLONE_TOKEN, r);
 	if (t->record == NULL || hash_token(h, t) != 0) {
 		alloc_free(t->record);
@@ -129,6 +130,11 @@ hub_remove_token(struct hub *h, struct token *t)
 		struct link *l =
 		    LIST_OF(list_pop(&t->links), struct link, by_token);
 		l->token = NULL;
+	}
+	while (!list_empty(&t->watches)) {
+		struct watch *w =
+		    LIST_OF(list_pop(&t->watches), struct watch, by_token);
+		w->token = NULL;
 	}
 	unhash_token(h, t);
 	alloc_free(t->record);
@@ -302,16 +308,41 @@ role_scopes(enum role role)
 	return all[role];
 }
 
+static int
+check_scopes(
+    struct hub *h, scope_set need, const struct access *who, struct denied *no)
+{
+	unsigned pos = 0;
+	scope_set lacks = need & ~who->scopes;
+
+	if (lacks == 0)
+		return 0;
+	const struct slice parts[] = { SL("this token lacks the scope "),
+		scope_next(lacks, &pos) };
+	*no = deny(403, ERR_DENIED, SL("NOT_PERMITTED"), hub_text(h, parts, 2));
+	return no->err;
+}
+
 int
-hub_resolve(struct hub *h, const struct credential *c, scope_set need,
-    struct access *who, struct denied *no)
+hub_resolve(struct hub *h, const struct event *ev, const struct credential *c,
+    scope_set need, struct access *who, struct denied *no)
 {
 	struct token *t = NULL;
-	int err = find_token(h, c, &t, no);
 
+	if (c->kind == CREDENTIAL_WATCH) {
+		const struct watch *w = hub_find_watch(h, ev->peer);
+		if (w != NULL && hub_watch_access(w, who))
+			return check_scopes(h, need, who, no);
+		*no = deny(401, ERR_DENIED, SL("UNAUTHORIZED"),
+		    SL("this connection was not let in"));
+		return no->err;
+	}
+	int err = find_token(h, c, &t, no);
 	if (err != 0 || t == NULL)
 		return err;
-	*who = (struct access){ .token = t, .scopes = t->record->scopes };
+	*who = (struct access){ .token = t,
+		.scopes = t->record->scopes,
+		.expires_at = t->record->expires_at };
 	if (t->record->user_id.len > 0) {
 		struct user *u = map_get(&h->users, t->record->user_id);
 		if (u == NULL || u->record->removed_at != 0) {
@@ -322,17 +353,7 @@ hub_resolve(struct hub *h, const struct credential *c, scope_set need,
 		who->user = u->record;
 		who->scopes &= role_scopes(u->record->role);
 	}
-	if ((need & ~who->scopes) != 0) {
-		unsigned pos = 0;
-		const struct slice parts[] = {
-			SL("this token lacks the scope "),
-			scope_next(need & ~who->scopes, &pos)
-		};
-		*no = deny(403, ERR_DENIED, SL("NOT_PERMITTED"),
-		    hub_text(h, parts, 2));
-		return no->err;
-	}
-	return 0;
+	return check_scopes(h, need, who, no);
 }
 
 /* Knocking ----------------------------------------------------------------- */
@@ -362,10 +383,10 @@ admit_key(struct hub *h, const struct credential *c, struct link *l,
 
 static int
 admit_token(
-    struct hub *h, const struct hello *hello, struct link *l, struct denied *no)
+    struct hub *h, const struct event *ev, struct link *l, struct denied *no)
 {
 	struct access who;
-	int err = hub_resolve(h, &hello->credential, 0, &who, no);
+	int err = hub_resolve(h, ev, &ev->hello.credential, 0, &who, no);
 
 	if (err != 0)
 		return err;
@@ -392,10 +413,9 @@ admit_token(
 static int
 admit(struct hub *h, const struct event *ev, struct link *l, struct denied *no)
 {
-	const struct hello *hello = &ev->hello;
-	const struct credential *c = &hello->credential;
+	const struct credential *c = &ev->hello.credential;
 	int err = c->kind == CREDENTIAL_KEY ? admit_key(h, c, l, no)
-					    : admit_token(h, hello, l, no);
+					    : admit_token(h, ev, l, no);
 
 	if (err != 0)
 		return err;
@@ -421,6 +441,11 @@ hub_on_hello(struct hub *h, const struct event *ev)
 	struct denied no = { 0 };
 	struct link *l = hub_find_link(h, ev->peer);
 
+	if (ev->hello.entrance == ENTRANCE_CONSOLE ||
+	    ev->hello.entrance == ENTRANCE_MONITOR) {
+		hub_on_knock(h, ev);
+		return;
+	}
 	/* Every call over HTTP proves itself, on whatever connection. */
 	if (l != NULL && l->http)
 		hub_drop_link(h, l);
@@ -444,4 +469,44 @@ hub_on_hello(struct hub *h, const struct event *ev)
 	    hub_send(h, ev->peer, EVENT_DENIED, ev->request_id, 0);
 	if (re != NULL)
 		re->denied = no;
+}
+
+/* Consoles say only now that they are agents. */
+struct link *
+hub_guest_link(struct hub *h, struct watch *w, const struct event *ev)
+{
+	const scope_set need = SCOPE_AGENT_CONNECT | SCOPE_CLUSTER_REGISTER;
+	struct link *l = alloc_new(sizeof(*l));
+
+	if (l == NULL) {
+		h->out->err = ERR_NOMEM;
+		return NULL;
+	}
+	list_init(&l->by_token);
+	l->peer = w->peer;
+	l->console = true;
+	l->watch = w;
+	l->token = w->token;
+	l->scopes = SCOPES_CLUSTER;
+	if ((w->scopes & need) == 0 || w->kind != WATCH_GUEST) {
+		alloc_free(l);
+		hub_send_error(h, ev, ERR_DENIED, SL("NOT_PERMITTED"),
+		    (struct slice){ 0 },
+		    SL("this token lacks the scope agent:connect"));
+		return NULL;
+	}
+	if (hub_keep(&l->remote, w->remote) != 0 ||
+	    hub_keep(&l->address, w->address) != 0 ||
+	    map_put(&h->links, peer_key(&l->peer), l) != 0) {
+		hub_unkeep(&l->remote);
+		hub_unkeep(&l->address);
+		alloc_free(l);
+		h->out->err = ERR_NOMEM;
+		return NULL;
+	}
+	if (l->token != NULL) {
+		list_push(&l->token->links, &l->by_token);
+		l->token->link_count++;
+	}
+	return l;
 }

@@ -122,8 +122,8 @@ hub_drop_command(struct hub *h, struct command *c)
 	free_command(c);
 }
 
-static void
-move(struct command *c, enum command_state to)
+void
+hub_move_command(struct command *c, enum command_state to)
 {
 	assert(command_may_move(c->record->state, to));
 	delist(c);
@@ -143,151 +143,20 @@ hub_command_copy(struct hub *h, const struct command *c)
 	return r;
 }
 
-static void
-arm(struct hub *h, struct command *c, msec due)
+void
+hub_arm_command(struct hub *h, struct command *c, msec due)
 {
 	if (heap_set(&h->deadlines, &c->timer, due) != 0)
 		h->out->err = ERR_NOMEM;
 }
 
 /* Wall-clock deadlines are turned into monotonic ones once. */
-static void
-arm_deadline(struct hub *h, struct command *c)
+void
+hub_arm_deadline(struct hub *h, struct command *c)
 {
 	if (c->record->deadline_at != 0)
-		arm(h, c, h->now + (c->record->deadline_at - h->wall));
-}
-
-/* Streams ------------------------------------------------------------------ */
-
-static struct stream_order *
-order(struct hub *h, struct command *c, enum stream_verb verb, uint64_t after)
-{
-	struct effect *e = outbox_add(h->out, EFFECT_STREAM);
-	const struct command_record *r = hub_command_copy(h, c);
-
-	if (e == NULL || r == NULL)
-		return NULL;
-	if (c->agent->link != NULL)
-		e->peer = c->agent->link->peer;
-	e->after = after;
-	e->stream = (struct stream_order){ .verb = verb,
-		.command_id = r->id,
-		.command = r,
-		.viewer = c->viewer };
-	return &e->stream;
-}
-
-void
-hub_open_stream(struct hub *h, struct command *c)
-{
-	struct agent *a = c->agent;
-	struct stream_order *o;
-
-	if (a->link == NULL || !a->native || a->joining != 0 || c->opened ||
-	    c->sending != 0 || c->outcome != NULL || !hub_command_active(c))
-		return;
-	o = order(h, c, STREAM_OPEN, 0);
-	if (o == NULL)
-		return;
-	o->again = c->tried;
-	c->opened = true;
-	c->tried = true;
-	if (c->reopen) {
-		c->reopen = false;
-		heap_drop(&h->deadlines, &c->timer);
-	}
-	if (!c->interrupt)
-		return;
-	o = order(h, c, STREAM_SIGNAL, 0);
-	if (o != NULL)
-		o->signal = SIGNAL_INTERRUPT;
-}
-
-/* Dispatch -------------------------------------------------------------------
- */
-
-static void
-mark_sent(struct hub *h, struct command *c)
-{
-	c->record->sequence = ++c->agent->record->sequence;
-	c->record->sent_at = h->wall;
-	c->record->lease_node = h->config.node;
-	c->record->lease_fence = h->config.fence;
-}
-
-static uint64_t
-store_sent(struct hub *h, struct command *c)
-{
-	struct op *op = hub_store(h, OP_COMMAND_SENT);
-
-	if (op == NULL)
-		return 0;
-	op->command = hub_command_copy(h, c);
-	hub_pend(h, op->number, PENDING_SENT, c->record->id, NULL);
-	c->sending = op->number;
-	return op->number;
-}
-
-/* Too late for it: nothing runs past its deadline. */
-static bool
-is_overdue(const struct hub *h, const struct command *c)
-{
-	return c->record->deadline_at != 0 && c->record->deadline_at <= h->wall;
-}
-
-static void
-expire(struct hub *h, struct command *c)
-{
-	const struct outcome o = { .code = SL("EXPIRED"),
-		.why = SL("its deadline passed before it could be sent") };
-
-	hub_finish_command(h, c, COMMAND_EXPIRED, &o);
-}
-
-struct command *
-hub_first_waiting(struct agent *a)
-{
-	for (size_t p = 3; p-- > 0;) {
-		if (!list_empty(&a->waiting[p]))
-			return LIST_OF(
-			    a->waiting[p].next, struct command, link);
-	}
-	return NULL;
-}
-
-struct command *
-hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
-{
-	struct command *c;
-
-	if (a->record->removed_at != 0)
-		return NULL;
-	while ((c = hub_first_waiting(a)) != NULL && is_overdue(h, c) &&
-	    h->out->err == 0)
-		expire(h, c);
-	if (c == NULL || a->detached >= h->config.concurrency ||
-	    h->out->err != 0)
-		return NULL;
-	mark_sent(h, c);
-	move(c, COMMAND_SENT);
-	heap_drop(&h->deadlines, &c->timer);
-	*after = store_sent(h, c);
-	return c;
-}
-
-void
-hub_dispatch(struct hub *h, struct agent *a)
-{
-	struct command *c;
-	uint64_t after;
-
-	if (!a->native || a->link == NULL || a->resuming)
-		return;
-	while ((c = hub_take_waiting(h, a, &after)) != NULL)
-		hub_notice(
-		    h, SL("command.sent"), a, c->record->id, none, after);
-	hub_settle(h, a, SL("command"));
+		hub_arm_command(
+		    h, c, h->now + (c->record->deadline_at - h->wall));
 }
 
 /* Creation -------------------------------------------------------------------
@@ -300,7 +169,7 @@ may_run(struct hub *h, const struct event *ev, const struct agent *a)
 	const struct command_record *r = q->command;
 	bool there = a->link != NULL || a->http;
 
-	if (a->link != NULL && !a->native)
+	if (a->link != NULL && !hub_takes_commands(a))
 		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
 		    SL("NOT_PERMITTED"), none,
 		    SL("this agent's protocol has no verb for commands"));
@@ -323,9 +192,29 @@ may_run(struct hub *h, const struct event *ev, const struct agent *a)
 	return false;
 }
 
-static void
-reply_command(struct hub *h, const struct event *ev, const struct access *who,
-    const struct command *c, bool again, uint64_t after)
+void
+hub_tell_command(struct hub *h, const struct command *c, struct slice name,
+    const struct command_record *r, uint64_t after)
+{
+	struct notice *n =
+	    hub_publish(h, NOTICE_COMMAND, name, c->agent, after);
+
+	if (n == NULL)
+		return;
+	n->command = clone_in(&h->out->arena, CLONE_COMMAND, r);
+	if (n->command == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	n->command_id = n->command->id;
+	n->actor = n->command->user_id;
+	n->asked_by = c->asker;
+}
+
+void
+hub_reply_command(struct hub *h, const struct event *ev,
+    const struct access *who, const struct command *c, bool again,
+    uint64_t after)
 {
 	struct reply *re = hub_reply(h, ev, who, after);
 
@@ -389,14 +278,14 @@ hub_create_command(
 		return;
 	}
 	if (c != NULL) {
-		reply_command(h, ev, who, c, true, 0);
+		hub_reply_command(h, ev, who, c, true, 0);
 		return;
 	}
 	struct agent *a = hub_pick_agent(h, ev, who, q->id);
 	if (a == NULL || !may_run(h, ev, a))
 		return;
 	struct command_record r = new_record(h, ev, who, a);
-	bool now = a->native &&
+	bool now = hub_takes_commands(a) &&
 	    (r.foreground ||
 		(a->detached < h->config.concurrency && a->queued == 0));
 	c = h->out->err != 0 ? NULL : hub_add_command(h, &r);
@@ -407,11 +296,13 @@ hub_create_command(
 	}
 	if (q->attach)
 		c->viewer = ev->peer;
+	if (q->credential.kind == CREDENTIAL_WATCH)
+		c->asker = ev->peer;
 	if (now) {
-		mark_sent(h, c);
-		move(c, COMMAND_SENT);
+		hub_mark_sent(h, c);
+		hub_move_command(c, COMMAND_SENT);
 	} else {
-		arm_deadline(h, c);
+		hub_arm_deadline(h, c);
 	}
 	struct op *op = hub_store(h, OP_PUT_COMMAND);
 	if (op == NULL)
@@ -426,8 +317,8 @@ hub_create_command(
 	hub_pend(h, op->number, PENDING_COMMAND, c->record->id, ev);
 	/* The answer goes first, so that whoever attached knows its id before
 	 * any output. */
-	reply_command(h, ev, who, c, false, op->number);
-	hub_notice(h, SL("command.queued"), a, c->record->id, none, op->number);
+	hub_reply_command(h, ev, who, c, false, op->number);
+	hub_tell_command(h, c, SL("command.queued"), op->command, op->number);
 	hub_settle(h, a, SL("command"));
 }
 
@@ -447,7 +338,7 @@ hub_on_started(struct hub *h, const struct event *ev)
 
 	if (c == NULL || c->record->state != COMMAND_SENT || c->outcome != NULL)
 		return;
-	move(c, COMMAND_RUNNING);
+	hub_move_command(c, COMMAND_RUNNING);
 	c->record->started_at = ev->outcome.started_at;
 	struct op *op = hub_store(h, OP_COMMAND_RUNS);
 	if (op == NULL)
@@ -456,7 +347,7 @@ hub_on_started(struct hub *h, const struct event *ev)
 	op->command = hub_command_copy(h, c);
 	if (op->command == NULL)
 		return;
-	hub_notice(h, SL("command.running"), c->agent, c->record->id, none, 0);
+	hub_tell_command(h, c, SL("command.running"), op->command, 0);
 }
 
 static struct command_record
@@ -478,8 +369,8 @@ ended_record(const struct hub *h, const struct command *c)
 	return r;
 }
 
-static struct op *
-store_end(struct hub *h, struct command *c)
+struct op *
+hub_store_end(struct hub *h, struct command *c)
 {
 	const struct command_record r = ended_record(h, c);
 	const struct command_record *kept =
@@ -505,8 +396,7 @@ store_end(struct hub *h, struct command *c)
 		.viewer = c->viewer };
 	const struct slice name[] = { SL("command."),
 		command_state_name(c->end) };
-	hub_notice(
-	    h, hub_text(h, name, 2), c->agent, c->record->id, none, op->number);
+	hub_tell_command(h, c, hub_text(h, name, 2), kept, op->number);
 	return op;
 }
 
@@ -532,7 +422,7 @@ hub_finish_command(struct hub *h, struct command *c, enum command_state state,
 	c->end = state;
 	c->reopen = false;
 	list_push(&c->agent->ending, &c->link);
-	struct op *op = store_end(h, c);
+	struct op *op = hub_store_end(h, c);
 	hub_settle(h, c->agent, SL("command"));
 	return op;
 }
@@ -576,6 +466,25 @@ hub_on_outcome(struct hub *h, const struct event *ev)
 }
 
 void
+hub_on_agent_word(struct hub *h, struct link *l, const struct event *ev)
+{
+	struct command *c = of_event(h, ev);
+
+	if (c == NULL || l->agent == NULL || c->agent != l->agent ||
+	    !c->opened) {
+		hub_send_error(h, ev, ERR_NOT_FOUND, SL("COMMAND_NOT_FOUND"),
+		    SL("commandId"),
+		    SL("this agent was given no such command"));
+		return;
+	}
+	if (ev->kind == EVENT_AGENT_STARTED)
+		hub_on_started(h, ev);
+	else
+		hub_on_outcome(h, ev);
+	hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, 0);
+}
+
+void
 hub_open_later(struct hub *h, struct slice command_id)
 {
 	struct command *c = map_get(&h->commands, command_id);
@@ -584,7 +493,7 @@ hub_open_later(struct hub *h, struct slice command_id)
 		return;
 	c->opened = false;
 	c->reopen = true;
-	arm(h, c, h->now + REOPEN_AFTER);
+	hub_arm_command(h, c, h->now + REOPEN_AFTER);
 }
 
 /* The stream broke and the link may still stand: ask again, not at once, so
@@ -602,99 +511,6 @@ hub_on_stream_lost(struct hub *h, const struct event *ev)
 		!peer_eq(c->agent->link->peer, ev->peer)))
 		return;
 	hub_open_later(h, c->record->id);
-}
-
-/* Interrupt, cancel, time ---------------------------------------------------
- */
-
-static struct command *
-pick(struct hub *h, const struct event *ev, const struct access *who)
-{
-	struct command *c = map_get(&h->commands, ev->request.id);
-
-	if (c != NULL && hub_may_see(h, who, c->agent))
-		return c;
-	hub_reply_error(h, ev, ERR_NOT_FOUND, 404, SL("COMMAND_NOT_FOUND"),
-	    none, SL("no such command is queued or running"));
-	return NULL;
-}
-
-void
-hub_interrupt_command(
-    struct hub *h, const struct event *ev, const struct access *who)
-{
-	struct command *c = pick(h, ev, who);
-
-	if (c == NULL)
-		return;
-	if (c->record->state == COMMAND_QUEUED) {
-		hub_cancel_command(h, ev, who);
-		return;
-	}
-	if (c->record->attempt > 0) {
-		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
-		    SL("NOT_PERMITTED"), none,
-		    SL("this agent's protocol has no verb for interrupts"));
-		return;
-	}
-	struct op *op = hub_store(h, OP_AUDIT);
-	if (op == NULL)
-		return;
-	op->lazy = true;
-	op->audit = hub_audit(who->user->id, SL("command.interrupt"),
-	    hub_text(h, &c->record->id, 1), ev, ev->request.credential.remote);
-	/* One that is out of reach hears of it as soon as it is back. */
-	c->interrupt = true;
-	if (c->agent->link != NULL && c->outcome == NULL) {
-		struct stream_order *o = order(h, c, STREAM_SIGNAL, 0);
-		if (o != NULL)
-			o->signal = SIGNAL_INTERRUPT;
-	}
-	reply_command(h, ev, who, c, true, 0);
-}
-
-void
-hub_cancel_command(
-    struct hub *h, const struct event *ev, const struct access *who)
-{
-	struct command *c = pick(h, ev, who);
-	const struct outcome o = { .code = SL("CANCELLED"),
-		.why = SL("cancelled before it was sent") };
-
-	if (c == NULL)
-		return;
-	if (c->record->state != COMMAND_QUEUED || c->outcome != NULL) {
-		hub_reply_error(h, ev, ERR_WRONG_STATE, 409, SL("ALREADY_SENT"),
-		    none, SL("it was sent already; interrupt it instead"));
-		return;
-	}
-	struct op *op = hub_finish_command(h, c, COMMAND_CANCELLED, &o);
-	if (op == NULL)
-		return;
-	op->audit = hub_audit(who->user->id, SL("command.cancel"),
-	    op->command->id, ev, ev->request.credential.remote);
-	hub_pend(h, op->number, PENDING_ANSWER, op->command->id, ev);
-	struct reply *re = hub_reply(h, ev, who, op->number);
-	if (re != NULL)
-		re->command = op->command;
-	hub_dispatch(h, c->agent);
-}
-
-void
-hub_command_timer(struct hub *h, struct command *c)
-{
-	if (c->outcome != NULL) {
-		store_end(h, c);
-	} else if (c->reopen) {
-		c->reopen = false;
-		hub_open_stream(h, c);
-	} else if (c->record->state == COMMAND_QUEUED && is_overdue(h, c)) {
-		expire(h, c);
-		hub_dispatch(h, c->agent);
-	} else if (c->record->state == COMMAND_QUEUED) {
-		arm_deadline(h, c);
-		hub_dispatch(h, c->agent);
-	}
 }
 
 /* The store's word ------------------------------------------------------------
@@ -718,7 +534,7 @@ requeue(struct hub *h, struct command *c)
 		at = at->next;
 	list_insert_before(at, &c->link);
 	count(c, 1);
-	arm(h, c, h->now + STORE_AGAIN_AFTER);
+	hub_arm_command(h, c, h->now + STORE_AGAIN_AFTER);
 	hub_settle(h, c->agent, SL("command"));
 }
 
@@ -746,7 +562,7 @@ end_stored(struct hub *h, struct command *c, int err)
 	}
 	/* Final already, or never there: nothing more can be done. */
 	if (err != 0 && err != ERR_WRONG_STATE && err != ERR_NOT_FOUND) {
-		arm(h, c, h->now + STORE_AGAIN_AFTER);
+		hub_arm_command(h, c, h->now + STORE_AGAIN_AFTER);
 		return;
 	}
 	h->stats.commands_ended[c->end]++;

@@ -470,6 +470,11 @@ hub_join_agent(struct hub *h, const struct event *ev, const struct access *who)
 		       "characters"));
 		return;
 	}
+	if (who->token == NULL) {
+		hub_reply_error(h, ev, ERR_DENIED, 403, SL("NOT_PERMITTED"),
+		    none, SL("joining takes a token, not a login"));
+		return;
+	}
 	if (a == NULL)
 		a = new_keyed_agent(h, q, who->token->record);
 	if (a == NULL) {

@@ -53,7 +53,7 @@ who_am_i(struct hub *h, const struct event *ev, const struct access *who)
 {
 	struct reply *r = hub_reply(h, ev, who, 0);
 
-	if (r == NULL)
+	if (r == NULL || who->token == NULL)
 		return;
 	r->tokens = clone_in(&h->out->arena, CLONE_TOKEN, who->token->record);
 	r->token_count = r->tokens == NULL ? 0 : 1;
@@ -88,8 +88,10 @@ static const struct row rows[OPS] = {
 	[OP_AUDIT_LIST] = { SCOPE_AUDIT_READ, false, NULL },
 	[OP_AUDIT_VERIFY] = { SCOPE_AUDIT_READ, false, NULL },
 	[OP_AGENT_HISTORY] = { SCOPE_AGENT_READ, false, hub_show_agent },
-	[OP_EVENTS] = { SCOPE_EVENT_READ, false, NULL },
+	[OP_EVENTS] = { SCOPE_EVENT_READ, false, hub_watch_events },
 	[OP_METRICS] = { SCOPE_METRICS_READ, true, NULL },
+	[OP_WATCH] = { SCOPE_EVENT_READ | SCOPE_AGENT_READ, false,
+	    hub_watch_dashboard },
 };
 
 static void
@@ -118,7 +120,8 @@ hub_on_request(struct hub *h, const struct event *ev)
 	const struct row *row = &rows[ev->request.op];
 	struct access who;
 	struct denied no = { 0 };
-	int err = hub_resolve(h, &ev->request.credential, row->need, &who, &no);
+	int err =
+	    hub_resolve(h, ev, &ev->request.credential, row->need, &who, &no);
 
 	if (err == 0 && who.user == NULL && !row->agents_too) {
 		no = (struct denied){ .status = 403,

@@ -14,16 +14,57 @@
 #include "model/clone.h"
 #include "model/command.h"
 #include "model/hub.h"
+#include "model/selector.h"
 
 struct token {
 	struct token_record *record; /* owned */
 	struct list links;           /* of struct link.by_token */
+	struct list watches;         /* of struct watch.by_token */
 	size_t link_count;
 	struct slice hash_key, old_key, id_key; /* what the maps borrow */
 };
 
 struct user {
 	struct user_record *record; /* owned */
+	struct list watches;        /* of struct watch.by_user */
+	size_t watch_count;
+};
+
+/* All who watch with one selector; see model/audience.h. */
+struct audience {
+	struct slice text; /* owned */
+	struct selector selector;
+	int64_t workspace_id;
+	size_t refs;
+};
+
+enum watch_kind {
+	WATCH_GUEST, /* a console that has not said yet what it is; or agent */
+	WATCH_DASHBOARD,
+	WATCH_MONITOR,
+	WATCH_EVENTS,
+};
+
+/* A connection that watches, or whose messages need no credential of their
+ * own.  Of a console agent it is there beside its link. */
+struct watch {
+	struct peer_id peer;
+	enum watch_kind kind;
+	struct user_record *user; /* owned; NULL for a cluster token */
+	struct user *owner;       /* the same, when it is one of ours */
+	struct token *token;      /* NULL for a JWT */
+	struct list by_user;
+	struct list by_token;
+	scope_set scopes;
+	int audience;          /* -1: sees nothing */
+	struct slice login_id; /* owned */
+	struct slice name;     /* owned: what it calls itself */
+	struct slice remote;   /* owned, with address */
+	struct slice address;  /* owned */
+	wall_msec expires_at;  /* of its credential; 0 = never */
+	bool warned;           /* that this is near */
+	struct slice closed;   /* a literal: we closed it */
+	struct heap_node timer;
 };
 
 /* A connection that was let in. */
@@ -34,7 +75,9 @@ struct link {
 	struct agent *keyed; /* by key: whom it proved to be */
 	struct list by_token;
 	bool http;
-	bool native; /* offered muster.v1 */
+	bool native;         /* offered muster.v1 */
+	bool console;        /* speaks the console dialect */
+	struct watch *watch; /* that it began as; NULL of other dialects */
 	/* Set when we closed it, to why: what it still says is not heard, and
 	 * its end is no break. */
 	struct slice closed; /* a literal */
@@ -52,6 +95,8 @@ struct session {
 	struct slice policy_hash;
 	struct slice tunnel_status;
 	struct slice metadata_json;
+	struct slice type;    /* "claude"...: console agents */
+	struct slice version; /* console agents */
 };
 
 struct agent {
@@ -61,11 +106,13 @@ struct agent {
 	struct slice cluster_id;     /* owned, likewise */
 	struct heap_node timer;
 	enum presence presence;
-	struct slice why; /* a literal */
+	enum presence shown; /* while it reconnects: what it was before */
+	struct slice why;    /* a literal */
 	wall_msec since;
 	struct link *link;      /* its WebSocket; NULL without one */
 	struct session session; /* slices owned; of the last connection */
 	bool native;            /* the link speaks muster.v1 with exec */
+	bool console;           /* is given commands in messages */
 	bool http;              /* lives by calls instead of a link */
 	uint64_t joining;       /* op that makes its registration durable */
 	bool unsaved;           /* that op failed: the row is behind */
@@ -90,7 +137,8 @@ struct command {
 	struct agent *agent;
 	struct list link; /* in waiting, active or ending of its agent */
 	struct heap_node timer;
-	struct peer_id viewer;
+	struct peer_id viewer;   /* attached: has its streams */
+	struct peer_id asker;    /* the dashboard that it came from */
 	struct outcome *outcome; /* owned: it is over, the store is told */
 	enum command_state end;  /* the state that goes with it */
 	bool acked;              /* HTTP: need not be offered again */
@@ -137,8 +185,9 @@ struct pending {
 /* Whom a request comes from and what it may do. */
 struct access {
 	const struct user_record *user; /* NULL for a cluster token */
-	struct token *token;
+	struct token *token;            /* NULL for a JWT */
 	scope_set scopes;
+	wall_msec expires_at; /* of the credential; 0 = never */
 };
 
 struct attempts {
@@ -162,8 +211,11 @@ struct hub {
 	struct map agents;     /* by agent_id */
 	struct agent **sorted; /* the same, by agent_id; owned array */
 	size_t sorted_room;
-	struct map clusters; /* agents by cluster_id */
-	struct map links;    /* by peer */
+	struct map clusters;                   /* agents by cluster_id */
+	struct map links;                      /* by peer */
+	struct map watches;                    /* by peer */
+	struct audience *audiences[AUDIENCES]; /* owned; NULL: free */
+	uint64_t audience_version;
 	struct map commands; /* live ones by id */
 	struct map keys;     /* the same by idempotency key */
 	struct map by_key;   /* agents by public key */
@@ -172,7 +224,8 @@ struct hub {
 	struct list pending;   /* struct pending, by number */
 	struct heap timers;    /* agents' */
 	struct heap deadlines; /* commands' */
-	struct arena scratch;  /* of one look at labels or at what was said */
+	struct heap watch_timers;
+	struct arena scratch; /* of one look at labels or at what was said */
 	struct ended ended[ENDED_KEPT];
 	size_t ended_at;
 	struct hub_stats stats;
@@ -203,6 +256,10 @@ void hub_close(
     struct hub *h, struct peer_id peer, uint16_t code, struct slice reason);
 void hub_notice(struct hub *h, struct slice name, const struct agent *a,
     struct slice command_id, struct slice data_json, uint64_t after);
+/* News to all who may see the agent (NULL: to all), to be filled in: the
+ * notice in its effect, NULL without memory. */
+struct notice *hub_publish(struct hub *h, enum notice_kind kind,
+    struct slice name, const struct agent *a, uint64_t after);
 /* An audit line for an op, from who asked. */
 struct audit_note hub_audit(struct slice actor, struct slice action,
     struct slice object, const struct event *asked, struct slice remote);
@@ -234,15 +291,42 @@ struct token *hub_add_token(struct hub *h, const struct token_record *r);
 void hub_remove_token(struct hub *h, struct token *t);
 int hub_rehash_token(
     struct hub *h, struct token *t, const struct token_record *r);
-/* The request's sender, or a denial in *no.  0 or ERR_*. */
-int hub_resolve(struct hub *h, const struct credential *c, scope_set need,
-    struct access *who, struct denied *no);
+/* The sender of ev with this credential, or a denial in *no.  0 or ERR_*. */
+int hub_resolve(struct hub *h, const struct event *ev,
+    const struct credential *c, scope_set need, struct access *who,
+    struct denied *no);
+
+/* hub_watch.c ------------------------------------------------------------- */
+
+/* HELLO of consoles and monitors. */
+void hub_on_knock(struct hub *h, const struct event *ev);
+struct watch *hub_find_watch(struct hub *h, struct peer_id peer);
+void hub_drop_watch(struct hub *h, struct watch *w);
+/* What it may do; false when it is being closed. */
+bool hub_watch_access(const struct watch *w, struct access *who);
+void hub_watch_timer(struct hub *h, struct watch *w);
+void hub_close_watch(
+    struct hub *h, struct watch *w, uint16_t code, struct slice reason);
+void hub_watch_dashboard(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_watch_events(
+    struct hub *h, const struct event *ev, const struct access *who);
+/* Who may see the agent; NULL: what concerns all. */
+struct audience_set hub_seen_by(struct hub *h, const struct agent *a);
+/* As dashboards are told of it, in the outbox's arena. */
+void hub_agent_news(struct hub *h, const struct agent *a, struct agent_news *n);
+/* It leaves: answered by a close. */
+void hub_goodbye(struct hub *h, const struct event *ev);
 
 /* hub_agent.c ------------------------------------------------------------ */
 
 struct agent *hub_add_agent(struct hub *h, const struct agent_record *r);
 void hub_remove_agent(struct hub *h, struct agent *a);
 void hub_on_register(struct hub *h, struct link *l, const struct event *ev);
+/* A guest turns out to be an agent: its link, NULL when it may not be one
+ * (answered) or without memory. */
+struct link *hub_guest_link(
+    struct hub *h, struct watch *w, const struct event *ev);
 void hub_on_heartbeat(struct hub *h, struct link *l, const struct event *ev);
 void hub_on_gone(struct hub *h, const struct event *ev);
 void hub_agent_timer(struct hub *h, struct agent *a);
@@ -257,6 +341,18 @@ struct agent *hub_called(struct hub *h, struct link *l, const struct event *ev,
 /* hub_command.c ------------------------------------------------------------ */
 
 struct command *hub_add_command(struct hub *h, const struct command_record *r);
+void hub_move_command(struct command *c, enum command_state to);
+void hub_arm_command(struct hub *h, struct command *c, msec due);
+void hub_arm_deadline(struct hub *h, struct command *c);
+void hub_reply_command(struct hub *h, const struct event *ev,
+    const struct access *who, const struct command *c, bool again,
+    uint64_t after);
+/* Say in the store that it is over. */
+struct op *hub_store_end(struct hub *h, struct command *c);
+/* hub_dispatch.c: the next number of its agent, and our lease. */
+void hub_mark_sent(struct hub *h, struct command *c);
+/* Whether commands can be sent to it at all, and now. */
+bool hub_takes_commands(const struct agent *a);
 void hub_drop_command(struct hub *h, struct command *c);
 void hub_create_command(
     struct hub *h, const struct event *ev, const struct access *who);
@@ -274,6 +370,11 @@ void hub_dispatch(struct hub *h, struct agent *a);
  * and the row says `sent`.  Never by an effect that waits for the store:
  * numbers must go out in their order, and the link may change meanwhile. */
 void hub_open_stream(struct hub *h, struct command *c);
+/* Its stream has another audience now. */
+void hub_show_stream(struct hub *h, struct command *c);
+/* News of its state, with the record as it is. */
+void hub_tell_command(struct hub *h, const struct command *c, struct slice name,
+    const struct command_record *r, uint64_t after);
 /* The same for all of an agent's that are not open yet. */
 void hub_open_streams(struct hub *h, struct agent *a);
 /* Its stream could not be opened now: in a moment. */
@@ -297,6 +398,8 @@ void hub_on_started(struct hub *h, const struct event *ev);
 void hub_on_poll(struct hub *h, struct link *l, const struct event *ev);
 void hub_on_result(struct hub *h, struct link *l, const struct event *ev);
 void hub_on_ack(struct hub *h, struct link *l, const struct event *ev);
+/* A console agent's word on a command of its own. */
+void hub_on_agent_word(struct hub *h, struct link *l, const struct event *ev);
 /* The store's word on an op that concerns a command. */
 void hub_command_stored(struct hub *h, const struct pending *p, int err);
 void hub_end_command(struct hub *h, struct command *c, enum command_state state,

@@ -240,8 +240,11 @@ take_back(struct hub *h, const struct effect *e)
 {
 	if (e->kind == EFFECT_CLOSE) {
 		struct link *l = hub_find_link(h, e->peer);
+		struct watch *w = hub_find_watch(h, e->peer);
 		if (l != NULL)
 			l->closed = (struct slice){ 0 };
+		if (w != NULL)
+			w->closed = (struct slice){ 0 };
 	}
 	/* That it was tried stays: one word too many does no harm. */
 	if (e->kind == EFFECT_STREAM && e->stream.verb == STREAM_OPEN)

@@ -214,6 +214,9 @@ hub_revoke_token(
 	if (op == NULL)
 		return;
 	reply_token(h, ev, who, t, op->number);
+	for (struct list *l = t->watches.next; l != &t->watches; l = l->next)
+		hub_close_watch(
+		    h, LIST_OF(l, struct watch, by_token), 1008, SL("revoked"));
 	for (struct list *l = t->links.next; l != &t->links; l = l->next)
 		hub_close(h, LIST_OF(l, struct link, by_token)->peer, 1008,
 		    SL("revoked"));

@@ -28,6 +28,8 @@ enum stream_verb {
 	STREAM_OPEN,   /* on the agent's link: dispatch or re-attach */
 	STREAM_SIGNAL, /* interrupt it */
 	STREAM_DONE,   /* outcome is durable: the agent may forget */
+	STREAM_SEEN,   /* its output has another audience now */
+	STREAM_EXPEL,  /* its viewer may not watch any more */
 };
 
 enum stream_signal {
@@ -41,7 +43,8 @@ struct stream_order {
 	struct slice command_id;
 	const struct command_record *command; /* OPEN */
 	bool again;                           /* OPEN: it was sent before */
-	struct peer_id viewer; /* OPEN: who follows; may be none */
+	struct peer_id viewer;       /* OPEN: who follows; may be none */
+	struct audience_set seen_by; /* OPEN, SEEN: who may see its output */
 	enum stream_signal signal;
 };
 
@@ -49,6 +52,8 @@ struct effect {
 	enum effect_kind kind;
 	uint64_t after; /* number of the op it waits for; 0 = at once */
 	struct peer_id peer;
+	/* PUBLISH: who may see it. */
+	struct audience_set seen_by;
 	union {
 		const struct event *event;
 		const struct op *op;

@@ -458,6 +458,9 @@ api_ask(struct conn *c, struct call *call)
 			.text = f.text });
 		return;
 	}
+	/* Whoever follows is known to the hub until it is gone. */
+	if (q->op == OP_EVENTS)
+		c->greeted = true;
 	if (dock_post(c->dock, ev) != 0)
 		web_problem(
 		    c, &(struct problem){ .status = 503, .retry_after = 1 });

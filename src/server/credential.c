@@ -30,6 +30,15 @@ credential_copy(
 	int err = arena_copy(a, from->agent_id, &to->agent_id);
 	if (err == 0)
 		err = arena_copy(a, from->address, &to->address);
+	if (err == 0)
+		err = arena_copy(a, from->claims.subject, &to->claims.subject);
+	if (err == 0)
+		err = arena_copy(a, from->claims.name, &to->claims.name);
+	if (err == 0)
+		err = arena_copy(a, from->claims.issuer, &to->claims.issuer);
+	if (err == 0)
+		err =
+		    arena_copy(a, from->claims.login_id, &to->claims.login_id);
 	return err != 0 ? err : arena_copy(a, from->remote, &to->remote);
 }
 

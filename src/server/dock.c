@@ -418,7 +418,7 @@ do_close(struct dock *d, const struct lane_mail *m)
 static void
 do_publish(struct dock *d, const struct lane_mail *m)
 {
-	follow_publish(d, m->effect->event);
+	follow_publish(d, m->effect->event, &m->effect->seen_by);
 }
 
 static void

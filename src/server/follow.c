@@ -18,6 +18,7 @@ enum {
 
 struct follower {
 	struct list link;
+	uint16_t audience;
 	struct conn *conn;
 };
 
@@ -115,6 +116,7 @@ follow_open(struct conn *c, struct call *call, const struct event *ev)
 		return;
 	}
 	f->conn = c;
+	f->audience = ev->reply->audience;
 	list_push(&c->dock->followers, &f->link);
 	c->dock->server->counts.followers++;
 	struct http1_pair cors[OURS_CORS];
@@ -136,13 +138,15 @@ follow_open(struct conn *c, struct call *call, const struct event *ev)
 }
 
 void
-follow_publish(struct dock *d, const struct event *ev)
+follow_publish(
+    struct dock *d, const struct event *ev, const struct audience_set *seen_by)
 {
 	struct js_writer w;
 	struct list *l = d->followers.next;
 	struct buf number;
 
-	if (list_empty(&d->followers))
+	/* Figures are for dashboards; here they would be most of it. */
+	if (list_empty(&d->followers) || ev->notice.kind == NOTICE_METRICS)
 		return;
 	buf_clear(&d->text);
 	js_write(&w, &d->text);
@@ -162,7 +166,7 @@ follow_publish(struct dock *d, const struct event *ev)
 	while (l != &d->followers) {
 		struct follower *f = LIST_OF(l, struct follower, link);
 		l = l->next;
-		if (!f->conn->ending)
+		if (!f->conn->ending && audience_has(seen_by, f->audience))
 			say(f->conn, text);
 	}
 }

@@ -264,6 +264,7 @@ order_open(struct dock *d, struct peer_id to, const struct stream_order *o,
 	/* One that was moved here has another address than the hub knows. */
 	if (peer_some(o->viewer) && !peer_some(p->viewer))
 		p->viewer = o->viewer;
+	p->seen_by = o->seen_by;
 	p->open_on = to;
 	if (l == NULL || l->mux == NULL)
 		return; /* the agent will register again, and so will this */
@@ -358,6 +359,9 @@ void
 pipe_order(struct dock *d, struct peer_id link, const struct stream_order *o,
     bool awaits)
 {
+	struct pipe *p;
+	struct conn *c;
+
 	switch (o->verb) {
 	case STREAM_OPEN:
 		order_open(d, link, o, awaits);
@@ -367,6 +371,17 @@ pipe_order(struct dock *d, struct peer_id link, const struct stream_order *o,
 		break;
 	case STREAM_DONE:
 		order_done(d, link, o);
+		break;
+	case STREAM_SEEN:
+		p = pipe_find(d, o->command_id);
+		if (p != NULL)
+			p->seen_by = o->seen_by;
+		break;
+	case STREAM_EXPEL:
+		p = pipe_find(d, o->command_id);
+		c = p == NULL ? NULL : attach_find(d, p->viewer);
+		if (c != NULL)
+			c->role->close(c, WS_CODE_POLICY, SL("revoked"));
 		break;
 	}
 }

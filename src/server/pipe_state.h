@@ -20,6 +20,7 @@ struct pipe {
 	struct execframe_reader reader;
 	struct buf out; /* frames to the agent, not yet sent */
 	struct peer_id viewer;
+	struct audience_set seen_by;    /* who may see its output */
 	struct command_record *command; /* owned */
 	uint64_t durable[3];            /* by enum output_stream */
 	uint64_t acked[3];

@@ -1,0 +1,280 @@
+/*
+ * Commands on their way: what goes to an agent now, over which road, and
+ * what operators and time do to it afterwards.
+ */
+#include "base/err.h"
+
+#include "model/hub_state.h"
+
+/* Streams ------------------------------------------------------------------ */
+
+static struct stream_order *
+order(struct hub *h, struct command *c, enum stream_verb verb, uint64_t after)
+{
+	struct effect *e = outbox_add(h->out, EFFECT_STREAM);
+	const struct command_record *r = hub_command_copy(h, c);
+
+	if (e == NULL || r == NULL)
+		return NULL;
+	if (c->agent->link != NULL)
+		e->peer = c->agent->link->peer;
+	e->after = after;
+	e->stream = (struct stream_order){ .verb = verb,
+		.command_id = r->id,
+		.command = r,
+		.viewer = c->viewer };
+	return &e->stream;
+}
+
+bool
+hub_takes_commands(const struct agent *a)
+{
+	return a->link != NULL && (a->native || a->console);
+}
+
+static struct event *
+tell_agent(struct hub *h, struct command *c, enum event_kind kind)
+{
+	struct event *ev =
+	    hub_send(h, c->agent->link->peer, kind, (struct slice){ 0 }, 0);
+
+	if (ev == NULL)
+		return NULL;
+	ev->execute.command = hub_command_copy(h, c);
+	ev->execute.asked_by = c->asker;
+	ev->execute.viewer = c->viewer;
+	ev->execute.seen_by = hub_seen_by(h, c->agent);
+	if (c->record->deadline_at != 0)
+		ev->execute.remaining = c->record->deadline_at - h->wall;
+	return ev;
+}
+
+void
+hub_open_stream(struct hub *h, struct command *c)
+{
+	struct agent *a = c->agent;
+	struct stream_order *o;
+
+	if (!hub_takes_commands(a) || a->joining != 0 || c->opened ||
+	    c->sending != 0 || c->outcome != NULL || !hub_command_active(c))
+		return;
+	if (a->console) {
+		/* Once: if its link ends first, nobody knows what came of
+		 * it. */
+		c->opened = c->tried = true;
+		tell_agent(h, c, EVENT_EXECUTE);
+		return;
+	}
+	o = order(h, c, STREAM_OPEN, 0);
+	if (o == NULL)
+		return;
+	o->again = c->tried;
+	o->seen_by = hub_seen_by(h, a);
+	c->opened = true;
+	c->tried = true;
+	if (c->reopen) {
+		c->reopen = false;
+		heap_drop(&h->deadlines, &c->timer);
+	}
+	if (!c->interrupt)
+		return;
+	o = order(h, c, STREAM_SIGNAL, 0);
+	if (o != NULL)
+		o->signal = SIGNAL_INTERRUPT;
+}
+
+void
+hub_show_stream(struct hub *h, struct command *c)
+{
+	if (!c->opened || !hub_takes_commands(c->agent))
+		return;
+	if (c->agent->console) {
+		tell_agent(h, c, EVENT_AUDIENCE);
+		return;
+	}
+	struct stream_order *o = order(h, c, STREAM_SEEN, 0);
+	if (o != NULL)
+		o->seen_by = hub_seen_by(h, c->agent);
+}
+
+/* Dispatch -------------------------------------------------------------------
+ */
+
+void
+hub_mark_sent(struct hub *h, struct command *c)
+{
+	c->record->sequence = ++c->agent->record->sequence;
+	c->record->sent_at = h->wall;
+	c->record->lease_node = h->config.node;
+	c->record->lease_fence = h->config.fence;
+}
+
+static uint64_t
+store_sent(struct hub *h, struct command *c)
+{
+	struct op *op = hub_store(h, OP_COMMAND_SENT);
+
+	if (op == NULL)
+		return 0;
+	op->command = hub_command_copy(h, c);
+	hub_pend(h, op->number, PENDING_SENT, c->record->id, NULL);
+	c->sending = op->number;
+	return op->number;
+}
+
+/* Too late for it: nothing runs past its deadline. */
+static bool
+is_overdue(const struct hub *h, const struct command *c)
+{
+	return c->record->deadline_at != 0 && c->record->deadline_at <= h->wall;
+}
+
+static void
+expire(struct hub *h, struct command *c)
+{
+	const struct outcome o = { .code = SL("EXPIRED"),
+		.why = SL("its deadline passed before it could be sent") };
+
+	hub_finish_command(h, c, COMMAND_EXPIRED, &o);
+}
+
+struct command *
+hub_first_waiting(struct agent *a)
+{
+	for (size_t p = 3; p-- > 0;) {
+		if (!list_empty(&a->waiting[p]))
+			return LIST_OF(
+			    a->waiting[p].next, struct command, link);
+	}
+	return NULL;
+}
+
+struct command *
+hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
+{
+	struct command *c;
+
+	if (a->record->removed_at != 0)
+		return NULL;
+	while ((c = hub_first_waiting(a)) != NULL && is_overdue(h, c) &&
+	    h->out->err == 0)
+		expire(h, c);
+	if (c == NULL || a->detached >= h->config.concurrency ||
+	    h->out->err != 0)
+		return NULL;
+	hub_mark_sent(h, c);
+	hub_move_command(c, COMMAND_SENT);
+	heap_drop(&h->deadlines, &c->timer);
+	*after = store_sent(h, c);
+	return c;
+}
+
+void
+hub_dispatch(struct hub *h, struct agent *a)
+{
+	struct command *c;
+	uint64_t after;
+
+	if (!hub_takes_commands(a) || a->resuming)
+		return;
+	while ((c = hub_take_waiting(h, a, &after)) != NULL)
+		hub_tell_command(h, c, SL("command.sent"), c->record, after);
+	hub_settle(h, a, SL("command"));
+}
+
+/* Interrupt, cancel, time ---------------------------------------------------
+ */
+
+static struct command *
+pick(struct hub *h, const struct event *ev, const struct access *who)
+{
+	struct command *c = map_get(&h->commands, ev->request.id);
+
+	if (c != NULL && hub_may_see(h, who, c->agent))
+		return c;
+	hub_reply_error(h, ev, ERR_NOT_FOUND, 404, SL("COMMAND_NOT_FOUND"),
+	    (struct slice){ 0 }, SL("no such command is queued or running"));
+	return NULL;
+}
+
+void
+hub_interrupt_command(
+    struct hub *h, const struct event *ev, const struct access *who)
+{
+	struct command *c = pick(h, ev, who);
+
+	if (c == NULL)
+		return;
+	if (c->record->state == COMMAND_QUEUED) {
+		hub_cancel_command(h, ev, who);
+		return;
+	}
+	if (c->record->attempt > 0) {
+		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
+		    SL("NOT_PERMITTED"), (struct slice){ 0 },
+		    SL("this agent's protocol has no verb for interrupts"));
+		return;
+	}
+	struct op *op = hub_store(h, OP_AUDIT);
+	if (op == NULL)
+		return;
+	op->lazy = true;
+	op->audit = hub_audit(who->user->id, SL("command.interrupt"),
+	    hub_text(h, &c->record->id, 1), ev, ev->request.credential.remote);
+	/* One that is out of reach hears of it as soon as it is back. */
+	c->interrupt = true;
+	if (c->agent->console) {
+		if (c->opened && c->outcome == NULL)
+			tell_agent(h, c, EVENT_INTERRUPT);
+	} else if (c->agent->link != NULL && c->outcome == NULL) {
+		struct stream_order *o = order(h, c, STREAM_SIGNAL, 0);
+		if (o != NULL)
+			o->signal = SIGNAL_INTERRUPT;
+	}
+	hub_reply_command(h, ev, who, c, true, 0);
+}
+
+void
+hub_cancel_command(
+    struct hub *h, const struct event *ev, const struct access *who)
+{
+	struct command *c = pick(h, ev, who);
+	const struct outcome o = { .code = SL("CANCELLED"),
+		.why = SL("cancelled before it was sent") };
+
+	if (c == NULL)
+		return;
+	if (c->record->state != COMMAND_QUEUED || c->outcome != NULL) {
+		hub_reply_error(h, ev, ERR_WRONG_STATE, 409, SL("ALREADY_SENT"),
+		    (struct slice){ 0 },
+		    SL("it was sent already; interrupt it instead"));
+		return;
+	}
+	struct op *op = hub_finish_command(h, c, COMMAND_CANCELLED, &o);
+	if (op == NULL)
+		return;
+	op->audit = hub_audit(who->user->id, SL("command.cancel"),
+	    op->command->id, ev, ev->request.credential.remote);
+	hub_pend(h, op->number, PENDING_ANSWER, op->command->id, ev);
+	struct reply *re = hub_reply(h, ev, who, op->number);
+	if (re != NULL)
+		re->command = op->command;
+	hub_dispatch(h, c->agent);
+}
+
+void
+hub_command_timer(struct hub *h, struct command *c)
+{
+	if (c->outcome != NULL) {
+		hub_store_end(h, c);
+	} else if (c->reopen) {
+		c->reopen = false;
+		hub_open_stream(h, c);
+	} else if (c->record->state == COMMAND_QUEUED && is_overdue(h, c)) {
+		expire(h, c);
+		hub_dispatch(h, c->agent);
+	} else if (c->record->state == COMMAND_QUEUED) {
+		hub_arm_deadline(h, c);
+		hub_dispatch(h, c->agent);
+	}
+}

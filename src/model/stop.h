@@ -1,0 +1,77 @@
+/*
+ * stop: the emergency stop as values (floor: model; docs/protocol/muster.md).
+ *
+ * A stop is a number, the epoch: one rising sequence for stops and for
+ * their lifting.  Whoever knows a higher epoch is right.
+ */
+#ifndef MODEL_STOP_H
+#define MODEL_STOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/stamp.h"
+
+enum { STOP_MAC_LEN = 32 };
+
+/* What an agent of ours is told, keeps, and shows again. */
+struct stop_order {
+	uint64_t epoch;
+	bool stopped;       /* false: work goes on */
+	struct slice scope; /* "all", "selector:TEXT", "agent:ID" */
+	bool keep_tunnels;
+	struct slice reason;
+	wall_msec at;
+	bool has_mac;
+	uint8_t mac[STOP_MAC_LEN];
+	bool local; /* in a registration: its own owner stopped it, too */
+};
+
+/* What an agent says that it did. */
+struct stop_report {
+	uint64_t epoch;
+	bool stopped;
+	bool local;
+	wall_msec began_at; /* of its clock */
+	wall_msec done_at;
+	uint32_t commands;        /* ended by it */
+	uint32_t killed;          /* processes */
+	uint32_t left;            /* that would not die */
+	struct slice detail_json; /* commands and pids, bounded */
+};
+
+enum stop_scope { STOP_ALL, STOP_SELECTOR, STOP_AGENT };
+
+struct stop_record {
+	uint64_t epoch;
+	enum stop_scope scope;
+	struct slice target; /* selector text or agent id; absent for ALL */
+	bool keep_tunnels;
+	struct slice reason;
+	struct slice actor;
+	wall_msec at;
+	uint64_t lifted_epoch; /* 0: it stands */
+	struct slice lifted_by;
+	wall_msec lifted_at;
+	int64_t workspace_id;
+};
+
+enum receipt_kind {
+	RECEIPT_WAITING,      /* told, no word yet */
+	RECEIPT_CONFIRMED,    /* ours: with pids and times */
+	RECEIPT_ACKNOWLEDGED, /* a foreign agent said so */
+	RECEIPT_UNABLE,       /* its protocol has no verb for it */
+	RECEIPT_UNREACHABLE,  /* not connected: it learns when it is back */
+};
+
+struct receipt_record {
+	uint64_t epoch;
+	struct slice agent_id;
+	enum receipt_kind kind;
+	wall_msec told_at;
+	wall_msec at;
+	struct stop_report report; /* CONFIRMED */
+};
+
+#endif
