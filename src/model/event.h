@@ -322,6 +322,9 @@ struct reply {
 	const struct token_record *tokens;
 	size_t token_count;
 	const struct command_record *command;
+	uint32_t position;   /* of command in its agent's queue, from 1; 0: it
+			      * is in none */
+	msec wait;           /* until it begins, an estimate; with position */
 	bool again;          /* an idempotency key or a name made it the same */
 	struct slice cursor; /* of the next page; absent: no more */
 	uint64_t total;
