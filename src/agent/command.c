@@ -231,6 +231,14 @@ on_gone(void *arg, struct run *r)
 }
 
 static void
+on_quiet(void *arg)
+{
+	struct commands *cs = arg;
+
+	cs->config.ops->quiet(cs->config.arg);
+}
+
+static void
 on_closed(void *arg)
 {
 	struct commands *cs = arg;
@@ -245,6 +253,7 @@ static const struct runner_ops ops = {
 	.ended = on_ended,
 	.refused = on_refused,
 	.gone = on_gone,
+	.quiet = on_quiet,
 	.closed = on_closed,
 };
 
@@ -272,6 +281,8 @@ commands_open(struct commands *cs, const struct commands_config *c)
 		.fs = &file_real,
 		.state = c->dir,
 		.holder = c->holder,
+		.cgroup = c->cgroup,
+		.stop = c->stop,
 		.pool = POOL,
 		.cap = COMMAND_CAP,
 		.ops = &ops,
@@ -287,6 +298,8 @@ commands_open(struct commands *cs, const struct commands_config *c)
 		map_fini(&cs->map);
 		return err;
 	}
+	if (c->halted)
+		runner_halt(cs->runner, true);
 	return adopt(cs);
 }
 

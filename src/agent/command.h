@@ -51,6 +51,8 @@ struct command_ops {
 	void (*changed)(void *watcher, struct command *c);
 	/* Another one watches now: let go of the command. */
 	void (*replaced)(void *watcher, struct command *c);
+	/* As runner_ops.quiet, with commands_config.arg. */
+	void (*quiet)(void *arg);
 	void (*closed)(void *arg); /* after commands_close */
 };
 
@@ -58,6 +60,9 @@ struct commands_config {
 	struct loop *loop;
 	const char *dir; /* of the link */
 	const char *holder;
+	const char *cgroup; /* as runner_config; NULL: none */
+	const char *stop;   /* as runner_config */
+	bool halted;        /* from the beginning: kills what it takes up */
 	const struct command_ops *ops;
 	void *arg;
 };

@@ -204,6 +204,9 @@ put_code(struct js_writer *w, const struct record_exit *x)
 		code = "UNKNOWN_OUTCOME";
 		(void)snprintf(why, sizeof(why),
 		    "it was started, and nobody saw how it ended");
+	} else if (slice_eq(x->reason, SL("stop"))) {
+		code = "AGENT_STOPPED";
+		(void)snprintf(why, sizeof(why), "an emergency stop ended it");
 	}
 	js_kv_string(w, "code", slice_from(code));
 	js_kv_string(w, "why", slice_from(why));

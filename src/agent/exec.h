@@ -26,7 +26,8 @@ struct exec_home {
 	struct commands *commands;
 	const struct policy *policy;
 	const struct account *account; /* NULL: exec_user is not there */
-	uint64_t epoch;                /* the controller's stop epoch */
+	uint64_t epoch;                /* of the last stop or resume */
+	const char *stopped; /* a sentence; NULL: starts are allowed */
 	struct sched sched;
 	/* Somebody has something to send. */
 	void (*wake)(struct exec_home *h);

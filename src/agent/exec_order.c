@@ -245,6 +245,9 @@ explain(
 	if (err == ERR_FULL)
 		return say_no(no, err, "QUEUE_FULL",
 		    "this agent holds as many commands as it can");
+	if (err == ERR_STOPPED)
+		return say_no(
+		    no, err, "AGENT_STOPPED", "this agent is under a stop");
 	if (err != ERR_DENIED) {
 		(void)say_no(no, err, "EXEC_FAILED", err_name(err));
 		return err;
@@ -262,7 +265,9 @@ exec_start(struct exec_home *h, const struct exec_wish *wish, struct arena *a,
     struct command **out, struct exec_refusal *no)
 {
 	struct exec_wish w = *wish;
-	int err = check_policy(h, &w, no);
+	int err = h->stopped != NULL
+	    ? say_no(no, ERR_STOPPED, "AGENT_STOPPED", h->stopped)
+	    : check_policy(h, &w, no);
 
 	if (err != 0) {
 		log_warn("command_not_permitted", kv_s("id", w.id),

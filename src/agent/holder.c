@@ -26,14 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/holder_child.h"
-#include "agent/holder_claim.h"
-#include "agent/holder_ctl.h"
-#include "agent/holder_feed.h"
-#include "agent/holder_order.h"
-#include "agent/holder_proto.h"
-#include "agent/holder_spool.h"
-#include "agent/holder_tree.h"
+#include "agent/holder_hold.h"
 
 enum {
 	KILL_EVERY_MS = 10,      /* between passes over a tree that must die */
@@ -41,152 +34,6 @@ enum {
 	LEAVE_MS = 5000,         /* for an agent that does not read */
 	PUMP_ROUNDS = 4,         /* chunks a turn, so that signals get in */
 };
-
-enum phase { STARTING, RUNNING, DRAINING, DONE, OVER };
-enum step { CALM, INTERRUPTED, TERMINATED, KILLING };
-
-static const char *const reasons[] = { "none", "interrupt", "terminate", "kill",
-	"stop", "timeout" };
-enum { BY_TIMEOUT = 5 }; /* beside enum holder_signal */
-
-struct hold {
-	enum phase phase;
-	enum step step;
-	int reason; /* index of reasons */
-	bool hold;  /* the agent asked not to read the pipes */
-	bool swept; /* no process is left */
-	bool reaped;
-	int status; /* of the main process */
-	struct rusage usage;
-	int64_t now, wall, start, died; /* monotonic ms but wall */
-	int64_t deadline, step_at, drain_at, retry_at, leave_at; /* 0 none */
-	int children;                                            /* signalfd */
-	size_t lingering;
-	struct child_fault fault;
-	size_t exit_len;
-	struct child child;
-	struct claim claim;
-	struct tree tree;
-	struct syncer syncer;
-	struct spool spool[2];
-	struct feed feed;
-	struct ctl ctl;
-	struct order order;
-	char exit[HOLDER_TEXT_MAX];
-};
-
-/* What the agent is told ----------------------------------------------------
- */
-
-static void
-owe(struct hold *h, unsigned what)
-{
-	for (int i = 0; i < HOLDER_CONNS; i++)
-		h->ctl.conns[i].owes |= what;
-}
-
-static uint8_t
-flags(const struct hold *h)
-{
-	unsigned f = 0;
-
-	for (unsigned i = 0; i < 2; i++) {
-		const struct spool *s = &h->spool[i];
-		if (s->pipe < 0 || h->phase >= DONE)
-			f |= (unsigned)HOLDER_OUT_ENDED << i;
-		else if (spool_full(s))
-			f |= (unsigned)HOLDER_OUT_WAITS << i;
-	}
-	return (uint8_t)f;
-}
-
-static void
-put_status(struct hold *h, struct ctl_conn *c)
-{
-	char text[HOLDER_TEXT_MAX];
-
-	int n = snprintf(text, sizeof(text),
-	    "version=%d\nid=%s\nstate=%s\npid=%d\nout=%llu\nerr=%llu\n"
-	    "ended=%u\nout_acked=%llu\nerr_acked=%llu\ninput_received=%llu\n"
-	    "input_consumed=%llu\ninput_closed=%d\nlingering=%zu\n",
-	    HOLDER_VERSION, h->order.id, h->phase >= DONE ? "done" : "running",
-	    (int)h->child.pid, (unsigned long long)h->spool[0].size,
-	    (unsigned long long)h->spool[1].size, flags(h),
-	    (unsigned long long)h->spool[0].acked,
-	    (unsigned long long)h->spool[1].acked,
-	    (unsigned long long)h->feed.received,
-	    (unsigned long long)h->feed.consumed, h->feed.pipe < 0,
-	    h->lingering);
-	for (int i = 0; i < n; i++)
-		if (text[i] == '\n')
-			text[i] = '\0';
-	ctl_put(c, 'T', text, (size_t)n);
-}
-
-static void
-put_consumed(struct hold *h, struct ctl_conn *c)
-{
-	uint8_t body[17];
-
-	holder_put(body, h->feed.received, 8);
-	holder_put(body + 8, h->feed.consumed, 8);
-	body[16] = h->feed.pipe < 0;
-	ctl_put(c, 'C', body, sizeof(body));
-}
-
-static void
-put_grew(struct hold *h, struct ctl_conn *c)
-{
-	uint8_t body[17];
-
-	for (int i = 0; i < 2; i++)
-		holder_put(body + 8 * i, h->spool[i].size, 8);
-	body[16] = c->flags = flags(h);
-	c->armed = false;
-	ctl_put(c, 'G', body, sizeof(body));
-}
-
-static void
-put_exit(struct hold *h, struct ctl_conn *c)
-{
-	ctl_put(c, 'X', h->exit, h->exit_len);
-}
-
-/* In the order in which an agent wants to hear them. */
-static const struct {
-	unsigned owed;
-	void (*put)(struct hold *h, struct ctl_conn *c);
-} words[] = {
-	{ CTL_STATUS, put_status },
-	{ CTL_CONSUMED, put_consumed },
-	{ CTL_GREW, put_grew },
-	{ CTL_EXIT, put_exit },
-};
-
-static bool
-grew(const struct hold *h, const struct ctl_conn *c)
-{
-	return c->armed &&
-	    (h->spool[0].size > c->seen[0] || h->spool[1].size > c->seen[1] ||
-		flags(h) != c->flags);
-}
-
-/* Say what is owed, as far as the socket takes it. */
-static void
-tell(struct hold *h, struct ctl_conn *c)
-{
-	while (c->fd >= 0 && ctl_write(c) == 0 && ctl_idle(c)) {
-		size_t i = 0, n = sizeof(words) / sizeof(words[0]);
-		if (grew(h, c))
-			c->owes |= CTL_GREW;
-		while (i < n && (c->owes & words[i].owed) == 0)
-			i++;
-		if (i == n)
-			return;
-		c->owes &= ~words[i].owed;
-		words[i].put(h, c);
-	}
-}
 
 /* Ending a tree -------------------------------------------------------------
  */
@@ -229,8 +76,13 @@ end_tree(struct hold *h, int reason)
 		h->reason = h->phase < DRAINING ? reason : h->reason;
 		take_step(h, first[reason]);
 	}
-	if (reason == HOLDER_STOP && h->phase < DONE)
+	if (reason != HOLDER_STOP)
+		return;
+	if (h->phase < DONE)
 		h->reason = reason;
+	if (h->stop_at == 0)
+		h->stop_at = h->now;
+	hold_owe(h, CTL_STATUS);
 }
 
 static void
@@ -254,6 +106,26 @@ reap(struct hold *h)
 	}
 }
 
+/* The agent hears it when all are dead, and when some will not die. */
+static void
+note_kill(struct hold *h)
+{
+	bool gave_up = !h->swept && h->now >= h->step_at;
+
+	if (h->swept) {
+		set_urgent(false);
+		h->left.count = 0;
+		if (h->stop_at != 0)
+			h->stop_ms = h->now - h->stop_at;
+	} else if (gave_up && !h->gave_up) {
+		tree_name(&h->tree, &h->left);
+		h->lingering = h->left.count;
+	}
+	if (h->stop_at != 0 && (h->swept || gave_up != h->gave_up))
+		hold_owe(h, CTL_STATUS);
+	h->gave_up = gave_up;
+}
+
 /* Goes on for as long as there is something to kill. */
 static void
 kill_tree(struct hold *h)
@@ -262,8 +134,7 @@ kill_tree(struct hold *h)
 		return;
 	h->swept = tree_kill(&h->tree);
 	reap(h);
-	if (h->swept)
-		set_urgent(false);
+	note_kill(h);
 }
 
 /* What the agent says: -1 for what breaks the rules -------------------------
@@ -275,7 +146,7 @@ on_input(struct hold *h, struct ctl_conn *c, const uint8_t *body, size_t len)
 	(void)c;
 	if (len < 8)
 		return -1;
-	owe(h, CTL_CONSUMED);
+	hold_owe(h, CTL_CONSUMED);
 	return feed_put(&h->feed, holder_get(body, 8), body + 8, len - 8);
 }
 
@@ -284,7 +155,7 @@ on_input_end(
     struct hold *h, struct ctl_conn *c, const uint8_t *body, size_t len)
 {
 	(void)c;
-	owe(h, CTL_CONSUMED);
+	hold_owe(h, CTL_CONSUMED);
 	return len == 8 ? feed_end(&h->feed, holder_get(body, 8)) : -1;
 }
 
@@ -387,62 +258,6 @@ welcome(struct hold *h)
 /* The end -------------------------------------------------------------------
  */
 
-static const char *
-outcome(const struct hold *h)
-{
-	if (h->fault.error != 0)
-		return "failed";
-	return WIFSIGNALED(h->status) ? "signaled" : "exited";
-}
-
-static int
-exit_code(const struct hold *h)
-{
-	if (h->fault.error != 0)
-		return h->fault.error == ENOENT && h->fault.stage == CHILD_EXEC
-		    ? 127
-		    : 126;
-	return WIFSIGNALED(h->status) ? 128 + WTERMSIG(h->status)
-				      : WEXITSTATUS(h->status);
-}
-
-static uint64_t
-micros(struct timeval t)
-{
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec;
-}
-
-/* outcome, stage and error in o; the rest is what h knows. */
-static void
-write_exit(struct hold *h, const char *out, const char *stage,
-    const char *error, int code)
-{
-	char *text = h->exit;
-	size_t room = sizeof(h->exit);
-	bool ran = h->reaped && h->fault.error == 0;
-
-	int n = snprintf(text, room,
-	    "muster-exit %d\nid=%s\nseq=%llu\noutcome=%s\ncode=%d\nsignal=%d\n"
-	    "reason=%s\nstage=%s\nerror=%s\nstart_ms=%lld\nend_ms=%lld\n"
-	    "took_ms=%lld\nout=%llu\nerr=%llu\nout_gap=%llu\nerr_gap=%llu\n"
-	    "killed=%zu\nlingering=%zu\nuser_us=%llu\nsystem_us=%llu\n"
-	    "max_rss_kb=%ld\n",
-	    HOLDER_VERSION, h->order.id, (unsigned long long)h->order.seq, out,
-	    code, ran && WIFSIGNALED(h->status) ? WTERMSIG(h->status) : 0,
-	    reasons[h->reason], stage, error, (long long)h->wall,
-	    (long long)(h->wall + h->died - h->start),
-	    (long long)(h->died - h->start),
-	    (unsigned long long)h->spool[0].size,
-	    (unsigned long long)h->spool[1].size,
-	    (unsigned long long)h->spool[0].gap_total,
-	    (unsigned long long)h->spool[1].gap_total, h->tree.killed,
-	    h->lingering, (unsigned long long)micros(h->usage.ru_utime),
-	    (unsigned long long)micros(h->usage.ru_stime), h->usage.ru_maxrss);
-	n += snprintf(text + n, room - (size_t)n, "check=%016llx\n",
-	    (unsigned long long)holder_fnv(HOLDER_FNV, text, (size_t)n));
-	h->exit_len = (size_t)n;
-}
-
 /* Commit the record; a disk that is full is asked again later. */
 static void
 finish(struct hold *h)
@@ -453,9 +268,9 @@ finish(struct hold *h)
 	h->lingering = tree_count(&h->tree);
 	for (int i = 0; i < 2; i++)
 		spool_sync(&h->spool[i]);
-	write_exit(h, outcome(h),
+	hold_write_exit(h, hold_outcome(h),
 	    failed ? child_stage_name(h->fault.stage) : "",
-	    error != NULL ? error : "", exit_code(h));
+	    error != NULL ? error : "", hold_exit_code(h));
 	if (claim_exit(&h->claim, h->exit, h->exit_len) != 0 &&
 	    !claim_orphaned(&h->claim)) {
 		h->retry_at = h->now + SPOOL_RETRY_MS;
@@ -464,7 +279,7 @@ finish(struct hold *h)
 	h->phase = DONE;
 	h->leave_at = h->now + LEAVE_MS;
 	feed_close(&h->feed);
-	owe(h, CTL_STATUS | CTL_EXIT);
+	hold_owe(h, CTL_STATUS | CTL_EXIT);
 }
 
 static bool
@@ -542,7 +357,7 @@ begun(struct hold *h)
 	h->child.fault = -1;
 	h->phase = RUNNING;
 	if (h->fault.error == 0)
-		owe(h, CTL_STATUS);
+		hold_owe(h, CTL_STATUS);
 }
 
 static void
@@ -550,7 +365,7 @@ tick(struct hold *h)
 {
 	if (h->deadline != 0 && h->now >= h->deadline && h->phase <= RUNNING) {
 		h->deadline = 0;
-		end_tree(h, BY_TIMEOUT);
+		end_tree(h, HOLD_BY_TIMEOUT);
 	}
 	if ((h->step == INTERRUPTED || h->step == TERMINATED) &&
 	    h->now >= h->step_at)
@@ -566,7 +381,7 @@ tick(struct hold *h)
 			syncer_start(&h->syncer, &h->spool[i]);
 	}
 	for (int i = 0; i < HOLDER_CONNS; i++)
-		tell(h, &h->ctl.conns[i]);
+		hold_tell(h, &h->ctl.conns[i]);
 	if (h->phase == DONE)
 		linger(h);
 }
@@ -649,7 +464,7 @@ serve(struct hold *h, const struct pollfd *p)
 	else if (p[F_IN].revents != 0)
 		feed_pump(&h->feed);
 	if (p[F_IN].revents != 0)
-		owe(h, CTL_CONSUMED);
+		hold_owe(h, CTL_CONSUMED);
 	for (int i = 0; i < 2; i++) {
 		struct spool *s = &h->spool[i];
 		if (s->refused)
@@ -750,7 +565,7 @@ launch(struct hold *h)
 static int
 refuse_stopped(struct hold *h)
 {
-	write_exit(h, "refused", "", "stopped", 0);
+	hold_write_exit(h, "refused", "", "stopped", 0);
 	(void)claim_exit(&h->claim, h->exit, h->exit_len);
 	return ctl_refuse("stopped", "an emergency stop is in force");
 }
@@ -779,7 +594,7 @@ main(void)
 	if (why != NULL)
 		return ctl_refuse(why, strerrorname_np(errno));
 	h->now = h->start = h->died = claim_clock(CLOCK_MONOTONIC);
-	if (claim_stopped(&h->order))
+	if (claim_stopped(&h->order) || ctl_stop_waits())
 		return refuse_stopped(h);
 	if (syncer_init(&h->syncer) != 0 || adopt(h) != 0)
 		return ctl_refuse("io", strerrorname_np(errno));

@@ -108,27 +108,50 @@ claim_take(
 	return NULL;
 }
 
+/* The value of "\nkey=" as a number; -1 when it is not there. */
+static long long
+value_of(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+
+	return at == NULL ? -1 : strtoll(at + strlen(key), NULL, 10);
+}
+
+/* Whether this is a whole state file that permits orders of this epoch. */
+static bool
+permits(const char *text, uint64_t epoch)
+{
+	static const char heading[] = "muster-stop 1\n";
+	const char *check = strstr(text, "\ncheck=");
+	long long its = value_of(text, "\nepoch=");
+
+	if (strncmp(text, heading, sizeof(heading) - 1) != 0 || check == NULL)
+		return false;
+	check++;
+	uint64_t sum = holder_fnv(HOLDER_FNV, text, (size_t)(check - text));
+	return strtoull(check + sizeof("check=") - 1, NULL, 16) == sum &&
+	    value_of(text, "\nstopped=") == 0 && its >= 0 &&
+	    (uint64_t)its <= epoch;
+}
+
 bool
 claim_stopped(const struct order *o)
 {
-	char path[4096], text[32];
-	uint64_t epoch = 0;
+	char path[4096], text[HOLDER_STOP_MAX + 1];
 
 	int n = snprintf(path, sizeof(path), "%s/STOP", o->state);
-	if (n < 0 || n >= (int)sizeof(path) - 8 || access(path, F_OK) == 0)
+	if (n < 0 || n >= (int)sizeof(path) || access(path, F_OK) == 0 ||
+	    (o->stop != NULL && access(o->stop, F_OK) == 0))
 		return true;
-	(void)snprintf(path, sizeof(path), "%s/stop_epoch", o->state);
+	(void)snprintf(path, sizeof(path), "%s/stop", o->state);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	/* What cannot be read might say stop. */
 	if (fd < 0)
 		return errno != ENOENT;
 	ssize_t len = read(fd, text, sizeof(text) - 1);
 	close(fd);
-	if (len <= 0 || text[0] < '0' || text[0] > '9')
-		return true;
-	text[len] = '\0';
-	epoch = strtoull(text, NULL, 10);
-	return epoch > o->epoch;
+	text[len < 0 ? 0 : len] = '\0';
+	return !permits(text, o->epoch);
 }
 
 void

@@ -37,6 +37,19 @@ ctl_read_order(char *text, size_t room)
 	return len;
 }
 
+bool
+ctl_stop_waits(void)
+{
+	uint8_t in[4096];
+	ssize_t len = recv(0, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT);
+
+	for (size_t at = 0; len > 0 && at + HOLDER_HEAD < (size_t)len;
+	     at += HOLDER_HEAD + (size_t)holder_get(in + at, 4))
+		if (in[at + 4] == 'S' && in[at + HOLDER_HEAD] == HOLDER_STOP)
+			return true;
+	return false;
+}
+
 int
 ctl_refuse(const char *reason, const char *error)
 {

@@ -45,6 +45,9 @@ struct ctl {
 /* Wait at fd 0 for an order's body: its length, 0 when none will come. */
 size_t ctl_read_order(char *text, size_t room);
 
+/* Whether a stop waits at fd 0, behind the order. */
+bool ctl_stop_waits(void);
+
 /* Say at fd 0 why nothing will run; 1, the exit status. */
 int ctl_refuse(const char *reason, const char *error);
 

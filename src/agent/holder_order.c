@@ -21,6 +21,7 @@ static const struct key keys[] = {
 	{ "id", TEXT, AT(id), NULL, NULL },
 	{ "cwd", TEXT, AT(cwd), NULL, NULL },
 	{ "cgroup", TEXT, AT(cgroup), NULL, NULL },
+	{ "stop", TEXT, AT(stop), NULL, NULL },
 	{ "seq", NUMBER, AT(seq), NULL, NULL },
 	{ "epoch", NUMBER, AT(epoch), NULL, NULL },
 	{ "uid", NUMBER, AT(uid), NULL, NULL },

@@ -17,6 +17,7 @@ enum { ORDER_WORDS = 32768, ORDER_GROUPS = 256 };
 struct order {
 	const char *state, *id; /* all text is borrowed from the order's */
 	const char *cwd, *cgroup;
+	const char *stop; /* a file that forbids it; NULL = none */
 	uint64_t seq, epoch;
 	uint64_t uid, gid; /* UINT64_MAX = stay */
 	uint64_t timeout_ms, int_ms, term_ms, drain_ms;

@@ -22,19 +22,20 @@
  *     V refused   text: reason (exists stopped version order io), error
  *     T status    text: version id state (running done) pid out err ended
  *                 (as GREW's flags) out_acked err_acked input_received
- *                 input_consumed input_closed lingering; when a connection
- *                 opens (on fd 0: when the command runs)
- *     G grew      u64 out, u64 err, u8 flags (1 out ended, 2 err ended,
- *                 4 out waits for acks, 8 err waits); at most one per R
- *     C consumed  u64 received, u64 consumed, u8 closed
+ *                 input_consumed input_closed dead (1: no process is left)
+ * lingering killed stop_ms pids left (as in the exit file); when a connection
+ * opens (on fd 0: when the command runs), and when a stop is done G grew u64
+ * out, u64 err, u8 flags (1 out ended, 2 err ended, 4 out waits for acks, 8 err
+ * waits); at most one per R C consumed  u64 received, u64 consumed, u8 closed
  *     X exit      the bytes of the exit file; on a later connection after T
  * A frame that breaks these rules ends its connection, never the command.
  *
  * Order keys: muster-order (version, first), state, id, seq, epoch, arg*,
  * env* ("NAME=value", the whole environment), cwd, uid, gid, groups (1,2,3),
- * stdin (0 1), timeout_ms (0 none), cap (bytes a stream may be ahead of its
- * ack), full (wait drop), linger (kill keep), cgroup (writable v2 directory),
- * int_ms, term_ms (steps of an interrupt), drain_ms.  Unknown keys: refused.
+ * stop (path of a file), stdin (0 1), timeout_ms (0 none), cap (bytes a stream
+ * may be ahead of its ack), full (wait drop), linger (kill keep), cgroup
+ * (writable v2 directory), int_ms, term_ms (steps of an interrupt), drain_ms.
+ * Unknown keys: refused.
  *
  * Interrupt: SIGINT to the tree, SIGTERM int_ms later, SIGKILL term_ms after
  * that.  terminate starts at its second step, kill and stop at its third and
@@ -42,9 +43,13 @@
  * says timeout.
  *
  * Disk, below the state directory; all modes 0600 and 0700:
- *   stop_epoch       decimal epoch in the first line; absent = 0.  A holder
- *                    whose order has a lower one does not start.  So does
- *                    the presence of the file STOP.
+ *   stop             text file: "muster-stop 1", epoch, stopped (0 1),
+ *                    keep_tunnels (0 1), at_ms (wall), mac, scope, reason,
+ *                    check; absent = epoch 0, running.  A holder does not
+ *                    start what it was ordered to when this says stopped,
+ *                    has an epoch above the order's, or cannot be read.  Nor
+ *                    does it beside a file STOP, or when the order's stop is
+ *                    there.
  *   cmd/<id>/claim   mkdir decides who runs <id>; the holder keeps an flock
  *                    on this file as long as it lives.  Text file: "muster-
  *                    claim 1", id, seq, epoch, start_ms (wall), holder (pid),
@@ -61,7 +66,9 @@
  *                    why), start_ms, end_ms (wall), took_ms (monotonic), out,
  *                    err (final offsets), out_gap, err_gap (bytes dropped),
  *                    killed, lingering (processes), user_us, system_us,
- *                    max_rss_kb, check
+ *                    max_rss_kb, stop_ms (from the order to stop to the last
+ *                    death), pids (killed), left (which outlived it), check;
+ *                    at most NAMES of each, with commas between
  *   cmd/<id>/ctl     the control socket
  * A text file is a heading and "key=value" lines; check is the FNV-1a of all
  * bytes before it, in 16 hex digits.  One whose check fails is torn and counts
@@ -92,8 +99,10 @@ enum {
 	HOLDER_TEXT_MAX = 2048, /* claim, exit, status */
 	HOLDER_CONNS = 4,
 	HOLDER_KEEP = 1024 * 1024, /* acknowledged bytes kept in a spool */
-	HOLDER_GAP_LINE = 46, /* "out", two of 20 digits, blanks, newline */
-	HOLDER_ID_MAX = 64,   /* of [A-Za-z0-9_-] */
+	HOLDER_GAP_LINE = 46,   /* "out", two of 20 digits, blanks, newline */
+	HOLDER_ID_MAX = 64,     /* of [A-Za-z0-9_-] */
+	HOLDER_NAMES = 64,      /* processes named in a text */
+	HOLDER_STOP_MAX = 4096, /* the state file of a stop */
 };
 
 enum holder_signal {

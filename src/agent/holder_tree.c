@@ -12,7 +12,7 @@ void
 tree_init(struct tree *t, const char *path, const char *id)
 {
 	t->leader = 0;
-	t->killed = 0;
+	t->killed = t->named.count = 0;
 	t->cgroup = t->parent = -1;
 	if (path == NULL)
 		return;
@@ -142,12 +142,45 @@ tree_signal(struct tree *t, int sig)
 		(void)kill(-t->leader, sig);
 }
 
+static void
+add_name(struct tree_names *n, pid_t pid)
+{
+	if (n->count < HOLDER_NAMES)
+		n->pid[n->count++] = pid;
+}
+
+void
+tree_name(struct tree *t, struct tree_names *out)
+{
+	size_t count = tree_count(t);
+
+	out->count = 0;
+	for (size_t i = 0; i < count; i++)
+		add_name(out, t->pids[i]);
+}
+
+/* Count who is killed once, however many passes it takes. */
+static void
+note(struct tree *t, pid_t pid)
+{
+	uint64_t bit = UINT64_C(1) << ((unsigned)pid % 64);
+	uint64_t *word = &t->seen[(unsigned)pid % TREE_PID_LIMIT / 64];
+
+	if ((*word & bit) != 0)
+		return;
+	*word |= bit;
+	t->killed++;
+	add_name(&t->named, pid);
+}
+
 /* SIGKILL to t->pids[from] up to t->pids[to]. */
 static void
-kill_some(const struct tree *t, size_t from, size_t to)
+kill_some(struct tree *t, size_t from, size_t to)
 {
-	for (; from < to; from++)
-		(void)kill(t->pids[from], SIGKILL);
+	for (size_t i = from; i < to; i++)
+		(void)kill(t->pids[i], SIGKILL);
+	for (size_t i = from; i < to; i++)
+		note(t, t->pids[i]);
 }
 
 bool
@@ -164,8 +197,6 @@ tree_kill(struct tree *t)
 		kill_some(t, count, more);
 		count = more;
 	}
-	if (count > t->killed)
-		t->killed = count;
 	return count == 0;
 }
 

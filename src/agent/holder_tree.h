@@ -11,16 +11,30 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
-enum { TREE_PIDS = 32768 };
+#include "agent/holder_proto.h"
+
+enum {
+	TREE_PIDS = 32768,
+	TREE_PID_LIMIT = 4 * 1024 * 1024, /* the kernel's for pid_max */
+};
+
+/* A few of possibly many, for people. */
+struct tree_names {
+	size_t count;
+	pid_t pid[HOLDER_NAMES];
+};
 
 struct tree {
 	pid_t leader;  /* the command, leader of its group; 0 = none yet */
 	int cgroup;    /* owned directory; -1 = none */
 	int parent;    /* owned directory the cgroup is in; -1 */
 	char name[80]; /* of the cgroup */
-	size_t killed; /* most processes that one pass sent SIGKILL */
+	size_t killed; /* processes that were sent SIGKILL */
+	struct tree_names named;            /* the first of them */
+	uint64_t seen[TREE_PID_LIMIT / 64]; /* all of them, a bit each */
 	pid_t pids[TREE_PIDS];
 };
 
@@ -32,6 +46,9 @@ void tree_enter(const struct tree *t);
 
 /* Live descendants of this process, at most TREE_PIDS, now in t->pids. */
 size_t tree_count(struct tree *t);
+
+/* The first of those that live. */
+void tree_name(struct tree *t, struct tree_names *out);
 
 /* sig to the leader's group once, and to every descendant outside it. */
 void tree_signal(struct tree *t, int sig);

@@ -134,6 +134,11 @@ record_read_exit(struct slice text, struct record_exit *out)
 	x.user_us = number(text, "user_us", &err);
 	x.system_us = number(text, "system_us", &err);
 	x.max_rss_kb = number(text, "max_rss_kb", &err);
+	/* Not in records of holders before the stop. */
+	(void)slice_u64(
+	    record_value(text, '\n', SL("stop_ms")), INT64_MAX, &x.stop_ms);
+	x.pids = record_value(text, '\n', SL("pids"));
+	x.left = record_value(text, '\n', SL("left"));
 	if (err == 0)
 		*out = x;
 	return err;
@@ -209,5 +214,40 @@ record_read_mark(struct slice text, uint64_t *mark)
 	uint64_t n = number(text, "mark", &err);
 	if (err == 0)
 		*mark = n;
+	return err;
+}
+
+void
+record_write_stop(struct buf *b, const struct record_stop *s)
+{
+	buf_put(b, SL("muster-stop 1\n"));
+	put_number(b, "epoch", s->epoch);
+	put_number(b, "stopped", s->stopped);
+	put_number(b, "keep_tunnels", s->keep_tunnels);
+	put_number(b, "at_ms", (uint64_t)s->at);
+	put_pair(b, "mac", s->mac);
+	put_pair(b, "scope", s->scope);
+	put_pair(b, "reason", s->reason);
+	put_check(b);
+}
+
+int
+record_read_stop(struct slice text, struct record_stop *out)
+{
+	struct record_stop s = { 0 };
+	int err = open_text(&text, SL("muster-stop "));
+
+	if (err != 0)
+		return err;
+	s.epoch = number(text, "epoch", &err);
+	s.stopped = number(text, "stopped", &err) != 0;
+	s.keep_tunnels = number(text, "keep_tunnels", &err) != 0;
+	s.at = (wall_msec)number(text, "at_ms", &err);
+	/* An empty one reads as absent, which is the same here. */
+	s.mac = record_value(text, '\n', SL("mac"));
+	s.scope = record_value(text, '\n', SL("scope"));
+	s.reason = record_value(text, '\n', SL("reason"));
+	if (err == 0)
+		*out = s;
 	return err;
 }

@@ -32,6 +32,8 @@ struct record_exit {
 	uint64_t size[2], gap[2]; /* of out and err */
 	uint64_t killed, lingering;
 	uint64_t user_us, system_us, max_rss_kb;
+	uint64_t stop_ms;        /* reason stop: until all were dead */
+	struct slice pids, left; /* numbers with commas, see HOLDER_NAMES */
 };
 
 /* 0, ERR_CORRUPT, ERR_NEWER, ERR_MISSING (a key). */
@@ -41,6 +43,16 @@ int record_read_exit(struct slice text, struct record_exit *out);
 /* What the agent says when a holder is gone without a word. */
 void record_write_unknown(
     struct buf *b, const struct record_claim *claim, const uint64_t size[2]);
+
+/* The stop that a link is under, or was (docs/protocol/muster.md 7). */
+struct record_stop {
+	uint64_t epoch;
+	bool stopped, keep_tunnels;
+	wall_msec at;
+	struct slice mac, scope, reason; /* without control characters */
+};
+void record_write_stop(struct buf *b, const struct record_stop *s);
+int record_read_stop(struct slice text, struct record_stop *out);
 
 /* The journal: the highest dispatch number. */
 void record_write_mark(struct buf *b, uint64_t mark);

@@ -87,6 +87,11 @@ runner_end_run(struct run *r, struct slice text)
 		return;
 	move(r, RUN_ENDED);
 	r->lives = r->link != NULL && x.lingering > 0;
+	if (slice_eq(x.reason, SL("stop")))
+		runner_note_kill(r,
+		    &(struct run_kill){
+			run_id(r), x.killed, x.stop_ms, x.pids, x.left });
+	runner_look(r->rn);
 	r->rn->c.ops->ended(r->rn->c.arg, r, &x);
 }
 
@@ -103,11 +108,31 @@ text_u64(struct slice text, const char *key)
 	return n;
 }
 
+/* Who is dead, and who will not die. */
+static void
+see_deaths(struct run *r, struct slice body)
+{
+	const struct run_kill k = {
+		.id = run_id(r),
+		.count = text_u64(body, "killed"),
+		.took_ms = text_u64(body, "stop_ms"),
+		.pids = record_value(body, '\0', SL("pids")),
+		.left = record_value(body, '\0', SL("left")),
+	};
+
+	r->dead = text_u64(body, "dead") != 0;
+	r->stuck = k.left.len > 0;
+	if (k.count > 0 && (r->dead || r->stuck))
+		runner_note_kill(r, &k);
+	runner_look(r->rn);
+}
+
 static void
 on_status(struct run *r, struct slice body)
 {
 	struct run_input *in = &r->input;
 
+	see_deaths(r, body);
 	in->received = text_u64(body, "input_received");
 	in->consumed = text_u64(body, "input_consumed");
 	in->closed = text_u64(body, "input_closed") != 0;
@@ -156,6 +181,7 @@ on_refused(struct run *r, struct slice body)
 		return;
 	}
 	move(r, RUN_REFUSED);
+	runner_look(r->rn);
 	r->rn->c.ops->refused(
 	    r->rn->c.arg, r, reason, record_value(body, '\0', SL("error")));
 }
@@ -197,6 +223,7 @@ on_link_end(struct link *l)
 		runner_judge(r);
 	} else if (r->lives) {
 		r->lives = false;
+		runner_look(r->rn);
 		r->rn->c.ops->gone(r->rn->c.arg, r);
 	}
 }
@@ -212,6 +239,15 @@ runner_send_hold(struct run *r)
 }
 
 static void
+send_stop(struct run *r)
+{
+	uint8_t what = HOLDER_STOP;
+
+	(void)link_send(
+	    r->link, 'S', (struct slice){ &what, 1 }, (struct slice){ 0 });
+}
+
+static void
 on_opened(struct link *l, int err)
 {
 	struct run *r = l->run;
@@ -221,9 +257,12 @@ on_opened(struct link *l, int err)
 	if (err != 0) {
 		r->link = NULL;
 		runner_judge(r);
-	} else if (r->rn->hold) {
-		runner_send_hold(r);
+		return;
 	}
+	if (r->rn->halted)
+		send_stop(r);
+	if (r->rn->hold)
+		runner_send_hold(r);
 }
 
 void
@@ -374,18 +413,6 @@ runner_signal(struct run *r, enum holder_signal what)
 	return say(r, 'S', &body, 1, (struct slice){ 0 });
 }
 
-size_t
-runner_stop_all(struct runner *rn)
-{
-	size_t pos = 0, told = 0;
-	struct run *r;
-
-	while ((r = map_next(&rn->runs, &pos)) != NULL)
-		if (runner_signal(r, HOLDER_STOP) == 0)
-			told++;
-	return told;
-}
-
 void
 runner_hold(struct runner *rn, bool hold)
 {
@@ -441,11 +468,13 @@ runner_new(const struct runner_config *c, struct runner **out)
 	rn->c = *c;
 	rand_fill(seed, sizeof(seed));
 	map_init(&rn->runs, c->cap, seed);
+	map_init(&rn->kills, c->cap, seed);
 	list_init(&rn->idle);
 	list_init(&rn->jobs);
 	arena_init(&rn->names, 2 * RUNNER_PATH);
 	link_home_init(&rn->home, c->loop, &link_ops);
 	loop_task_init(&rn->refill, runner_refill);
+	loop_task_init(&rn->settle, runner_settle);
 	rn->cmd = dir_path(&rn->names, c->state, "cmd", NULL);
 	int err = rn->cmd == NULL ? ERR_NOMEM : 0;
 	if (err == 0)
@@ -526,6 +555,7 @@ runner_close(struct runner *rn)
 		return;
 	rn->closing = true;
 	loop_task_drop(&rn->refill);
+	loop_task_drop(&rn->settle);
 	while (pos = 0, (r = map_next(&rn->runs, &pos)) != NULL)
 		runner_free_run(r);
 	while (!list_empty(&rn->idle))
@@ -539,6 +569,8 @@ runner_free(struct runner *rn)
 {
 	if (rn == NULL)
 		return;
+	runner_drop_kills(rn);
+	map_fini(&rn->kills);
 	map_fini(&rn->runs);
 	arena_fini(&rn->names);
 	alloc_free(rn);

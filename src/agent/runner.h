@@ -59,7 +59,17 @@ struct runner_ops {
 	    void *arg, struct run *r, struct slice reason, struct slice error);
 	/* After an end: the last process that had stayed behind is gone. */
 	void (*gone)(void *arg, struct run *r);
+	/* Halted, and nothing is left that could be killed; again when that
+	 * was so and more has ended. */
+	void (*quiet)(void *arg);
 	void (*closed)(void *arg);
+};
+
+/* What a stop did to one run; pids as the holder's texts have them. */
+struct run_kill {
+	struct slice id;
+	uint64_t count, took_ms;
+	struct slice pids, left;
 };
 
 struct runner_config {
@@ -68,6 +78,7 @@ struct runner_config {
 	const char *state;  /* absolute; cmd/ is made in it */
 	const char *holder; /* the program */
 	const char *cgroup; /* NULL: none may be used */
+	const char *stop;   /* a file that forbids to start; NULL: none */
 	size_t pool;        /* idle holders kept ready */
 	size_t cap;         /* runs known at a time */
 	const struct runner_ops *ops;
@@ -97,7 +108,8 @@ int runner_adopt(struct runner *rn);
 /*
  * Order a holder to run it.  0; ERR_EXISTS (the run is known here),
  * ERR_DENIED (its number is at or below the mark and nothing is known of it:
- * never to be run), ERR_NOT_FOUND (no such user), ERR_FULL, ERR_TOO_BIG...
+ * never to be run), ERR_STOPPED, ERR_NOT_FOUND (no such user), ERR_FULL,
+ * ERR_TOO_BIG...
  */
 int runner_start(
     struct runner *rn, const struct run_order *o, struct run **out);
@@ -132,8 +144,15 @@ int runner_input_end(struct run *r, uint64_t at);
  */
 int runner_signal(struct run *r, enum holder_signal what);
 
-/* All trees at once; the number of runs that were told. */
-size_t runner_stop_all(struct runner *rn);
+/*
+ * Under a stop: kill all trees at once, those of runs found later too, and
+ * start nothing (ERR_STOPPED); quiet follows, in a later turn.  Or no longer.
+ */
+void runner_halt(struct runner *rn, bool halt);
+bool runner_quiet(const struct runner *rn);
+
+/* What was killed since it was halted; start with *pos = 0. */
+const struct run_kill *runner_next_kill(const struct runner *rn, size_t *pos);
 
 /* Stop reading every command's pipes (the disk's budget is spent), or go on. */
 void runner_hold(struct runner *rn, bool hold);

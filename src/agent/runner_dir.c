@@ -14,6 +14,8 @@
 
 #include "agent/runner_dir.h"
 
+enum { RMDIR_TRIES = 50, RMDIR_EVERY = 2000 }; /* us */
+
 char *
 dir_path(struct arena *a, const char *x, const char *y, const char *z)
 {
@@ -110,7 +112,12 @@ kill_cgroup(const char *cgroup, const char *id, struct arena *a)
 		return;
 	(void)!write(fd, "1", 1);
 	close(fd);
-	(void)rmdir(dir);
+	/* Busy until the last one is reaped. */
+	for (int i = 0; i < RMDIR_TRIES; i++) {
+		if (rmdir(dir) == 0 || errno != EBUSY)
+			return;
+		(void)usleep(RMDIR_EVERY);
+	}
 }
 
 int

@@ -71,11 +71,11 @@ put_user(struct buf *b, const struct order_user *u)
 }
 
 void
-order_put(struct buf *b, const struct run_order *o, const char *state,
-    const char *cgroup, const struct order_user *u)
+order_put(struct buf *b, const struct run_order *o,
+    const struct runner_config *c, const struct order_user *u)
 {
 	put_u64(b, "muster-order", HOLDER_VERSION);
-	put_text(b, "state", slice_from(state));
+	put_text(b, "state", slice_from(c->state));
 	put_text(b, "id", o->id);
 	put_u64(b, "seq", o->seq);
 	put_u64(b, "epoch", o->epoch);
@@ -90,8 +90,10 @@ order_put(struct buf *b, const struct run_order *o, const char *state,
 		put_u64(b, "cap", o->cap);
 	if (o->cwd.len > 0)
 		put_text(b, "cwd", o->cwd);
-	if (cgroup != NULL)
-		put_text(b, "cgroup", slice_from(cgroup));
+	if (c->cgroup != NULL)
+		put_text(b, "cgroup", slice_from(c->cgroup));
+	if (c->stop != NULL)
+		put_text(b, "stop", slice_from(c->stop));
 	if (o->user != NULL)
 		put_user(b, u);
 	for (size_t i = 0; i < o->envc; i++)

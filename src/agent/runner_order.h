@@ -28,7 +28,7 @@ bool order_good_id(struct slice id);
 int order_find_user(struct order_user *u, const char *name);
 
 /* b->err tells: ERR_INVALID for a NUL in a word. */
-void order_put(struct buf *b, const struct run_order *o, const char *state,
-    const char *cgroup, const struct order_user *u);
+void order_put(struct buf *b, const struct run_order *o,
+    const struct runner_config *c, const struct order_user *u);
 
 #endif

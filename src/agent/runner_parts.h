@@ -4,6 +4,7 @@
  *	runner.c        states, frames, what is asked of a run, life
  *	runner_start.c  the pool of idle holders, and orders
  *	runner_job.c    what waits for the disk: verdicts and removals
+ *	runner_stop.c   being under a stop
  */
 #ifndef AGENT_RUNNER_PARTS_H
 #define AGENT_RUNNER_PARTS_H
@@ -28,6 +29,8 @@ struct run {
 	struct arena exit;    /* holds the record's text */
 	struct loop_timer again;
 	bool lives; /* ended, but its holder stays */
+	bool dead;  /* the holder saw the last process die */
+	bool stuck; /* the holder kills, and some do not die */
 };
 
 struct runner {
@@ -43,6 +46,9 @@ struct runner {
 	struct loop_task refill;
 	struct order_user user; /* the last one looked up */
 	bool hold, closing, told;
+	bool halted;             /* under a stop */
+	struct map kills;        /* by id, since it was halted: run_kill */
+	struct loop_task settle; /* looks whether all is quiet */
 };
 
 /* runner.c */
@@ -57,6 +63,14 @@ void runner_finish_if_closed(struct runner *rn);
 
 /* runner_start.c: keep the pool filled; a task of the loop. */
 void runner_refill(struct loop_task *t);
+
+/* runner_stop.c */
+void runner_settle(struct loop_task *t);
+/* Something ended: see by and by whether all is quiet. */
+void runner_look(struct runner *rn);
+/* What a holder says it killed; k is copied. */
+void runner_note_kill(struct run *r, const struct run_kill *k);
+void runner_drop_kills(struct runner *rn);
 
 /* runner_job.c: fetch the verdict on a run, by and by. */
 void runner_judge(struct run *r);

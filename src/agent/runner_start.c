@@ -58,7 +58,7 @@ send_order(struct run *r, const struct run_order *o)
 	struct buf b;
 
 	buf_init(&b, HOLDER_ORDER_MAX);
-	order_put(&b, o, rn->c.state, rn->c.cgroup, &rn->user);
+	order_put(&b, o, &rn->c, &rn->user);
 	int err = b.err == ERR_FULL ? ERR_TOO_BIG : b.err;
 	if (err == 0)
 		err = take_idle(rn, &r->link);
@@ -82,6 +82,8 @@ runner_start(struct runner *rn, const struct run_order *o, struct run **out)
 		return ERR_CLOSED;
 	if (map_get(&rn->runs, o->id) != NULL)
 		return ERR_EXISTS;
+	if (rn->halted)
+		return ERR_STOPPED;
 	if (!journal_may_run(&rn->journal, o->seq))
 		return ERR_DENIED;
 	int err = o->user == NULL ? 0 : order_find_user(&rn->user, o->user);

@@ -730,23 +730,38 @@ def test_race_for_a_claim(case):
         assert f.read() == "x\n"
 
 
-def test_stop_epoch(case):
-    with open(case.state + "/stop_epoch", "w") as f:
-        f.write("4\nall\n")
+def stop_file(case, epoch, stopped):
+    """What an agent keeps of a stop; absent fields are for others."""
+    text = ("muster-stop 1\nepoch=%d\nstopped=%d\n" % (epoch, stopped)).encode()
+    check = 0xcbf29ce484222325
+    for c in text:
+        check = (check ^ c) * 0x100000001b3 & (1 << 64) - 1
+    with open(case.state + "/stop", "wb") as f:
+        f.write(text + b"check=%016x\n" % check)
+
+
+def test_stop_file(case):
+    stop_file(case, 4, False)
     h = case.sh("touch %s/ran" % case.state)
     assert h.text(b"V")["reason"] == "stopped"
     h.done()
     assert not os.path.exists(case.state + "/ran")
     assert h.record()["outcome"] == "refused"
     assert h.record()["error"] == "stopped"
-    with open(case.state + "/stop_epoch", "w") as f:
-        f.write("3\nall\n")
+    stop_file(case, 3, False)
     assert case.run(["true"], "equal").exit()["code"] == "0"
     with open(case.state + "/STOP", "w"):
         pass
     assert case.run(["true"], "local").text(b"V")["reason"] == "stopped"
     os.unlink(case.state + "/STOP")
-    with open(case.state + "/stop_epoch", "w") as f:
+    with open(case.state + "/elsewhere", "w"):
+        pass
+    for there, kind in (("/elsewhere", b"V"), ("/nowhere", b"T")):
+        h = case.run(["true"], there[1:], stop=case.state + there)
+        assert h.frame()[0] == kind
+    stop_file(case, 3, True)
+    assert case.run(["true"], "stopped").text(b"V")["reason"] == "stopped"
+    with open(case.state + "/stop", "w") as f:
         f.write("garbage")
     assert case.run(["true"], "torn").text(b"V")["reason"] == "stopped"
 

@@ -32,6 +32,7 @@ static struct {
 	void *arg;
 	const struct runner_ops *ops;
 	int wakes;
+	bool halted;
 } fake;
 
 /* The runner ----------------------------------------------------------------
@@ -72,6 +73,13 @@ runner_start(struct runner *rn, const struct run_order *o, struct run **out)
 	r->seq = o->seq;
 	*out = r;
 	return 0;
+}
+
+void
+runner_halt(struct runner *rn, bool halt)
+{
+	(void)rn;
+	fake.halted = halt;
 }
 
 struct run *
@@ -480,6 +488,8 @@ test_refusals(void **state)
 		    "\"QUEUE_FULL\"", ERR_FULL },
 		{ "{\"id\":\"c\",\"seq\":1,\"argv\":[\"ls\"]}",
 		    "\"EXEC_FAILED\"", ERR_NOT_FOUND },
+		{ "{\"id\":\"c\",\"seq\":1,\"argv\":[\"ls\"]}",
+		    "\"AGENT_STOPPED\"", ERR_STOPPED },
 		{ "{\"id\":\"c\",\"argv\":[]}", "\"INVALID_REQUEST\"", 0 },
 		{ "{\"id\":\"c\",\"argv\":[\"a\"],\"argv\":[\"b\"]}",
 		    "\"INVALID_REQUEST\"", 0 },

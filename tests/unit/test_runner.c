@@ -16,7 +16,7 @@
 #include "support/unit.h"
 
 struct seen {
-	int started, ended, refused, gone, closed, inputs;
+	int started, ended, refused, gone, closed, inputs, quiet;
 	int64_t pid;
 	char outcome[16], reason[16], refusal[16];
 	int code;
@@ -24,6 +24,7 @@ struct seen {
 	struct run *last;
 	bool follow; /* ask for more output, acknowledge what came */
 	uint64_t wait_pid;
+	struct loop *loop;
 };
 
 struct world {
@@ -106,18 +107,28 @@ on_gone(void *arg, struct run *r)
 }
 
 static void
+on_quiet(void *arg)
+{
+	struct seen *s = arg;
+
+	s->quiet++;
+	/* Told at the end of a turn, which would block then. */
+	loop_again(s->loop);
+}
+
+static void
 on_closed(void *arg)
 {
 	((struct seen *)arg)->closed++;
 }
 
 static const struct runner_ops ops = { on_started, on_output, on_input,
-	on_ended, on_refused, on_gone, on_closed };
+	on_ended, on_refused, on_gone, on_quiet, on_closed };
 
-static void
-open_runner(struct world *w)
+static struct runner_config
+config(struct world *w)
 {
-	struct runner_config c = {
+	return (struct runner_config){
 		.loop = &w->loop,
 		.fs = &file_real,
 		.state = w->state,
@@ -127,8 +138,14 @@ open_runner(struct world *w)
 		.ops = &ops,
 		.arg = &w->seen,
 	};
+}
 
-	w->seen = (struct seen){ 0 };
+static void
+open_runner(struct world *w)
+{
+	struct runner_config c = config(w);
+
+	w->seen = (struct seen){ .loop = &w->loop };
 	assert_int_equal(runner_new(&c, &w->rn), 0);
 	assert_int_equal(runner_adopt(w->rn), 0);
 }
@@ -187,7 +204,8 @@ teardown(void **state)
 	struct world *w = *state;
 
 	if (w->rn != NULL) {
-		(void)runner_stop_all(w->rn);
+		runner_halt(w->rn, true);
+		turn_until(w, &w->seen.quiet, w->seen.quiet + 1);
 		close_runner(w);
 	}
 	loop_fini(&w->loop);
@@ -482,13 +500,48 @@ test_input_window(void **state)
 	assert_int_equal(w->seen.size[0], 6);
 }
 
+static const struct run_kill *
+find_kill(struct world *w, struct slice id)
+{
+	const struct run_kill *k;
+	size_t pos = 0;
+
+	while ((k = runner_next_kill(w->rn, &pos)) != NULL)
+		if (slice_eq(k->id, id))
+			return k;
+	return NULL;
+}
+
+/* All processes of a kill are dead by now. */
 static void
-test_stop_all(void **state)
+assert_dead(struct slice pids, uint64_t count)
+{
+	struct slice word;
+	uint64_t pid, n = 0;
+
+	while (pids.len > 0 && slice_split(&pids, ',', &word)) {
+		assert_int_equal(slice_u64(word, 1 << 30, &pid), 0);
+		assert_int_equal(kill((pid_t)pid, 0), -1);
+		n++;
+	}
+	assert_int_equal(n, count);
+}
+
+static void
+test_halt(void **state)
 {
 	struct world *w = *state;
+	const struct run_kill *k;
 	struct run *r;
 
 	open_runner(w);
+	/* With nothing to kill it is quiet at once. */
+	runner_halt(w->rn, true);
+	turn_until(w, &w->seen.quiet, 1);
+	assert_int_equal(
+	    start(w, "cmd_x", 1, "true", (struct run_order){ 0 }, &r),
+	    ERR_STOPPED);
+	runner_halt(w->rn, false);
 	for (uint64_t i = 1; i <= 8; i++) {
 		char id[16];
 		(void)snprintf(id, sizeof(id), "cmd_%u", (unsigned)i);
@@ -499,10 +552,155 @@ test_stop_all(void **state)
 		    0);
 	}
 	turn_until(w, &w->seen.started, 8);
-	assert_int_equal(runner_stop_all(w->rn), 8);
-	turn_until(w, &w->seen.ended, 8);
-	assert_string_equal(w->seen.reason, "stop");
+	/* One whose order is still on its way to its holder. */
+	assert_int_equal(
+	    start(w, "cmd_late", 9, "sleep 60", (struct run_order){ 0 }, &r),
+	    0);
+	runner_halt(w->rn, true);
+	assert_false(runner_quiet(w->rn));
+	turn_until(w, &w->seen.quiet, 2);
+	for (int i = 1; i <= 8; i++) {
+		char id[16];
+		(void)snprintf(id, sizeof(id), "cmd_%d", i);
+		k = find_kill(w, slice_from(id));
+		assert_non_null(k);
+		assert_true(k->count >= 1 && k->took_ms < 5000);
+		assert_dead(k->pids, k->count);
+		assert_int_equal(k->left.len, 0);
+	}
+	while (w->seen.ended + w->seen.refused < 9)
+		loop_turn(&w->loop, true);
+	if (w->seen.refused == 0)
+		assert_string_equal(w->seen.reason, "stop");
 	assert_int_equal(w->seen.lingering, 0);
+	/* What was killed is remembered beyond the run, until the end. */
+	assert_int_equal(runner_forget(runner_find(w->rn, SL("cmd_1"))), 0);
+	assert_non_null(find_kill(w, SL("cmd_1")));
+	runner_halt(w->rn, false);
+	assert_null(find_kill(w, SL("cmd_2")));
+	assert_int_equal(
+	    start(w, "cmd_z", 10, "exit 5", (struct run_order){ 0 }, &r), 0);
+	int before = w->seen.ended;
+	turn_until(w, &w->seen.ended, before + 1);
+	assert_int_equal(w->seen.code, 5);
+}
+
+/* The next agent finds itself stopped: what holders still run dies first. */
+static void
+test_halted_at_birth(void **state)
+{
+	struct world *w = *state;
+	struct run *r;
+
+	open_runner(w);
+	assert_int_equal(start(w, "cmd_a", 1, "trap '' TERM; sleep 60",
+			     (struct run_order){ 0 }, &r),
+	    0);
+	assert_int_equal(
+	    start(w, "cmd_b", 2, "setsid sleep 60 >/dev/null 2>&1 &",
+		(struct run_order){ .keep_lingering = true }, &r),
+	    0);
+	turn_until(w, &w->seen.ended, 1);
+	turn_until(w, &w->seen.started, 1);
+	close_runner(w);
+
+	struct runner_config c = config(w);
+	w->seen = (struct seen){ .loop = &w->loop };
+	assert_int_equal(runner_new(&c, &w->rn), 0);
+	runner_halt(w->rn, true);
+	assert_int_equal(runner_adopt(w->rn), 0);
+	turn_until(w, &w->seen.quiet, 1);
+	const struct run_kill *k = find_kill(w, SL("cmd_a"));
+	assert_non_null(k);
+	assert_dead(k->pids, k->count);
+	k = find_kill(w, SL("cmd_b"));
+	assert_non_null(k);
+	assert_int_equal(k->count, 1);
+	assert_dead(k->pids, 1);
+	while (w->seen.ended < 2)
+		loop_turn(&w->loop, true);
+
+	/* And the one after that knows it from the exit record. */
+	close_runner(w);
+	w->seen = (struct seen){ .loop = &w->loop };
+	assert_int_equal(runner_new(&c, &w->rn), 0);
+	runner_halt(w->rn, true);
+	assert_int_equal(runner_adopt(w->rn), 0);
+	turn_until(w, &w->seen.quiet, 1);
+	k = find_kill(w, SL("cmd_a"));
+	assert_non_null(k);
+	assert_true(k->count >= 1);
+}
+
+static void
+write_stop(struct world *w, uint64_t epoch, bool stopped)
+{
+	struct record_stop s = { .epoch = epoch,
+		.stopped = stopped,
+		.scope = SL("all"),
+		.reason = SL("why not") };
+	char path[256];
+	struct buf b;
+
+	(void)snprintf(path, sizeof(path), "%s/stop", w->state);
+	buf_init(&b, 4096);
+	record_write_stop(&b, &s);
+	assert_int_equal(b.err, 0);
+	assert_int_equal(
+	    file_write_atomic(&file_real, path, buf_peek(&b), 0600), 0);
+	buf_fini(&b);
+}
+
+/* The disk alone forbids it, whatever the agent believes. */
+static void
+test_holder_reads_the_stop(void **state)
+{
+	struct world *w = *state;
+	static const char *const torn[] = { "", "muster-stop 1\n",
+		"muster-stop 2\nepoch=1\nstopped=0\ncheck=0000000000000000\n",
+		"muster-stop 1\nepoch=1\nstopped=0\ncheck=0000000000000000\n" };
+	const struct {
+		uint64_t file, order;
+		bool stopped, runs;
+	} rows[] = {
+		{ 9, 8, false, false },
+		{ 9, 9, false, true },
+		{ 9, 10, false, true },
+		{ 9, 9, true, false },
+		{ 9, 10, true, false },
+	};
+	char path[256];
+	uint64_t seq = 0;
+	struct run *r;
+	char id[16];
+
+	open_runner(w);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		write_stop(w, rows[i].file, rows[i].stopped);
+		int ended = w->seen.ended, refused = w->seen.refused;
+		(void)snprintf(id, sizeof(id), "cmd_%u", (unsigned)++seq);
+		assert_int_equal(
+		    start(w, id, seq, "true",
+			(struct run_order){ .epoch = rows[i].order }, &r),
+		    0);
+		if (rows[i].runs)
+			turn_until(w, &w->seen.ended, ended + 1);
+		else
+			turn_until(w, &w->seen.refused, refused + 1);
+	}
+	(void)snprintf(path, sizeof(path), "%s/stop", w->state);
+	for (size_t i = 0; i < sizeof(torn) / sizeof(torn[0]); i++) {
+		int refused = w->seen.refused;
+		assert_int_equal(file_write_atomic(&file_real, path,
+				     slice_from(torn[i]), 0600),
+		    0);
+		(void)snprintf(id, sizeof(id), "cmd_%u", (unsigned)++seq);
+		assert_int_equal(start(w, id, seq, "true",
+				     (struct run_order){ .epoch = 99 }, &r),
+		    0);
+		turn_until(w, &w->seen.refused, refused + 1);
+		assert_string_equal(w->seen.refusal, "stopped");
+	}
 }
 
 static void
@@ -538,10 +736,9 @@ test_refusals(void **state)
 	char path[256];
 
 	open_runner(w);
-	(void)snprintf(path, sizeof(path), "%s/stop_epoch", w->state);
+	(void)snprintf(path, sizeof(path), "%s/STOP", w->state);
 	FILE *f = fopen(path, "w");
 	assert_non_null(f);
-	(void)fputs("9\n", f);
 	(void)fclose(f);
 	assert_int_equal(
 	    start(w, "cmd_a", 1, "true", (struct run_order){ .epoch = 8 }, &r),
@@ -550,6 +747,7 @@ test_refusals(void **state)
 	assert_string_equal(w->seen.refusal, "stopped");
 	assert_int_equal(run_state(r), RUN_REFUSED);
 	assert_int_equal(runner_forget(r), 0);
+	assert_int_equal(unlink(path), 0);
 	assert_int_equal(
 	    start(w, "cmd_b", 2, "true", (struct run_order){ .epoch = 9 }, &r),
 	    0);
@@ -597,6 +795,27 @@ test_records(void **state)
 		b.mem[i] ^= 1;
 	}
 	buf_clear(&b);
+	const struct record_stop stop = { .epoch = 7,
+		.stopped = true,
+		.at = 5,
+		.scope = SL("selector:a=b"),
+		.reason = SL("x=1, check=2") };
+	struct record_stop back;
+	record_write_stop(&b, &stop);
+	text = buf_peek(&b);
+	assert_int_equal(record_read_stop(text, &back), 0);
+	assert_true(back.epoch == 7 && back.stopped && !back.keep_tunnels);
+	assert_slice(back.scope, stop.scope);
+	assert_slice(back.reason, stop.reason);
+	assert_int_equal(back.mac.len, 0);
+	for (size_t i = 0; i + 1 < text.len; i++) {
+		b.mem[i] ^= 1;
+		assert_int_not_equal(record_read_stop(text, &back), 0);
+		b.mem[i] ^= 1;
+		assert_int_equal(
+		    record_read_stop(slice_first(text, i), &back), ERR_CORRUPT);
+	}
+	buf_clear(&b);
 	record_write_mark(&b, UINT64_C(123456789012));
 	assert_int_equal(record_read_mark(buf_peek(&b), &mark), 0);
 	assert_true(mark == UINT64_C(123456789012));
@@ -619,7 +838,9 @@ main(void)
 		RUN(test_exists_leads_to_attaching),
 		RUN(test_backpressure_and_acks),
 		RUN(test_input_window),
-		RUN(test_stop_all),
+		RUN(test_halt),
+		RUN(test_halted_at_birth),
+		RUN(test_holder_reads_the_stop),
 		RUN(test_lingering),
 		RUN(test_refusals),
 	};
