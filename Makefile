@@ -26,6 +26,10 @@ else ifeq ($(VARIANT),fuzz)
 CC := clang
 SANITIZE := -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer
 FORTIFY :=
+else ifeq ($(VARIANT),crash)
+# What system tests kill at named points (io/crash.h); never to be shipped.
+CRASH := -DMUSTER_TEST_CRASH
+FORTIFY := -D_FORTIFY_SOURCE=3
 else ifeq ($(VARIANT),clang)
 CC := clang
 FORTIFY := -D_FORTIFY_SOURCE=2
@@ -60,7 +64,7 @@ endif
 WERROR ?= -Werror
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -Isrc $(CFLAGS) $(WARN) $(WERROR) \
-    $(HARDEN) $(SANITIZE) $(shell pkg-config --cflags $(PKGS_ALL))
+    $(CRASH) $(HARDEN) $(SANITIZE) $(shell pkg-config --cflags $(PKGS_ALL))
 LINK = $(CC) $(CFLAGS) $(SANITIZE) -pie -Wl,-z,relro,-z,now
 
 VERSION := $(shell cat VERSION)
@@ -112,10 +116,10 @@ $(B)/muster: $(B)/obj/src/cli/main.o $(call lib,cli io pure)
 	$(LINK) -o $@ $^ $(call libs,$(PKGS_CLI))
 # The holder is libc alone and static: an idle one costs a few pages.  It is
 # never sanitized, because the sanitizers' runtimes are dynamic.
-$(B)/muster-holder: $(HOLDER) $(wildcard src/agent/holder*.h)
+$(B)/muster-holder: $(HOLDER) $(if $(CRASH),src/io/crash.c) $(wildcard src/agent/holder*.h) src/io/crash.h
 	@mkdir -p $(@D)
 	$(if $(findstring clang,$(CC)),clang,gcc) -std=gnu17 -D_GNU_SOURCE -Isrc -Os -g $(WARN) $(WERROR) \
-	    -fstack-protector-strong -static $(HOLDER) -o $@
+	    -fstack-protector-strong -static $(CRASH) $(filter %.c,$^) -o $@
 
 # Tests ----------------------------------------------------------------------
 

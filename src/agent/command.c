@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "io/clock.h"
+#include "io/crash.h"
 #include "io/file.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -95,6 +96,7 @@ command_input(struct command *c, uint64_t at, struct slice data)
 	data = slice_from_at(data, (size_t)(have - at));
 	if (have + data.len > command_input_limit(c))
 		return ERR_FULL;
+	crash_point("agent.input");
 	buf_put(&c->input, data);
 	if (c->input.err != 0)
 		return c->input.err;
@@ -145,6 +147,7 @@ on_started(void *arg, struct run *r, int64_t pid)
 {
 	struct command *c = of_run(arg, r);
 
+	crash_point("agent.started");
 	if (c == NULL)
 		return;
 	c->pid = pid;
@@ -186,6 +189,7 @@ on_ended(void *arg, struct run *r, const struct record_exit *x)
 {
 	struct command *c = of_run(arg, r);
 
+	crash_point("agent.ended");
 	if (c == NULL)
 		return;
 	c->exit = *x;
@@ -435,6 +439,7 @@ command_ack(struct command *c, int stream, uint64_t offset)
 		offset = c->size[stream];
 	if (offset <= c->acked[stream])
 		return;
+	crash_point("agent.ack");
 	c->acked[stream] = offset;
 	runner_ack(c->run, stream, offset);
 }

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "base/js_write.h"
+#include "io/crash.h"
 #include "io/log.h"
 #include "wire/opening.h"
 
@@ -266,6 +267,7 @@ queue_due(struct exec *e)
 		put_exit(e);
 	else
 		put_holder_no(e);
+	crash_point("agent.exit");
 }
 
 /* Sending -------------------------------------------------------------------
@@ -320,6 +322,7 @@ put_bulk(struct exec *e, uint8_t *out, size_t room, size_t *n)
 	};
 	size_t head = execframe_head(&f, EXECFRAME_ON_STREAM, out);
 	assert(head == BULK_HEAD);
+	crash_point("agent.output");
 	e->at[which] += got;
 	e->next = (uint8_t)!which;
 	*n = head + got;
@@ -388,6 +391,7 @@ open_stream(struct exec *e, struct slice json)
 		e->at[0] = w.at[0];
 		e->at[1] = w.at[1];
 		e->command = commands_find(e->home->commands, w.id);
+		crash_point("agent.order");
 		if (e->command == NULL)
 			err = exec_start(e->home, &w, &a, &e->command, &no);
 	}
@@ -422,6 +426,7 @@ on_stored(struct exec *e)
 
 	if (!e->exited)
 		return;
+	crash_point("agent.done");
 	e->command = NULL;
 	e->last = true;
 	command_forget(c);

@@ -26,6 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/crash.h"
+
 #include "agent/holder_hold.h"
 
 enum {
@@ -265,17 +267,20 @@ finish(struct hold *h)
 	bool failed = h->fault.error != 0;
 	const char *error = failed ? strerrorname_np(h->fault.error) : NULL;
 
+	crash_point("holder.dead");
 	h->lingering = tree_count(&h->tree);
 	for (int i = 0; i < 2; i++)
 		spool_sync(&h->spool[i]);
 	hold_write_exit(h, hold_outcome(h),
 	    failed ? child_stage_name(h->fault.stage) : "",
 	    error != NULL ? error : "", hold_exit_code(h));
+	crash_point("holder.exit");
 	if (claim_exit(&h->claim, h->exit, h->exit_len) != 0 &&
 	    !claim_orphaned(&h->claim)) {
 		h->retry_at = h->now + SPOOL_RETRY_MS;
 		return;
 	}
+	crash_point("holder.exited");
 	h->phase = DONE;
 	h->leave_at = h->now + LEAVE_MS;
 	feed_close(&h->feed);
@@ -547,6 +552,7 @@ launch(struct hold *h)
 		h->phase = DRAINING;
 		h->died = h->now;
 	} else {
+		crash_point("holder.forked");
 		claim_started(&h->claim, h->child.pid);
 	}
 	h->tree.leader = h->child.pid;
@@ -588,6 +594,7 @@ main(void)
 		return 0;
 	if (order_parse(&h->order, text, len, &why, &newer) != 0)
 		return ctl_refuse(newer ? "version" : "order", why);
+	crash_point("holder.order");
 	ctl_init(&h->ctl);
 	h->wall = claim_clock(CLOCK_REALTIME);
 	why = claim_take(&h->claim, &h->order, &h->ctl, h->wall);

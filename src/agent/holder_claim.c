@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/crash.h"
+
 #include "agent/holder_claim.h"
 
 bool
@@ -25,7 +27,8 @@ claim_clock(clockid_t which)
 	struct timespec t;
 
 	(void)clock_gettime(which, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 +
+	    (which == CLOCK_REALTIME ? crash_clock() : 0);
 }
 
 /*
@@ -89,6 +92,7 @@ claim_take(
 		return "io";
 	if (mkdir(o->id, 0700) != 0)
 		return errno == EEXIST ? "exists" : "io";
+	crash_point("holder.dir");
 	int above = open(".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	if (above < 0 || chdir(o->id) != 0)
 		return "io";
@@ -101,10 +105,12 @@ claim_take(
 	    faccessat(c->dir, "exit", F_OK, 0) == 0)
 		return "exists";
 	c->log = logs_entries(c->dir);
+	crash_point("holder.claim");
 	if (ctl_listen(ctl) != 0 || write_claim(c, o, wall) != 0 ||
 	    (!c->log && (fsync(c->dir) != 0 || fsync(above) != 0)))
 		return "io";
 	close(above);
+	crash_point("holder.claimed");
 	return NULL;
 }
 

@@ -1,6 +1,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "io/crash.h"
+
 #include "agent/holder_feed.h"
 
 void
@@ -43,6 +45,7 @@ feed_put(struct feed *f, uint64_t at, const uint8_t *data, size_t len)
 		return -1;
 	for (uint64_t i = f->received - at; i < len; i++)
 		f->ring[f->received++ % sizeof(f->ring)] = data[i];
+	crash_point("holder.input");
 	feed_pump(f);
 	return 0;
 }

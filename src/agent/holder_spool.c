@@ -4,6 +4,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "io/crash.h"
+
 #include "agent/holder_proto.h"
 
 #include "agent/holder_spool.h"
@@ -60,6 +62,7 @@ flush(struct spool *s, int64_t now)
 		s->size += (uint64_t)n;
 		s->pend_at += (size_t)n;
 		s->pend_len -= (size_t)n;
+		crash_point("holder.output");
 	}
 }
 

@@ -48,6 +48,7 @@ runner_free_run(struct run *r)
 	for (int i = 0; i < 2; i++)
 		file_close(&r->spool[i]);
 	arena_fini(&r->exit);
+	buf_fini(&r->order);
 	(void)map_del(&rn->runs, run_id(r));
 	alloc_free(r);
 }
@@ -63,6 +64,7 @@ runner_new_run(
 	r->rn = rn;
 	r->seq = seq;
 	arena_init(&r->exit, RUNNER_ARENA);
+	buf_init(&r->order, HOLDER_ORDER_MAX);
 	int err = slice_cstr(id, r->id, sizeof(r->id));
 	if (err == 0)
 		err = map_put(&rn->runs, run_id(r), r);
@@ -140,6 +142,7 @@ on_status(struct run *r, struct slice body)
 	    !slice_eq(record_value(body, '\0', SL("state")), SL("running")))
 		return;
 	move(r, RUN_RUNNING);
+	buf_fini(&r->order);
 	r->rn->c.ops->started(r->rn->c.arg, r, (int64_t)text_u64(body, "pid"));
 }
 
@@ -167,6 +170,14 @@ on_consumed(struct run *r, struct slice body)
 	r->rn->c.ops->input(r->rn->c.arg, r, &r->input);
 }
 
+void
+runner_refuse(struct run *r, struct slice reason, struct slice error)
+{
+	move(r, RUN_REFUSED);
+	runner_look(r->rn);
+	r->rn->c.ops->refused(r->rn->c.arg, r, reason, error);
+}
+
 static void
 on_refused(struct run *r, struct slice body)
 {
@@ -180,10 +191,7 @@ on_refused(struct run *r, struct slice body)
 		runner_judge(r);
 		return;
 	}
-	move(r, RUN_REFUSED);
-	runner_look(r->rn);
-	r->rn->c.ops->refused(
-	    r->rn->c.arg, r, reason, record_value(body, '\0', SL("error")));
+	runner_refuse(r, reason, record_value(body, '\0', SL("error")));
 }
 
 static const struct {

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "io/crash.h"
 #include "io/sys.h"
 
 #include "agent/holder_proto.h"
@@ -138,8 +139,11 @@ dir_verdict(struct file_layer *fs, const char *cmd, const char *id,
 	err = file_lock(&f);
 	if (err == 0) {
 		err = read_exit(fs, dir, a, exit);
-		if (err == ERR_NOT_FOUND)
+		if (err == ERR_NOT_FOUND) {
+			crash_point("agent.verdict");
 			err = write_unknown(fs, dir, slice_from(id), a, exit);
+			crash_point("agent.unknown");
+		}
 		if (cgroup != NULL)
 			kill_cgroup(cgroup, id, a);
 	}
@@ -189,6 +193,8 @@ dir_remove(const char *cmd, const char *id, struct arena *a)
 	/* Half a directory must never be taken for a command. */
 	if (rename(from, to) != 0)
 		return errno == ENOENT ? 0 : sys_err(errno);
+	crash_point("agent.renamed");
 	dir_sweep(cmd, interim, a);
+	crash_point("agent.removed");
 	return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/err.h"
+#include "io/crash.h"
 #include "io/log.h"
 
 #include "agent/runner_dir.h"
@@ -46,6 +47,7 @@ work_job(struct loop_work *w)
 	}
 	/* The mark first: without claim and mark it could run again. */
 	j->err = journal_save(&rn->journal, j->mark);
+	crash_point("agent.marked");
 	if (j->err == 0)
 		j->err = dir_remove(rn->cmd, j->id, &j->a);
 }
@@ -65,6 +67,35 @@ try_later(struct run *r, msec wait)
 	(void)loop_timer_set(l, &r->again, loop_now(l) + wait, on_again);
 }
 
+/* It ran, and somebody took its directory away. */
+static void
+end_lost(struct run *r)
+{
+	const struct record_claim claim = { .id = run_id(r), .seq = r->seq };
+	struct buf text;
+
+	buf_init(&text, HOLDER_TEXT_MAX);
+	record_write_unknown(&text, &claim, (uint64_t[2]){ 0 });
+	if (text.err == 0)
+		runner_end_run(r, buf_peek(&text));
+	else
+		try_later(r, JUDGE_EVERY);
+	buf_fini(&text);
+}
+
+static void
+judged(struct run *r, const struct job *j)
+{
+	if (j->err == 0)
+		runner_end_run(r, j->exit);
+	else if (j->err != ERR_NOT_FOUND)
+		try_later(r, j->err == ERR_BUSY ? ATTACH_EVERY : JUDGE_EVERY);
+	else if (buf_peek(&r->order).len > 0)
+		runner_order_again(r);
+	else
+		end_lost(r);
+}
+
 static void
 done_job(struct loop_work *w)
 {
@@ -75,13 +106,8 @@ done_job(struct loop_work *w)
 	if (j->err != 0 && j->err != ERR_BUSY)
 		log_error(
 		    "command_dir", kv_c("id", j->id), kv_e("err", j->err));
-	if (j->run != NULL && !rn->closing) {
-		if (j->err == 0)
-			runner_end_run(j->run, j->exit);
-		else
-			try_later(j->run,
-			    j->err == ERR_BUSY ? ATTACH_EVERY : JUDGE_EVERY);
-	}
+	if (j->run != NULL && !rn->closing)
+		judged(j->run, j);
 	arena_fini(&j->a);
 	alloc_free(j);
 	next_job(rn);

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/err.h"
+#include "io/crash.h"
 #include "io/sys.h"
 
 #include "agent/holder_proto.h"
@@ -171,7 +172,7 @@ static int
 spawn(struct loop *loop, const char *holder, struct link *l, struct kid *k)
 {
 	char name[] = "muster-holder";
-	char *args[] = { name, NULL }, *env[] = { NULL };
+	char *args[] = { name, NULL };
 	uv_stdio_container_t io[3] = {
 		{ .flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE,
 		    .data.stream = (uv_stream_t *)&l->pipe },
@@ -180,7 +181,7 @@ spawn(struct loop *loop, const char *holder, struct link *l, struct kid *k)
 		.exit_cb = on_kid_exit,
 		.file = holder,
 		.args = args,
-		.env = env,
+		.env = crash_env(),
 		.cwd = "/",
 		.flags = UV_PROCESS_DETACHED,
 		.stdio_count = 3,

@@ -28,9 +28,11 @@ struct run {
 	struct file spool[2]; /* opened when first read */
 	struct arena exit;    /* holds the record's text */
 	struct loop_timer again;
-	bool lives; /* ended, but its holder stays */
-	bool dead;  /* the holder saw the last process die */
-	bool stuck; /* the holder kills, and some do not die */
+	struct buf order; /* as sent, until it runs */
+	unsigned tries;   /* holders that were ordered */
+	bool lives;       /* ended, but its holder stays */
+	bool dead;        /* the holder saw the last process die */
+	bool stuck;       /* the holder kills, and some do not die */
 };
 
 struct runner {
@@ -57,12 +59,16 @@ int runner_new_run(
 void runner_free_run(struct run *r);
 /* It ended; the record's text is copied. */
 void runner_end_run(struct run *r, struct slice text);
+/* Nothing ran and nothing will. */
+void runner_refuse(struct run *r, struct slice reason, struct slice error);
 void runner_attach(struct run *r);
 void runner_send_hold(struct run *r);
 void runner_finish_if_closed(struct runner *rn);
 
 /* runner_start.c: keep the pool filled; a task of the loop. */
 void runner_refill(struct loop_task *t);
+/* The holder died before it had a directory: ask another one, or give up. */
+void runner_order_again(struct run *r);
 
 /* runner_stop.c */
 void runner_settle(struct loop_task *t);

@@ -1,8 +1,11 @@
 #include "base/alloc.h"
 #include "base/err.h"
+#include "io/crash.h"
 #include "io/log.h"
 
 #include "agent/runner_parts.h"
+
+enum { ORDER_TRIES = 3 };
 
 /* The pool ------------------------------------------------------------------
  */
@@ -52,23 +55,27 @@ take_idle(struct runner *rn, struct link **out)
  */
 
 static int
-send_order(struct run *r, const struct run_order *o)
+send_order(struct run *r)
 {
-	struct runner *rn = r->rn;
-	struct buf b;
+	int err = take_idle(r->rn, &r->link);
 
-	buf_init(&b, HOLDER_ORDER_MAX);
-	order_put(&b, o, &rn->c, &rn->user);
-	int err = b.err == ERR_FULL ? ERR_TOO_BIG : b.err;
-	if (err == 0)
-		err = take_idle(rn, &r->link);
-	if (err == 0) {
-		r->link->run = r;
-		err =
-		    link_send(r->link, 'O', buf_peek(&b), (struct slice){ 0 });
-	}
-	buf_fini(&b);
-	return err;
+	if (err != 0)
+		return err;
+	r->tries++;
+	r->link->run = r;
+	return link_send(
+	    r->link, 'O', buf_peek(&r->order), (struct slice){ 0 });
+}
+
+void
+runner_order_again(struct run *r)
+{
+	int err = r->tries < ORDER_TRIES ? send_order(r) : ERR_LIMITED;
+
+	if (err != 0)
+		runner_refuse(r, SL("holder"), slice_from(err_name(err)));
+	else if (r->rn->hold)
+		runner_send_hold(r);
 }
 
 int
@@ -91,11 +98,15 @@ runner_start(struct runner *rn, const struct run_order *o, struct run **out)
 		err = runner_new_run(rn, o->id, o->seq, &r);
 	if (err != 0)
 		return err;
-	err = send_order(r, o);
+	order_put(&r->order, o, &rn->c, &rn->user);
+	err = r->order.err == ERR_FULL ? ERR_TOO_BIG : r->order.err;
+	if (err == 0)
+		err = send_order(r);
 	if (err != 0) {
 		runner_free_run(r);
 		return err;
 	}
+	crash_point("agent.ordered");
 	journal_note(&rn->journal, o->seq);
 	if (rn->hold)
 		runner_send_hold(r);

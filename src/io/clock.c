@@ -1,6 +1,8 @@
 #include <assert.h>
 #include <time.h>
 
+#include "io/crash.h"
+
 #include "io/clock.h"
 
 static int64_t

@@ -1,6 +1,7 @@
 #include "base/err.h"
 
 #include "io/clock.h"
+#include "io/crash.h"
 #include "io/log.h"
 
 #include "server/attach.h"
@@ -74,6 +75,7 @@ acknowledge(struct pipe *p, enum output_stream stream)
 	if (p->durable[stream] == p->acked[stream] || p->link == NULL)
 		return;
 	p->acked[stream] = p->durable[stream];
+	crash_point("musterd.ack");
 	pipe_tell(p,
 	    &(struct execframe){ .type = EXECFRAME_ACK,
 		.stream = (uint8_t)stream,
@@ -207,6 +209,7 @@ take_output(struct pipe *p, const struct execframe *f)
 
 	if (!joins(p, stream, f->offset, end))
 		return ERR_PROTOCOL;
+	crash_point("musterd.output");
 	p->dock->server->counts.output_bytes += f->data.len;
 	note_received(p, stream, end);
 	show_output(p, f);
@@ -230,6 +233,7 @@ take_gap(struct pipe *p, const struct execframe *f)
 static int
 take_start(struct pipe *p, const struct execframe *f)
 {
+	crash_point("musterd.started");
 	int err = post_outcome(p, EVENT_COMMAND_STARTED, f->data);
 
 	if (err == 0)
@@ -240,6 +244,7 @@ take_start(struct pipe *p, const struct execframe *f)
 static int
 take_end(struct pipe *p, enum event_kind kind, struct slice json)
 {
+	crash_point("musterd.exit");
 	int err = post_outcome(p, kind, json);
 
 	p->over = err == 0;

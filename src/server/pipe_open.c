@@ -14,6 +14,7 @@
 #include "model/clone.h"
 
 #include "io/clock.h"
+#include "io/crash.h"
 #include "io/log.h"
 
 #include "server/attach.h"
@@ -170,7 +171,9 @@ open_stream(struct pipe *p, struct link_conn *l)
 		    &(struct execframe){
 			.type = EXECFRAME_SIGNAL, .signal = p->signal });
 	p->signal = 0;
+	crash_point("musterd.open");
 	link_flush(l);
+	crash_point("musterd.opened");
 }
 
 static bool
@@ -304,6 +307,7 @@ say_done(struct pipe *p)
 		return;
 	}
 	p->done = true;
+	crash_point("musterd.done");
 	link_flush(p->link);
 }
 

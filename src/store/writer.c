@@ -18,6 +18,7 @@
 #include "base/map.h"
 
 #include "io/clock.h"
+#include "io/crash.h"
 #include "io/rand.h"
 
 #include "store/column.h"
@@ -449,6 +450,29 @@ take_output(struct writer *w, struct turn *t)
 	}
 }
 
+/* Where a test may end the program, by what is being stored. */
+static const char *const before_commit[OP_VERBS] = {
+	[OP_PUT_COMMAND] = "musterd.put",
+	[OP_COMMAND_SENT] = "musterd.sent",
+	[OP_COMMAND_RUNS] = "musterd.runs",
+	[OP_COMMAND_ENDED] = "musterd.end",
+};
+static const char *const after_commit[OP_VERBS] = {
+	[OP_PUT_COMMAND] = "musterd.put-stored",
+	[OP_COMMAND_SENT] = "musterd.sent-stored",
+	[OP_COMMAND_RUNS] = "musterd.runs-stored",
+	[OP_COMMAND_ENDED] = "musterd.end-stored",
+};
+
+static void
+crash_points(const struct writer *w, const struct turn *t,
+    const char *const names[OP_VERBS])
+{
+	for (size_t i = 0; i < t->ops; i++)
+		if (names[w->ops[i]->verb] != NULL)
+			crash_point(names[w->ops[i]->verb]);
+}
+
 static void
 write_pieces(struct writer *w, struct turn *t)
 {
@@ -467,7 +491,11 @@ write_pieces(struct writer *w, struct turn *t)
 		alloc_free(p->bytes);
 		p->bytes = NULL;
 	}
+	if (t->bytes > 0)
+		crash_point("musterd.output-written");
 	int err = list_empty(&t->pieces) ? 0 : store_output_sync(s);
+	if (t->bytes > 0)
+		crash_point("musterd.output-stored");
 	for (struct list *l = t->pieces.next; l != &t->pieces; l = l->next) {
 		struct piece *p = LIST_OF(l, struct piece, done.link);
 		struct writer_done *d = &p->done;
@@ -489,9 +517,11 @@ write_ops(struct writer *w, struct turn *t)
 {
 	for (size_t i = 0; i < t->ops; i++)
 		w->errs[i] = 0;
+	crash_points(w, t, before_commit);
 	int64_t from = clock_mono_ns();
 	int err = store_apply(w->config.store, w->ops, t->ops, w->errs);
 	int64_t took = clock_mono_ns() - from;
+	crash_points(w, t, after_commit);
 	for (size_t i = 0; i < t->ops; i++)
 		w->turn[i]->done->err = w->errs[i];
 	pthread_mutex_lock(&w->lock);

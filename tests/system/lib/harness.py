@@ -300,7 +300,7 @@ class Musterd(Program, Client):
                  ready=True, pass_fds=(), preexec_fn=None):
         self.case = case
         self.data = data or os.path.join(case.dir, "data%d" % len(case.programs))
-        self.flags = flags
+        self.flags, self.env = flags, env
         argv = [os.path.join(BUILD, "musterd"), "--data", self.data]
         for l in listen:
             argv += ["--listen", l]
@@ -330,7 +330,7 @@ class Musterd(Program, Client):
     def again(self, *flags):
         """A new controller on the same data and port."""
         d = Musterd(self.case, *(flags or self.flags), data=self.data,
-                    listen=("127.0.0.1:%d" % self.port,), ready=False)
+                    listen=("127.0.0.1:%d" % self.port,), ready=False, env=self.env)
         d.tls = self.tls
         return d.wait_ready()
 
@@ -363,12 +363,12 @@ class Agent(Program):
     """muster-agent run; joined before by Case.agent."""
 
     def __init__(self, case, state, env=None):
-        self.case, self.state = case, state
+        self.case, self.state, self.env = case, state, env
         super().__init__(case, "agent",
                          [os.path.join(BUILD, "muster-agent"), "run", "--state", state], env=env)
 
     def again(self):
-        return Agent(self.case, self.state)
+        return Agent(self.case, self.state, env=self.env)
 
 
 class Ended:
