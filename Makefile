@@ -1,6 +1,7 @@
 # Muster: one Makefile for everything.  `make` builds, `make check` is the
-# fast proof, `make test` is what CI runs.  VARIANT=asan|tsan|clang builds the
-# same tree under a sanitizer or compiler into build/<variant>.
+# fast proof, `make test` is what CI runs.  VARIANT=asan|tsan|clang|crash builds
+# the same tree under a sanitizer or compiler, or to be killed at named points,
+# into build/<variant>.
 
 VARIANT ?=
 B := build$(if $(VARIANT),/$(VARIANT))

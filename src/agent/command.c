@@ -158,6 +158,15 @@ on_started(void *arg, struct run *r, int64_t pid)
 	tell(c);
 }
 
+/* Nobody wants it: it must not fill the disk or block the command. */
+static void
+drop_output(struct command *c)
+{
+	for (int i = 0; i < 2; i++)
+		runner_ack(c->run, i, c->size[i]);
+	runner_more(c->run, c->size);
+}
+
 static void
 on_output(void *arg, struct run *r, const struct run_output *o)
 {
@@ -167,6 +176,8 @@ on_output(void *arg, struct run *r, const struct run_output *o)
 		return;
 	c->asked = false;
 	memcpy(c->size, o->size, sizeof(c->size));
+	if (c->forgetting)
+		drop_output(c);
 	tell(c);
 }
 
@@ -200,7 +211,10 @@ on_ended(void *arg, struct run *r, const struct record_exit *x)
 	log_info("command_ended", kv_s("id", run_id(r)),
 	    kv_s("outcome", x->outcome), kv_i("code", x->code),
 	    kv_i("signal", x->signal));
-	tell(c);
+	if (c->forgetting)
+		command_forget(c);
+	else
+		tell(c);
 }
 
 static void
@@ -222,7 +236,10 @@ on_refused(void *arg, struct run *r, struct slice reason, struct slice error)
 	drop_input(c);
 	log_warn("command_refused", kv_s("id", run_id(r)),
 	    kv_s("reason", reason), kv_s("error", error));
-	tell(c);
+	if (c->forgetting)
+		command_forget(c);
+	else
+		tell(c);
 }
 
 static void
@@ -419,20 +436,6 @@ command_state(const struct command *c)
 }
 
 void
-commands_forget_reported(struct commands *cs)
-{
-	struct command *c;
-	size_t pos = 0;
-
-	while ((c = map_next(&cs->map, &pos)) != NULL) {
-		if (!c->reported || c->forgetting || c->watcher != NULL)
-			continue;
-		command_forget(c);
-		pos = 0;
-	}
-}
-
-void
 command_ack(struct command *c, int stream, uint64_t offset)
 {
 	if (offset > c->size[stream])
@@ -449,10 +452,13 @@ command_forget(struct command *c)
 {
 	struct run *r = c->run;
 
-	if (run_state(r) < RUN_ENDED)
-		return;
 	c->forgetting = true;
 	c->watcher = NULL;
+	if (run_state(r) < RUN_ENDED) {
+		log_warn("command_disowned", kv_s("id", run_id(r)));
+		drop_output(c);
+		return;
+	}
 	struct commands *cs = c->home;
 	/* The id in the map is the run's own: it goes first. */
 	(void)map_del(&cs->map, run_id(r));

@@ -41,8 +41,7 @@ struct command {
 	uint64_t input_end;   /* where it ends, once input_ended */
 	bool input_ended, input_closed, input_told;
 	bool asked;      /* runner_more is outstanding */
-	bool forgetting; /* DONE came while processes lingered */
-	bool reported;   /* told to the controller as unknown */
+	bool forgetting; /* DONE came while something of it lives */
 };
 
 /* What a watcher is told, from the loop. */
@@ -95,10 +94,6 @@ void command_unwatch(struct command *c, void *watcher);
 /* running exited unknown, as `resume` wants it. */
 const char *command_state(const struct command *c);
 
-/* The controller has taken the list with what is marked as reported: nobody
- * will ask for those again. */
-void commands_forget_reported(struct commands *cs);
-
 /*
  * Input at an offset: what is already here is skipped.  0, ERR_RANGE (a
  * hole), ERR_FULL (beyond the credit), ERR_NOMEM.
@@ -108,7 +103,7 @@ int command_input_end(struct command *c, uint64_t at);
 uint64_t command_input_limit(const struct command *c);
 
 void command_ack(struct command *c, int stream, uint64_t offset);
-/* All is stored: remove it, at once or when nothing lingers.  c may be
+/* Nobody needs it: remove it, at once or when all of it has ended.  c may be
  * gone afterwards. */
 void command_forget(struct command *c);
 

@@ -424,8 +424,6 @@ on_stored(struct exec *e)
 {
 	struct command *c = e->command;
 
-	if (!e->exited)
-		return;
 	crash_point("agent.done");
 	e->command = NULL;
 	e->last = true;

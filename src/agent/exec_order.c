@@ -34,7 +34,7 @@ read_argv(struct js_value list, struct arena *a, struct exec_wish *w)
 	struct js_walk i = js_walk(list);
 	struct js_value v;
 
-	if (n == 0 || n > WORDS_MAX)
+	if (n > WORDS_MAX)
 		return ERR_RANGE;
 	w->argv = arena_array(a, n + 2, sizeof(*w->argv));
 	if (w->argv == NULL)
@@ -213,6 +213,9 @@ put_env(struct run_order *o, const struct exec_wish *w,
 static int
 check_policy(struct exec_home *h, struct exec_wish *w, struct exec_refusal *no)
 {
+	if (w->argc == 0)
+		return say_no(
+		    no, ERR_INVALID, "INVALID_REQUEST", "nothing to run");
 	if (w->shell && w->argc != 1)
 		return say_no(no, ERR_INVALID, "INVALID_REQUEST",
 		    "a shell command is one string");

@@ -296,7 +296,6 @@ uplink_registered(struct uplink *u, const struct word *w)
 	u->execs.epoch = w->stop_epoch;
 	u->beat_every = w->heartbeat_ms;
 	learn_incarnation(u, w->incarnation);
-	commands_forget_reported(&u->commands);
 	if (!again) {
 		u->up_since = now;
 		u->trim_at = now + UPLINK_TRIM_AFTER;

@@ -23,8 +23,7 @@ list_held(struct uplink *u, struct arena *a, struct words_held **out)
 	while (
 	    held != NULL && (c = commands_next(&u->commands, &pos)) != NULL) {
 		held[n].id = run_id(c->run);
-		held[n].state = command_state(c);
-		c->reported = strcmp(held[n++].state, "unknown") == 0;
+		held[n++].state = command_state(c);
 	}
 	return n;
 }

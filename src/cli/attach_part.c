@@ -11,6 +11,7 @@ enum {
 	MESSAGE_MAX = 4 << 20,
 	INPUT_MAX = 16 * 1024,
 	INPUT_QUEUE = 64 * 1024,
+	INPUT_KEPT = 512 * 1024, /* beyond the agent's credit */
 	LINE_MAX = 64 * 1024,
 	DEPTH = 32
 };
@@ -51,6 +52,7 @@ part_open(struct attach_part *p, struct cli *c, const struct attach_target *t)
 	p->name = t->name;
 	buf_init(&p->lines[0], LINE_MAX);
 	buf_init(&p->lines[1], LINE_MAX);
+	buf_init(&p->kept, INPUT_KEPT);
 	snprintf(url, sizeof(url), "%s/api/v1/exec", c->at.url);
 	exit = wslink_open(c, &ask, &p->link);
 	if (exit == EXIT_OK && wslink_send(p->link, WS_TEXT, t->ask) != 0)
@@ -66,6 +68,7 @@ part_fini(struct attach_part *p)
 	p->link = NULL;
 	buf_fini(&p->lines[0]);
 	buf_fini(&p->lines[1]);
+	buf_fini(&p->kept);
 }
 
 /* Output --------------------------------------------------------------------
@@ -157,6 +160,97 @@ put_output(struct attach_part *p, struct attach_out *out, unsigned stream,
 		sink_put(&out->sinks[stream], f->data);
 }
 
+/* Input ----------------------------------------------------------------------
+ */
+
+static void
+put_frame(struct attach_part *p, const struct execframe *f)
+{
+	struct buf b;
+
+	if (p->link == NULL)
+		return;
+	buf_init(&b, INPUT_MAX + EXECFRAME_HEAD_MAX);
+	execframe_put(&b, EXECFRAME_ON_MESSAGE, f);
+	if (b.err != 0 || wslink_send(p->link, WS_BINARY, buf_peek(&b)) != 0)
+		cli_nomem(p->cli);
+	buf_fini(&b);
+}
+
+static void
+put_input(struct attach_part *p, uint64_t at, struct slice bytes)
+{
+	while (bytes.len > 0) {
+		struct slice part = slice_first(bytes, INPUT_MAX);
+		put_frame(p,
+		    &(struct execframe){
+			.type = EXECFRAME_STDIN, .offset = at, .data = part });
+		bytes = slice_from_at(bytes, part.len);
+		at += part.len;
+	}
+}
+
+static void
+put_input_end(struct attach_part *p)
+{
+	put_frame(p,
+	    &(struct execframe){
+		.type = EXECFRAME_STDIN_EOF, .offset = p->sent });
+}
+
+/* After a break on the agent's side what was on its way is lost: the new
+ * stream's first word on input says from where it is wanted. */
+static void
+take_credit(struct attach_part *p, const struct execframe *f)
+{
+	uint64_t base = p->sent - buf_peek(&p->kept).len;
+
+	p->credited = true;
+	p->limit = f->limit;
+	if (f->offset > base && f->offset <= p->sent) {
+		buf_eat(&p->kept, f->offset - base);
+		base = f->offset;
+	}
+	if (!p->anew)
+		return;
+	p->anew = false;
+	put_input(p, base, buf_peek(&p->kept));
+	if (p->ended)
+		put_input_end(p);
+}
+
+size_t
+part_credit(const struct attach_part *p)
+{
+	size_t kept = buf_peek(&p->kept).len;
+	uint64_t n;
+
+	if (p->state != PART_RUNNING || !p->credited || p->sent >= p->limit ||
+	    wslink_queued(p->link) > INPUT_QUEUE || kept >= INPUT_KEPT)
+		return 0;
+	n = p->limit - p->sent;
+	if (n > INPUT_KEPT - kept)
+		n = INPUT_KEPT - kept;
+	return n > INPUT_MAX ? INPUT_MAX : (size_t)n;
+}
+
+void
+part_input(struct attach_part *p, struct slice bytes)
+{
+	buf_put(&p->kept, bytes);
+	if (p->kept.err != 0)
+		cli_nomem(p->cli);
+	put_input(p, p->sent, bytes);
+	p->sent += bytes.len;
+}
+
+void
+part_input_end(struct attach_part *p)
+{
+	p->ended = true;
+	put_input_end(p);
+}
+
 /* Frames ---------------------------------------------------------------------
  */
 
@@ -170,8 +264,10 @@ take_frame(
 		put_output(p, out, f->type == EXECFRAME_STDERR, f);
 		return;
 	case EXECFRAME_STDIN_ACK:
-		p->credited = true;
-		p->limit = f->limit;
+		take_credit(p, f);
+		return;
+	case EXECFRAME_STARTED:
+		p->anew = p->credited;
 		return;
 	case EXECFRAME_GAP:
 		cli_note(p->cli,
@@ -181,7 +277,6 @@ take_frame(
 		    (unsigned long long)f->limit,
 		    f->stream == EXECFRAME_OUT ? "stdout" : "stderr");
 		return;
-	case EXECFRAME_STARTED:
 	case EXECFRAME_EXIT:
 	case EXECFRAME_REFUSED:
 	case EXECFRAME_STDIN:
@@ -344,54 +439,6 @@ part_pump(struct attach_part *p, struct attach_out *out)
 		return got > 0;
 	leave(p);
 	return false;
-}
-
-/* Input ----------------------------------------------------------------------
- */
-
-size_t
-part_credit(const struct attach_part *p)
-{
-	uint64_t n;
-
-	if (p->state != PART_RUNNING || !p->credited || p->sent >= p->limit ||
-	    wslink_queued(p->link) > INPUT_QUEUE)
-		return 0;
-	n = p->limit - p->sent;
-	return n > INPUT_MAX ? INPUT_MAX : (size_t)n;
-}
-
-static void
-put_frame(struct attach_part *p, const struct execframe *f)
-{
-	struct buf b;
-
-	if (p->link == NULL)
-		return;
-	buf_init(&b, INPUT_MAX + EXECFRAME_HEAD_MAX);
-	execframe_put(&b, EXECFRAME_ON_MESSAGE, f);
-	if (b.err != 0 || wslink_send(p->link, WS_BINARY, buf_peek(&b)) != 0)
-		cli_nomem(p->cli);
-	buf_fini(&b);
-}
-
-void
-part_input(struct attach_part *p, struct slice bytes)
-{
-	struct execframe f = {
-		.type = EXECFRAME_STDIN, .offset = p->sent, .data = bytes
-	};
-
-	put_frame(p, &f);
-	p->sent += bytes.len;
-}
-
-void
-part_input_end(struct attach_part *p)
-{
-	struct execframe f = { .type = EXECFRAME_STDIN_EOF, .offset = p->sent };
-
-	put_frame(p, &f);
 }
 
 void

@@ -22,9 +22,12 @@ struct attach_part {
 	char id[64];         /* of the command; "" before it is accepted */
 	struct buf lines[2]; /* begun lines, when several write */
 	int exit;
-	uint8_t state; /* enum part_state */
-	bool credited; /* a STDIN_ACK came */
-	uint64_t sent; /* bytes of input */
+	uint8_t state;   /* enum part_state */
+	bool credited;   /* a STDIN_ACK came */
+	bool anew;       /* another stream began: send again what is kept */
+	bool ended;      /* the input has */
+	uint64_t sent;   /* bytes of input */
+	struct buf kept; /* the last of them, not acknowledged */
 	uint64_t limit;
 };
 

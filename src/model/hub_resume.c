@@ -41,17 +41,13 @@ find_held(const struct native_hello *n, struct slice id)
 	return NULL;
 }
 
-enum fate { GOES_ON, HOLDER_DIED, NOT_KNOWN };
-
-static enum fate
-fate_of(const struct command *c, const struct native_hello *n)
+/* What it still has, and be it only what a dead holder has left, it tells by
+ * the stream; and a number that it never took can still be given to it. */
+static bool
+goes_on(const struct command *c, const struct native_hello *n)
 {
-	const struct held_command *held = find_held(n, c->record->id);
-
-	if (held != NULL)
-		return held->state == HELD_UNKNOWN ? HOLDER_DIED : GOES_ON;
-	/* It never took this number: the command can still be given to it. */
-	return c->record->sequence > n->sequence ? GOES_ON : NOT_KNOWN;
+	return find_held(n, c->record->id) != NULL ||
+	    c->record->sequence > n->sequence;
 }
 
 static int
@@ -92,8 +88,7 @@ forget_rest(struct hub *h, struct agent *a, const struct native_hello *n,
 {
 	for (size_t i = 0; i < n->held_count; i++) {
 		const struct held_command *held = &n->held[i];
-		if (map_get(&h->commands, held->id) == NULL &&
-		    held->state != HELD_RUNNING)
+		if (map_get(&h->commands, held->id) == NULL)
 			tell_forget(h, a, held->id, after);
 	}
 }
@@ -113,21 +108,16 @@ void
 hub_resume_commands(struct hub *h, struct agent *a,
     const struct native_hello *n, uint64_t after)
 {
-	static const struct slice whys[] = {
-		[HOLDER_DIED] =
-		    SL_INIT("its holder died on the host before it ended"),
-		[NOT_KNOWN] = SL_INIT("the agent has no record of it"),
-	};
 	size_t count;
 	struct command **all = list_active(h, a, &count);
 
 	forget_rest(h, a, n, after);
 	a->resuming = true;
 	for (size_t i = 0; i < count; i++) {
-		enum fate fate = fate_of(all[i], n);
 		all[i]->opened = false;
-		if (fate != GOES_ON)
-			end_unknown(h, all[i], whys[fate]);
+		if (!goes_on(all[i], n))
+			end_unknown(
+			    h, all[i], SL("the agent has no record of it"));
 	}
 	a->resuming = false;
 	hub_open_streams(h, a);

@@ -241,6 +241,16 @@ take_start(struct pipe *p, const struct execframe *f)
 	return err;
 }
 
+/* A stream's first word on input says from where it is wanted. */
+static void
+take_credit(struct pipe *p, const struct execframe *f)
+{
+	if (!p->feeding)
+		p->fed = f->offset;
+	p->feeding = true;
+	show(p, f);
+}
+
 static int
 take_end(struct pipe *p, enum event_kind kind, struct slice json)
 {
@@ -269,7 +279,7 @@ on_frame(struct pipe *p, const struct execframe *f)
 	case EXECFRAME_REFUSED:
 		return take_end(p, EVENT_COMMAND_REFUSED, f->data);
 	case EXECFRAME_STDIN_ACK:
-		show(p, f);
+		take_credit(p, f);
 		break;
 	case EXECFRAME_GAP:
 		return take_gap(p, f);
@@ -369,6 +379,20 @@ pipe_stored(struct dock *d, const struct writer_done *done)
 /* From the client
  * ---------------------------------------------------------------------- */
 
+/* Whether the agent is to have this: what was said before the client knew of
+ * a new stream leaves a hole, and the client says it again. */
+static bool
+feeds(struct pipe *p, const struct execframe *f)
+{
+	if (f->type == EXECFRAME_SIGNAL)
+		return true;
+	if (!p->feeding || f->offset > p->fed)
+		return false;
+	if (f->type == EXECFRAME_STDIN && f->offset + f->data.len > p->fed)
+		p->fed = f->offset + f->data.len;
+	return true;
+}
+
 int
 pipe_frame(struct dock *d, struct slice command_id, struct slice message)
 {
@@ -386,7 +410,8 @@ pipe_frame(struct dock *d, struct slice command_id, struct slice message)
 	if (f.type == EXECFRAME_STDIN &&
 	    buf_peek(&p->out).len + f.data.len > 2 * STDIN_AHEAD)
 		return ERR_PROTOCOL; /* beyond its credit */
-	pipe_tell(p, &f);
+	if (feeds(p, &f))
+		pipe_tell(p, &f);
 	if (p->link != NULL)
 		link_flush(p->link);
 	return 0;

@@ -154,6 +154,7 @@ open_stream(struct pipe *p, struct link_conn *l)
 	p->received[OUTPUT_OUT] = p->durable[OUTPUT_OUT];
 	p->received[OUTPUT_ERR] = p->durable[OUTPUT_ERR];
 	p->owed = 0;
+	p->feeding = false;
 	int err = json.err != 0 ? json.err : p->out.err;
 	if (err == 0)
 		err = yamux_open(l->mux, p, &p->stream);

@@ -31,6 +31,8 @@ struct pipe {
 	struct list opening;    /* in the link's, until there is a stream */
 	bool asked_end[3];      /* waits for the store's end of a stream */
 	bool awaits;            /* its other half comes from another lane */
+	uint64_t fed;           /* input before it went to the agent */
+	bool feeding;           /* fed is known, for this stream */
 	uint8_t signal;         /* to be sent as soon as it is open; 0 = none */
 	struct peer_id open_on; /* the link it is for, there or not */
 	bool again;

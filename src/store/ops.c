@@ -240,22 +240,35 @@ op_command_runs(struct store *s, const struct op *op)
 	return err == ERR_NOT_FOUND ? refusal(s, c->id, COMMAND_STATES) : err;
 }
 
-/* What the row promises must be on disk first (decisions 5). */
+/* What the row promises must be on disk first (decisions 5).  Of one whose
+ * end nobody saw the row promises what came of it: ends are what it says. */
 static int
-check_output(struct store *s, const struct command_record *c)
+check_output(struct store *s, const struct command_record *c, uint64_t ends[2])
 {
-	uint64_t ends[2] = { 0 };
+	bool blind = c->state == COMMAND_UNKNOWN;
 
-	if (s->segments == NULL || (c->out_bytes == 0 && c->err_bytes == 0))
+	ends[0] = c->out_bytes;
+	ends[1] = c->err_bytes;
+	if (s->segments == NULL ||
+	    (!blind && c->out_bytes == 0 && c->err_bytes == 0))
 		return 0;
 	int err = segments_settle(s->segments, c->id, ends);
+	if (err == ERR_INVALID && ends[0] == 0 && ends[1] == 0)
+		return 0; /* not ours by form: never had output */
 	if (err != 0)
 		return err;
-	return ends[0] < c->out_bytes || ends[1] < c->err_bytes ? ERR_RANGE : 0;
+	if (ends[0] < c->out_bytes || ends[1] < c->err_bytes)
+		return ERR_RANGE;
+	if (!blind) {
+		ends[0] = c->out_bytes;
+		ends[1] = c->err_bytes;
+	}
+	return 0;
 }
 
 static int
-bind_end(sqlite3_stmt *st, const struct command_record *c)
+bind_end(
+    sqlite3_stmt *st, const struct command_record *c, const uint64_t ends[2])
 {
 	int err = column_bind_text(st, 1, c->id);
 
@@ -264,9 +277,9 @@ bind_end(sqlite3_stmt *st, const struct command_record *c)
 	if (err == 0)
 		err = column_bind_text(st, 6, c->why);
 	if (err == 0)
-		err = bind_u64(st, 8, c->out_bytes);
+		err = bind_u64(st, 8, ends[0]);
 	if (err == 0)
-		err = bind_u64(st, 9, c->err_bytes);
+		err = bind_u64(st, 9, ends[1]);
 	sqlite3_bind_int(st, 2, (int)c->state);
 	sqlite3_bind_int(st, 3, c->exit_code);
 	sqlite3_bind_int(st, 4, c->signal);
@@ -280,15 +293,16 @@ static int
 op_command_ended(struct store *s, const struct op *op)
 {
 	const struct command_record *c = op->command;
+	uint64_t ends[2];
 	int changed = 0, err;
 
 	if (c->state < COMMAND_COMPLETED || c->state >= COMMAND_STATES)
 		return ERR_INVALID;
-	err = check_output(s, c);
+	err = check_output(s, c, ends);
 	if (err != 0)
 		return err;
 	sqlite3_stmt *st = statement(s, ST_COMMAND_ENDED, &err);
-	if (st == NULL || (err = bind_end(st, c)) != 0)
+	if (st == NULL || (err = bind_end(st, c, ends)) != 0)
 		return machine(s, err);
 	err = finish(s, st, &changed);
 	if (err == 0 && changed == 0)

@@ -4,6 +4,7 @@ there, and the promise of its row is kept."""
 # timeout: 300
 
 import concurrent.futures
+import contextlib
 import os
 import re
 import subprocess
@@ -44,6 +45,7 @@ class World:
         self.d = t.musterd(env=self.env)
         self.name = "w%d" % number
         self.agent = t.agent(self.d, self.name, env=self.env)
+        self.ident = self.d.agent(self.name)["agent_id"]
         self.witness = self.path("witness")
         open(self.witness, "w", encoding="utf-8").close()
 
@@ -97,14 +99,16 @@ class World:
 
 def attached(w, go):
     """The same with input, by the command line."""
+    known = [c["id"] for c in w.d.get("/api/v1/commands?agent=%s" % w.ident)["items"]]
     p = w.t.cli_start(w.d, "exec", w.name, "--", "/bin/sh", "-c", "read line; " + SCRIPT, "sh",
                       w.witness, go, stdin=subprocess.PIPE)
     p.process.stdin.write(b"line\n")
     p.process.stdin.close()
 
     def born():
-        rows = w.d.get("/api/v1/commands?agent=%s&limit=1" % w.name).json["commands"]
-        return rows[0]["id"] if rows and rows[0]["state"] in ("sent", "running") else None
+        with contextlib.suppress(OSError):
+            rows = w.d.get("/api/v1/commands?agent=%s&limit=1" % w.ident)["items"]
+            return rows[0]["id"] if rows and rows[0]["id"] not in known else None
     return until(born, "the command")
 
 
@@ -187,12 +191,15 @@ def prove(w, point, promised):
 def test_every_point(t):
     points, lock, failures = list(table().items()), threading.Lock(), []
 
-    def work(number):
-        with lock:
-            w = World(t, number)
+    # All first: or one might be given the port of another that is down.
+    worlds = [World(t, i) for i in range(WORLDS)]
+
+    def work(w):
         while True:
             with lock:
-                if not points or failures:
+                if failures:
+                    return
+                if not points:
                     break
                 point, promised = points.pop(0)
             start = time.monotonic()
@@ -200,13 +207,13 @@ def test_every_point(t):
                 prove(w, point, promised)
             except Exception as e:  # pylint: disable=broad-except
                 failures.append("%s: %s" % (point, e))
-                break
+                return
             print("    %5.2f s  %s: %s" % (time.monotonic() - start, point, promised), flush=True)
         e = t.cli(w.d, "audit", "verify")
         equal(e.code, 0, e)
 
     with concurrent.futures.ThreadPoolExecutor(WORLDS) as pool:
-        for done in [pool.submit(work, i) for i in range(WORLDS)]:
+        for done in [pool.submit(work, w) for w in worlds]:
             done.result()
     equal(failures, [])
 

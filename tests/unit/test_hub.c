@@ -532,7 +532,8 @@ test_resume(void **state)
 	       "900 201 #4 sent\n1 open #4 4\n900 201 #5 queued\n");
 	starts(1, 2);
 	leave(1, ERR_TIMEOUT);
-	/* 1 ended meanwhile, 2 runs, 3 lost its holder, 4 never arrived. */
+	/* 1 ended meanwhile, 2 runs, 3 lost its holder and has output still,
+	 * 4 never arrived. */
 	const struct held_command held[] = {
 		{ id_of(2), HELD_RUNNING },
 		{ id_of(1), HELD_EXITED },
@@ -542,15 +543,16 @@ test_resume(void **state)
 	};
 	arrive(
 	    2, "a", (struct back){ .sequence = 3, .held = held, .count = 5 });
-	expect("2 registered a again\n2 done #6\n2 open #1 1 again\n"
-	       "2 open #2 2 again\n2 open #4 4 again\n"
-	       "2 done #3 unknown UNKNOWN_OUTCOME\n");
+	expect("2 registered a again\n2 done #6\n2 done #7\n2 open #1 1 again\n"
+	       "2 open #2 2 again\n2 open #3 3 again\n"
+	       "2 open #4 4 again\n");
 	/* Next time it knows nothing any more of what it took. */
 	leave(2, ERR_TIMEOUT);
 	arrive(3, "a", (struct back){ .sequence = 4 });
 	expect("3 registered a again\n"
 	       "3 done #1 unknown UNKNOWN_OUTCOME\n"
 	       "3 done #2 unknown UNKNOWN_OUTCOME\n"
+	       "3 done #3 unknown UNKNOWN_OUTCOME\n"
 	       "3 done #4 unknown UNKNOWN_OUTCOME\n3 open #5 5\n");
 }
 

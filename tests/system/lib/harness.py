@@ -19,6 +19,7 @@ MUSTER_BUILD chooses another directory of programs than build/.
 import contextlib
 import ctypes
 import http.client
+import itertools
 import json
 import os
 import re
@@ -157,7 +158,7 @@ class Program:
     def __init__(self, case, name, argv, env=None, stdin=subprocess.DEVNULL,
                  stdout=None, pass_fds=(), preexec_fn=None, cwd=None):
         self.name = name
-        self.log_path = os.path.join(case.dir, "%s.%d.log" % (name, len(case.programs)))
+        self.log_path = os.path.join(case.dir, "%s.%d.log" % (name, next(case.numbers)))
         self.out_path = self.log_path[:-4] + ".out"
         full = dict(case.env, **(env or {}))
         with open(self.log_path, "wb") as log, open(self.out_path, "wb") as out:
@@ -299,7 +300,7 @@ class Musterd(Program, Client):
     def __init__(self, case, *flags, data=None, listen=("127.0.0.1:0",), env=None,
                  ready=True, pass_fds=(), preexec_fn=None):
         self.case = case
-        self.data = data or os.path.join(case.dir, "data%d" % len(case.programs))
+        self.data = data or os.path.join(case.dir, "data%d" % next(case.numbers))
         self.flags, self.env = flags, env
         argv = [os.path.join(BUILD, "musterd"), "--data", self.data]
         for l in listen:
@@ -388,6 +389,7 @@ class Case:
         self.name = name
         self.dir = tempfile.mkdtemp(prefix="muster-%s." % name[:20])
         self.programs = []
+        self.numbers = itertools.count()  # so that threads may start programs
         self.cleanup = contextlib.ExitStack()
         home = os.path.join(self.dir, "home")
         os.mkdir(home)
@@ -416,7 +418,7 @@ class Case:
     def join(self, d, name, allow="observe,exec", flags=(), state=None, env=None):
         """Enrol an agent; returns its state directory."""
         state = state or os.path.join(self.dir, "agent-" + name)
-        token = self.path("token-%s-%d" % (name, len(self.programs)), d.make_token("join-" + name))
+        token = self.path("token-%s-%d" % (name, next(self.numbers)), d.make_token("join-" + name))
         words = [os.path.join(BUILD, "muster-agent"), "join", d.url, "--token-file", token,
                  "--name", name, "--state", state]
         if allow is not None:
