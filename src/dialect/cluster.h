@@ -25,7 +25,8 @@ enum {
 	CLUSTER_KEPT_MAX = 64 * 1024, /* bytes of info_json, metadata_json */
 	CLUSTER_MEMBERS_MAX = 256,    /* members of either */
 	CLUSTER_LABELS_MAX = 64,
-	CLUSTER_HELD_MAX = 4096,     /* muster.resume.commands */
+	CLUSTER_HELD_MAX = 4096,     /* muster.resume.commands, of a receipt */
+	CLUSTER_PIDS_MAX = 64,       /* named in one place of a receipt */
 	CLUSTER_TEXT_MAX = 16 << 20, /* bytes of one message */
 };
 
@@ -46,8 +47,8 @@ int cluster_decode(struct slice text, struct arena *a, struct event *out);
 
 /*
  * Append the JSON text of an event for an agent's link: REGISTERED,
- * HEARTBEAT_ACK, PONG, ERROR.  0, ERR_UNSUPPORTED (any other kind; nothing
- * is written), ERR_FULL or ERR_NOMEM.
+ * HEARTBEAT_ACK, PONG, ERROR, STOP_ORDER.  0, ERR_UNSUPPORTED (any other kind;
+ * nothing is written), ERR_FULL or ERR_NOMEM.
  */
 int cluster_encode(
     const struct event *ev, const struct cluster_context *c, struct buf *out);

@@ -166,7 +166,7 @@ cluster_read_hello(struct js_value muster, struct arena *a,
     struct native_hello *hello, struct event *out)
 {
 	struct native_hello n = { .present = true };
-	struct js_value features, policy, resume;
+	struct js_value features, policy, resume, stop;
 	struct js_fields f;
 
 	js_fields_init(&f, muster);
@@ -178,6 +178,7 @@ cluster_read_hello(struct js_value muster, struct arena *a,
 	js_opt_string(&f, "session_id", &n.session_id);
 	js_opt_kind(&f, "policy", JS_OBJECT, &policy);
 	opt_u64(&f, "stop_epoch", number_max, &n.stop_epoch);
+	js_opt_kind(&f, "stop", JS_OBJECT, &stop);
 	js_opt_kind(&f, "resume", JS_OBJECT, &resume);
 	limit(&f, "install_id", n.install_id);
 	limit(&f, "boot_id", n.boot_id);
@@ -190,7 +191,9 @@ cluster_read_hello(struct js_value muster, struct arena *a,
 		return cluster_refuse(out, ERR_NEWER, SL("PROTOCOL_TOO_NEW"),
 		    SL("muster.min"),
 		    SL("this controller speaks version 1 of muster only"));
-	int err = read_policy(policy, a, &n, out);
+	int err = cluster_read_kept_stop(stop, a, &n.stop, out);
+	if (err == 0 && out->kind != EVENT_BAD)
+		err = read_policy(policy, a, &n, out);
 	if (err == 0 && out->kind != EVENT_BAD)
 		err = read_resume(resume, a, &n, out);
 	if (err == 0)

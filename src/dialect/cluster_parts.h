@@ -38,6 +38,21 @@ int cluster_read_heartbeat(
 int cluster_read_hello(struct js_value muster, struct arena *a,
     struct native_hello *hello, struct event *out);
 
+/* cluster_stop.c --------------------------------------------------------- */
+
+/* payload.muster.stop of a registration. */
+int cluster_read_kept_stop(struct js_value stop, struct arena *a,
+    struct stop_order *out, struct event *ev);
+int cluster_read_local_stop(
+    struct js_value payload, struct arena *a, struct event *out);
+int cluster_read_stop_receipt(
+    struct js_value payload, struct arena *a, struct event *out);
+/* As the member "stop" of register_success. */
+void cluster_put_stop(struct js_writer *w, const struct stop_order *s);
+/* The payload of stop and resume_work. */
+void cluster_put_stop_order(struct js_writer *w, const struct event *ev,
+    const struct cluster_context *c);
+
 /* cluster_keep.c: objects that are kept ---------------------------------- */
 
 /*

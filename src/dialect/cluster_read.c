@@ -120,6 +120,8 @@ static const struct row rows[] = {
 	{ SL_INIT("register"), false, cluster_read_register },
 	{ SL_INIT("ping"), true, read_ping },
 	{ SL_INIT("pong"), true, read_pong },
+	{ SL_INIT("stop_receipt"), false, cluster_read_stop_receipt },
+	{ SL_INIT("local_stop"), false, cluster_read_local_stop },
 };
 
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };

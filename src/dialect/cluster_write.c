@@ -61,6 +61,8 @@ put_muster(struct js_writer *w, const struct registered *r,
 	js_kv_object(w, "limits");
 	js_kv_u64(w, "message", c->message_max);
 	js_end(w);
+	if (r->stop != NULL)
+		cluster_put_stop(w, r->stop);
 	js_end(w);
 }
 
@@ -126,6 +128,7 @@ static const struct row rows[EVENT_KINDS] = {
 	[EVENT_HEARTBEAT_ACK] = { SL_INIT("heartbeat_ack"), put_heartbeat_ack },
 	[EVENT_PONG] = { SL_INIT("pong"), put_pong },
 	[EVENT_ERROR] = { SL_INIT("error"), put_error },
+	[EVENT_STOP_ORDER] = { SL_INIT("stop"), cluster_put_stop_order },
 };
 
 int
@@ -137,7 +140,8 @@ cluster_encode(
 
 	if (row->put == NULL)
 		return ERR_UNSUPPORTED;
-	begin(&w, out, row->type, ev->request_id);
+	bool resume = ev->kind == EVENT_STOP_ORDER && !ev->stop.stopped;
+	begin(&w, out, resume ? SL("resume_work") : row->type, ev->request_id);
 	row->put(&w, ev, c);
 	return end(&w, c);
 }

@@ -38,6 +38,124 @@ read_text(struct slice text)
 }
 
 static void
+test_stop(void **state)
+{
+	struct event ev = read_text(SL(
+	    "{\"type\":\"stop_receipt\",\"payload\":{\"epoch\":7,\"stopped\":"
+	    "true,\"local\":true,\"began_at\":\"2025-10-16T12:00:00.000Z\","
+	    "\"done_at\":\"2025-10-16T12:00:00.250Z\",\"commands\":["
+	    "{\"command_id\":\"cmd_a\",\"pids\":[11,12],\"count\":70,"
+	    "\"took_ms\":4,\"later\":{}},{\"command_id\":\"cmd_b\"}],"
+	    "\"left\":[5],\"tunnels_closed\":2}}"));
+
+	(void)state;
+	assert_int_equal(ev.kind, EVENT_STOP_REPORT);
+	assert_int_equal(ev.report.epoch, 7);
+	assert_true(ev.report.stopped && ev.report.local);
+	assert_int_equal(ev.report.done_at - ev.report.began_at, 250);
+	assert_int_equal(ev.report.commands, 2);
+	assert_int_equal(ev.report.killed, 70);
+	assert_int_equal(ev.report.left, 1);
+	assert_slice(ev.report.detail_json,
+	    SL("{\"commands\":[{\"command_id\":\"cmd_a\",\"pids\":[11,12],"
+	       "\"count\":70,\"took_ms\":4},{\"command_id\":\"cmd_b\","
+	       "\"pids\":[],\"count\":0,\"took_ms\":0}],\"left\":[5],"
+	       "\"tunnels_closed\":2}"));
+
+	ev = read_text(SL("{\"type\":\"local_stop\",\"payload\":{\"stopped\":"
+			  "true,\"reason\":\"r\"}}"));
+	assert_int_equal(ev.kind, EVENT_LOCAL_STOP);
+	assert_true(ev.stop.stopped && ev.stop.local);
+	assert_slice(ev.stop.reason, SL("r"));
+
+	ev = read_text(SL(
+	    "{\"type\":\"register\",\"payload\":{\"agent_id\":\"a\",\"name\":"
+	    "\"n\",\"muster\":{\"proto\":1,\"stop\":{\"epoch\":9,\"stopped\":"
+	    "true,\"scope\":\"all\",\"local\":true,\"mac\":\"0102030000000000"
+	    "0000000000000000000000000000000000000000000000ff\"}}}}"));
+	assert_int_equal(ev.kind, EVENT_REGISTER);
+	const struct stop_order *s = &ev.registration.native.stop;
+	assert_true(s->epoch == 9 && s->stopped && s->local && s->has_mac);
+	assert_true(s->mac[0] == 1 && s->mac[31] == 0xff);
+	assert_slice(s->scope, SL("all"));
+}
+
+static void
+test_stop_refused(void **state)
+{
+	static const struct {
+		const char *payload, *field;
+	} rows[] = {
+		{ "\"stopped\":true", "epoch" },
+		{ "\"epoch\":1", "stopped" },
+		{ "\"epoch\":-1,\"stopped\":true", "epoch" },
+		{ "\"epoch\":9007199254740993,\"stopped\":true", "epoch" },
+		{ "\"epoch\":1,\"stopped\":true,\"began_at\":\"soon\"",
+		    "began_at" },
+		{ "\"epoch\":1,\"stopped\":true,\"left\":[0]", "left" },
+		{ "\"epoch\":1,\"stopped\":true,\"left\":{}", "left" },
+		{ "\"epoch\":1,\"stopped\":true,\"commands\":[{}]",
+		    "command_id" },
+		{ "\"epoch\":1,\"stopped\":true,\"commands\":[{"
+		  "\"command_id\":\"c\",\"pids\":[\"x\"]}]",
+		    "pids" },
+		{ "\"epoch\":1,\"stopped\":true,\"commands\":[4]", "" },
+	};
+	char text[512];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		(void)snprintf(text, sizeof(text),
+		    "{\"type\":\"stop_receipt\",\"payload\":{%s}}",
+		    rows[i].payload);
+		struct event ev = read_text(slice_from(text));
+		assert_int_equal(ev.kind, EVENT_BAD);
+		assert_slice(ev.complaint.field, slice_from(rows[i].field));
+	}
+	struct event ev = read_text(SL(
+	    "{\"type\":\"register\",\"payload\":{\"agent_id\":\"a\",\"name\":"
+	    "\"n\",\"muster\":{\"proto\":1,\"stop\":{\"epoch\":9,\"stopped\":"
+	    "true,\"mac\":\"zz\"}}}}"));
+	assert_int_equal(ev.kind, EVENT_BAD);
+	assert_slice(ev.complaint.field, SL("muster.stop.mac"));
+}
+
+/* More than is kept of it: all is counted, the text stays whole. */
+static void
+test_stop_of_many(void **state)
+{
+	const struct js_limits limits = { 1 << 20, 8 };
+	struct js_doc doc;
+	struct arena a;
+	struct buf b;
+	char one[512];
+
+	(void)state;
+	buf_init(&b, 2 << 20);
+	arena_init(&a, 16 << 20);
+	buf_put(&b,
+	    SL("{\"type\":\"stop_receipt\",\"payload\":{\"epoch\":1,"
+	       "\"stopped\":true,\"commands\":["));
+	for (int i = 0; i < 4000; i++) {
+		(void)snprintf(one, sizeof(one),
+		    "%s{\"command_id\":\"cmd_%d\",\"pids\":[4000001,4000002,"
+		    "4000003,4000004,4000005],\"count\":5,\"took_ms\":1}",
+		    i == 0 ? "" : ",", i);
+		buf_put(&b, slice_from(one));
+	}
+	buf_put(&b, SL("],\"left\":[7]}}"));
+	struct event ev = read_text(buf_peek(&b));
+	assert_int_equal(ev.kind, EVENT_STOP_REPORT);
+	assert_int_equal(ev.report.commands, 4000);
+	assert_int_equal(ev.report.killed, 20000);
+	assert_true(ev.report.detail_json.len > 100000);
+	assert_int_equal(js_parse(&doc, ev.report.detail_json, &limits, &a), 0);
+	assert_int_equal(js_count(js_get(js_root(&doc), "left")), 1);
+	arena_fini(&a);
+	buf_fini(&b);
+}
+
+static void
 test_register(void **state)
 {
 	struct event ev = read_text(SL(
@@ -173,6 +291,8 @@ without_memory(void *arg)
 		 "\"state\":\"exited\"}]}}}}"),
 		("{\"type\":\"heartbeat\",\"payload\":{\"metadata\":{\"a\":"
 		 "1}}}"),
+		("{\"type\":\"stop_receipt\",\"payload\":{\"epoch\":1,"
+		 "\"stopped\":true,\"commands\":[{\"command_id\":\"c\"}]}}"),
 		"{\"type\":\"nothing\"}",
 		"{\"type\":\"ping\",\"payload\":3}",
 	};
@@ -223,6 +343,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_register),
+		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_stop_refused),
+		cmocka_unit_test(test_stop_of_many),
 		cmocka_unit_test(test_metadata),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_unsupported),

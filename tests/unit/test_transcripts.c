@@ -806,6 +806,42 @@ test_own_messages(void **state)
 	       "\"spread_ms\":5000},"
 	       "\"timestamp\":\"2025-10-16T12:00:00.000Z\"}"));
 	must_fit("reconnect", buf_peek(&out));
+	struct event ev = { .kind = EVENT_STOP_ORDER,
+		.stop = { .epoch = 7,
+		    .stopped = true,
+		    .scope = SL("agent:a-1"),
+		    .reason = SL("run\"away"),
+		    .at = 1760616000000,
+		    .has_mac = true,
+		    .mac = { 0xab } } };
+	buf_clear(&out);
+	assert_int_equal(cluster_encode(&ev, &c, &out), 0);
+	assert_slice(buf_peek(&out),
+	    SL("{\"type\":\"stop\",\"payload\":{\"epoch\":7,\"scope\":"
+	       "\"agent:a-1\",\"keep_tunnels\":false,\"reason\":"
+	       "\"run\\\"away\",\"at\":\"2025-10-16T12:00:00.000Z\",\"mac\":"
+	       "\"ab00000000000000000000000000000000000000000000000000000000"
+	       "000000\"},\"timestamp\":\"2025-10-16T12:00:00.000Z\"}"));
+	must_fit("stop", buf_peek(&out));
+	ev.stop.stopped = ev.stop.has_mac = false;
+	buf_clear(&out);
+	assert_int_equal(cluster_encode(&ev, &c, &out), 0);
+	assert_slice(buf_peek(&out),
+	    SL("{\"type\":\"resume_work\",\"payload\":{\"epoch\":7,"
+	       "\"scope\":\"agent:a-1\",\"at\":"
+	       "\"2025-10-16T12:00:00.000Z\",\"mac\":\"\"},"
+	       "\"timestamp\":\"2025-10-16T12:00:00.000Z\"}"));
+	must_fit("resume_work", buf_peek(&out));
+	must_fit("stop_receipt",
+	    SL("{\"type\":\"stop_receipt\",\"payload\":{\"epoch\":7,"
+	       "\"stopped\":true,\"local\":false,\"commands\":[{"
+	       "\"command_id\":\"cmd_a\",\"pids\":[1,2],\"count\":2,"
+	       "\"took_ms\":3}],\"left\":[],\"tunnels_closed\":0},"
+	       "\"timestamp\":\"2025-10-16T12:00:00.000Z\"}"));
+	must_fit("local_stop",
+	    SL("{\"type\":\"local_stop\",\"payload\":{\"stopped\":true,"
+	       "\"at\":\"2025-10-16T12:00:00.000Z\",\"reason\":\"\"},"
+	       "\"timestamp\":\"2025-10-16T12:00:00.000Z\"}"));
 	buf_fini(&out);
 	arena_fini(&s.arena);
 }
