@@ -149,7 +149,20 @@ refuse_type(struct slice type, struct arena *a, struct event *out)
 	    out, ERR_UNSUPPORTED, SL("UNKNOWN_TYPE"), SL("type"), text);
 }
 
-/* timestamp is not read: a peer's clock decides nothing. */
+/* A peer's clock decides nothing, so its stamp is never refused; how far it
+ * is off is worth knowing. */
+static wall_msec
+read_stamp(struct js_value root)
+{
+	struct slice text;
+	wall_msec at;
+
+	if (js_string(js_get(root, "timestamp"), &text) != 0 ||
+	    stamp_parse(text, &at) != 0)
+		return 0;
+	return at;
+}
+
 static int
 read_envelope(struct js_value root, struct arena *a, struct event *out)
 {
@@ -177,6 +190,7 @@ read_envelope(struct js_value root, struct arena *a, struct event *out)
 		js_need_kind(&f, "payload", JS_OBJECT, &payload);
 	if (f.err != 0)
 		return cluster_refuse_field(out, &f, "", a);
+	out->said_at = read_stamp(root);
 	return row->read(payload, a, out);
 }
 
@@ -251,8 +265,9 @@ cluster_read_heartbeat(
 	static const char *const but[] = { "cluster_id", "agent_id", "status",
 		"tunnel_status", "metadata", "muster", NULL };
 	struct heartbeat b = { 0 };
+	const char *prefix = "";
 	struct cluster_keep k;
-	struct js_value metadata;
+	struct js_value metadata, muster;
 	struct js_fields f;
 
 	js_fields_init(&f, payload);
@@ -261,8 +276,14 @@ cluster_read_heartbeat(
 	read_word(&f, "status", &b.status);
 	read_word(&f, "tunnel_status", &b.tunnel_status);
 	js_opt_kind(&f, "metadata", JS_OBJECT, &metadata);
+	js_opt_kind(&f, "muster", JS_OBJECT, &muster);
+	if (f.err == 0 && muster.kind == JS_OBJECT) {
+		js_fields_init(&f, muster);
+		prefix = "muster.";
+		read_word(&f, "ill", &b.ill);
+	}
 	if (f.err != 0)
-		return cluster_refuse_field(out, &f, "", a);
+		return cluster_refuse_field(out, &f, prefix, a);
 	out->kind = EVENT_HEARTBEAT;
 	cluster_keep_begin(&k, true);
 	cluster_keep_members(&k, metadata, nothing);

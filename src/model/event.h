@@ -177,6 +177,7 @@ struct heartbeat {
 	struct slice status;     /* "available", "healthy", "error"... */
 	struct slice tunnel_status;
 	struct slice metadata_json; /* as reported, "45%" made 45 */
+	struct slice ill;           /* ours: why it calls itself degraded */
 };
 
 struct registered {
@@ -350,6 +351,7 @@ struct event {
 	struct peer_id peer;     /* from whom, or to whom */
 	struct slice request_id; /* echoed by answers */
 	wall_msec at;            /* when it was read or decided */
+	wall_msec said_at;       /* by the sender's clock; 0 = not said */
 	union {
 		struct hello hello;
 		struct denied denied;

@@ -143,9 +143,10 @@ load_user(struct hub *h, const struct user_record *r)
 	return err;
 }
 
-/* After a start every agent that was there may be about to come back. */
+/* After a start every agent that was there may be about to come back; it
+ * has not left, so nothing is announced.  The others stay away. */
 static int
-load_agent(struct hub *h, const struct agent_record *r, msec now)
+load_agent(struct hub *h, const struct agent_record *r)
 {
 	if (r->removed_at != 0)
 		return 0;
@@ -155,9 +156,27 @@ load_agent(struct hub *h, const struct agent_record *r, msec now)
 	if (a == NULL)
 		return ERR_NOMEM;
 	a->stored = true;
+	a->presence = a->shown = PRESENCE_OFFLINE;
+	a->why = SL("never_connected");
+	a->since = r->registered_at != 0 ? r->registered_at : r->created_at;
+	return 0;
+}
+
+static int
+load_link(struct hub *h, const struct connection_record *r, msec now)
+{
+	struct agent *a = map_get(&h->agents, r->agent_id);
+
+	if (a == NULL)
+		return 0;
+	a->since = r->closed_at;
+	a->why = hub_reason(r->why);
+	if (r->closed_at != 0 && !slice_eq(r->why, SL("controller_stopped")))
+		return 0;
 	a->presence = PRESENCE_RECONNECTING;
+	a->shown = PRESENCE_ONLINE;
 	a->why = SL("controller_restarted");
-	a->since = r->seen_at;
+	a->since = r->closed_at != 0 ? r->closed_at : a->record->seen_at;
 	return heap_set(&h->timers, &a->timer, now + h->config.start_grace);
 }
 
@@ -191,7 +210,9 @@ hub_load(struct hub *h, const struct hub_snapshot *s, msec now)
 	for (size_t i = 0; i < s->token_count && err == 0; i++)
 		err = hub_add_token(h, &s->tokens[i]) == NULL ? ERR_NOMEM : 0;
 	for (size_t i = 0; i < s->agent_count && err == 0; i++)
-		err = load_agent(h, &s->agents[i], now);
+		err = load_agent(h, &s->agents[i]);
+	for (size_t i = 0; i < s->link_count && err == 0; i++)
+		err = load_link(h, &s->links[i], now);
 	for (size_t i = 0; i < s->command_count && err == 0; i++)
 		err = load_command(h, &s->commands[i], now);
 	return err;

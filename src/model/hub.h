@@ -46,6 +46,8 @@ struct hub_snapshot {
 	size_t agent_count;
 	const struct command_record *commands; /* not final ones */
 	size_t command_count;
+	const struct connection_record *links; /* the last one of each agent */
+	size_t link_count;
 	uint64_t last_link; /* highest connection_record id */
 };
 

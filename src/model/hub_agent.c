@@ -12,11 +12,7 @@
 
 #include "model/hub_state.h"
 
-enum {
-	HEARTBEAT_LATE = 90000, /* three were missed */
-	SEEN_EVERY = 60000,
-	SORTED_MIN = 64,
-};
+enum { SORTED_MIN = 64 };
 
 /* The tables -------------------------------------------------------------- */
 
@@ -157,67 +153,10 @@ hub_remove_agent(struct hub *h, struct agent *a)
 	free_agent(a);
 }
 
-/* Presence ----------------------------------------------------------------- */
-
-static void
-tell(struct hub *h, enum notice_kind kind, struct slice name,
-    const struct agent *a, struct slice data_json)
-{
-	struct notice *n = hub_publish(h, kind, name, a, 0);
-	struct agent_news *news = arena_alloc(&h->out->arena, sizeof(*news));
-
-	if (n == NULL || news == NULL) {
-		h->out->err = ERR_NOMEM;
-		return;
-	}
-	hub_agent_news(h, a, news);
-	n->agent = news;
-	n->data_json = data_json;
-}
-
-static void
-move(struct hub *h, struct agent *a, enum presence to, struct slice why)
-{
-	if (a->presence == to)
-		return;
-	assert(presence_may_move(a->presence, to));
-	a->presence = to;
-	if (to != PRESENCE_RECONNECTING)
-		a->shown = to;
-	a->why = why;
-	a->since = h->wall;
-	const struct slice name[] = { SL("agent."), presence_name(to) };
-	const struct slice data[] = { SL("{\"why\":\""), why, SL("\"}") };
-	tell(h, NOTICE_PRESENCE, hub_text(h, name, 2), a, hub_text(h, data, 3));
-}
-
-static enum presence
-derived(const struct agent *a)
-{
-	if (!a->stored)
-		return PRESENCE_JOINING;
-	if (a->claims_error)
-		return PRESENCE_ERROR;
-	if (a->late)
-		return PRESENCE_DEGRADED;
-	return list_empty(&a->active) ? PRESENCE_ONLINE : PRESENCE_BUSY;
-}
+/* Links and their history -------------------------------------------------- */
 
 void
-hub_settle(struct hub *h, struct agent *a, struct slice why)
-{
-	if (a->link == NULL && !a->http)
-		return;
-	enum presence to = derived(a);
-	if (to == PRESENCE_DEGRADED)
-		why = SL("heartbeat_late");
-	if (to == PRESENCE_ERROR)
-		why = SL("reported_error");
-	move(h, a, to, why);
-}
-
-static void
-arm(struct hub *h, struct agent *a, msec due)
+hub_arm_agent(struct hub *h, struct agent *a, msec due)
 {
 	if (heap_set(&h->timers, &a->timer, due) != 0)
 		h->out->err = ERR_NOMEM;
@@ -276,7 +215,8 @@ hub_agent_timer(struct hub *h, struct agent *a)
 	}
 	if (a->http)
 		close_history(h, a, SL("silent"));
-	move(h, a, PRESENCE_OFFLINE, a->http ? SL("silent") : SL("grace_over"));
+	hub_move_agent(
+	    h, a, PRESENCE_OFFLINE, a->http ? SL("silent") : SL("grace_over"));
 	a->http = false;
 }
 
@@ -303,15 +243,17 @@ hub_on_gone(struct hub *h, const struct event *ev)
 	    : ev->gone.why == 0;
 	struct slice why = closed.ptr != NULL ? closed
 	    : goodbye                         ? SL("goodbye")
-		      : slice_from(err_name(ev->gone.why));
+	    : ev->gone.why == ERR_STOPPED     ? SL("controller_stopped")
+					  : slice_from(err_name(ev->gone.why));
 	close_history(h, a, why);
 	hub_forsake_commands(h, a);
 	a->native = a->console = false;
-	move(h, a, goodbye ? PRESENCE_OFFLINE : PRESENCE_RECONNECTING, why);
+	hub_move_agent(
+	    h, a, goodbye ? PRESENCE_OFFLINE : PRESENCE_RECONNECTING, why);
 	if (goodbye)
 		heap_drop(&h->timers, &a->timer);
 	else
-		arm(h, a, h->now + h->config.grace);
+		hub_arm_agent(h, a, h->now + h->config.grace);
 }
 
 /* Registration ---------------------------------------------------------------
@@ -357,8 +299,8 @@ owner(const struct link *l)
 	return (struct slice){ 0 };
 }
 
-static bool
-owns(const struct link *l, const struct agent *a)
+bool
+hub_owns(const struct link *l, const struct agent *a)
 {
 	if (l->keyed != NULL || a->record->has_key)
 		return l->keyed == a;
@@ -384,7 +326,7 @@ may_register(struct hub *h, struct link *l, const struct event *ev,
 		    SL("name"),
 		    SL("name must be 1 to 255 bytes without control "
 		       "characters"));
-	} else if ((a != NULL && !owns(l, a)) ||
+	} else if ((a != NULL && !hub_owns(l, a)) ||
 	    (a == NULL && owner(l).ptr == NULL) ||
 	    (l->agent != NULL && l->agent != a)) {
 		hub_send_error(h, ev, ERR_EXISTS, SL("AGENT_ID_TAKEN"),
@@ -563,8 +505,8 @@ attach(struct hub *h, struct link *l, struct agent *a, const struct event *ev)
 	}
 }
 
-static void
-attach_http(struct hub *h, struct link *l, struct agent *a)
+void
+hub_attach_http(struct hub *h, struct link *l, struct agent *a)
 {
 	const struct native_hello none = { 0 };
 
@@ -577,27 +519,6 @@ attach_http(struct hub *h, struct link *l, struct agent *a)
 		open_history(h, a);
 	}
 	a->http = true;
-}
-
-static void
-heard_from(struct hub *h, struct agent *a)
-{
-	a->heard = h->now;
-	a->late = false;
-	arm(h, a,
-	    h->now + (a->link != NULL ? HEARTBEAT_LATE : h->config.http_grace));
-	if (h->wall - a->record->seen_at < SEEN_EVERY)
-		return;
-	a->record->seen_at = h->wall;
-	const struct agent_record *kept =
-	    clone_in(&h->out->arena, CLONE_AGENT, a->record);
-	struct op *op = kept == NULL ? NULL : hub_store(h, OP_AGENT_SEEN);
-	if (op == NULL) {
-		h->out->err = ERR_NOMEM;
-		return;
-	}
-	op->lazy = true;
-	op->agent = kept;
 }
 
 /* The agent with what it says of itself now; NULL and answered when there is
@@ -644,11 +565,13 @@ hub_on_register(struct hub *h, struct link *l, const struct event *ev)
 	uint64_t after = store_agent(h, a, ev, wait);
 	a->joining = after;
 	if (l->http)
-		attach_http(h, l, a);
+		hub_attach_http(h, l, a);
 	else
 		attach(h, l, a, ev);
-	a->claims_error = false;
-	heard_from(h, a);
+	a->claim = a->blamed = PRESENCE_JOINING;
+	a->ill = (struct slice){ 0 };
+	hub_look_at_clock(a, ev);
+	hub_heard_from(h, a);
 	answer_register(h, a, ev, again, after);
 	hub_settle(h, a, SL("registered"));
 	if (l->http)
@@ -658,62 +581,4 @@ hub_on_register(struct hub *h, struct link *l, const struct event *ev)
 	else
 		hub_forsake_commands(h, a);
 	hub_dispatch(h, a);
-}
-
-/* Heartbeats --------------------------------------------------------------- */
-
-struct agent *
-hub_called(struct hub *h, struct link *l, const struct event *ev,
-    struct slice cluster_id)
-{
-	struct agent *a = l->agent;
-
-	if ((l->scopes & SCOPE_CLUSTER_HEARTBEAT) == 0) {
-		hub_send_error(h, ev, ERR_DENIED, SL("NOT_PERMITTED"),
-		    (struct slice){ 0 },
-		    SL("this token lacks the scope cluster:heartbeat"));
-		return NULL;
-	}
-	if (!l->http) {
-		if (a == NULL)
-			hub_send_error(h, ev, ERR_NOT_FOUND,
-			    SL("NOT_REGISTERED"), (struct slice){ 0 },
-			    SL("agent is not registered"));
-		return a;
-	}
-	a = map_get(&h->clusters, cluster_id);
-	if (a == NULL || !owns(l, a)) {
-		hub_send_error(h, ev, ERR_NOT_FOUND, SL("CLUSTER_NOT_FOUND"),
-		    (struct slice){ 0 }, SL("cluster not found"));
-		return NULL;
-	}
-	attach_http(h, l, a);
-	heard_from(h, a);
-	hub_settle(h, a, SL("call"));
-	return a;
-}
-
-void
-hub_on_heartbeat(struct hub *h, struct link *l, const struct event *ev)
-{
-	const struct heartbeat *b = &ev->heartbeat;
-	struct agent *a = hub_called(h, l, ev, b->cluster_id);
-
-	if (a == NULL)
-		return;
-	heard_from(h, a);
-	a->heartbeat_at = h->wall;
-	if ((b->metadata_json.ptr != NULL &&
-		!slice_eq(a->session.metadata_json, b->metadata_json) &&
-		hub_keep(&a->session.metadata_json, b->metadata_json) != 0) ||
-	    (!slice_eq(a->session.tunnel_status, b->tunnel_status) &&
-		hub_keep(&a->session.tunnel_status, b->tunnel_status) != 0))
-		h->out->err = ERR_NOMEM;
-	a->claims_error = slice_eq(b->status, SL("error"));
-	hub_settle(h, a, SL("heartbeat"));
-	/* Figures come often: only where somebody looks. */
-	if (b->metadata_json.ptr != NULL && h->watches.count > 0)
-		tell(h, NOTICE_METRICS, SL("agent.metrics"), a,
-		    (struct slice){ 0 });
-	hub_send(h, ev->peer, EVENT_HEARTBEAT_ACK, ev->request_id, 0);
 }

@@ -116,7 +116,10 @@ struct agent {
 	bool http;              /* lives by calls instead of a link */
 	uint64_t joining;       /* op that makes its registration durable */
 	bool unsaved;           /* that op failed: the row is behind */
-	bool claims_error;      /* its last word on itself */
+	enum presence claim;    /* its last word on itself; JOINING: none */
+	enum presence blamed;   /* another back end's word on it, likewise */
+	struct slice ill;       /* a literal: why it is degraded; or absent */
+	bool skewed;            /* its clock is off */
 	bool late;              /* heartbeats are overdue */
 	bool stored;            /* has a row */
 	msec heard;             /* last heartbeat or call, monotonic */
@@ -330,6 +333,19 @@ struct link *hub_guest_link(
 void hub_on_heartbeat(struct hub *h, struct link *l, const struct event *ev);
 void hub_on_gone(struct hub *h, const struct event *ev);
 void hub_agent_timer(struct hub *h, struct agent *a);
+/* It lives by calls from now on. */
+void hub_attach_http(struct hub *h, struct link *l, struct agent *a);
+void hub_arm_agent(struct hub *h, struct agent *a, msec due);
+bool hub_owns(const struct link *l, const struct agent *a);
+/* hub_presence.c: the one mover, and what it is told. */
+void hub_move_agent(
+    struct hub *h, struct agent *a, enum presence to, struct slice why);
+void hub_heard_from(struct hub *h, struct agent *a);
+void hub_look_at_clock(struct agent *a, const struct event *ev);
+/* The reason of that name, to be kept: "unknown" when there is none. */
+struct slice hub_reason(struct slice name);
+/* Another back end's word on it. */
+void hub_blame(struct hub *h, struct agent *a, struct slice word);
 /* Derive presence anew and move there. */
 void hub_settle(struct hub *h, struct agent *a, struct slice why);
 bool hub_id_ok(struct slice agent_id);

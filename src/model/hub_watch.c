@@ -404,7 +404,7 @@ hub_watch_dashboard(
 	struct watch *w = hub_find_watch(h, ev->peer);
 	struct denied no = { 0 };
 
-	if (w == NULL ||
+	if (w == NULL || hub_find_link(h, ev->peer) != NULL ||
 	    (w->kind != WATCH_GUEST && w->kind != WATCH_DASHBOARD)) {
 		hub_reply_error(h, ev, ERR_WRONG_STATE, 409,
 		    SL("INVALID_MESSAGE"), SL("type"),

@@ -37,6 +37,7 @@ struct agent_news {
 	enum presence presence;
 	enum presence shown; /* the same, but while it reconnects what it was
 			      * before: what console and monitor show */
+	enum presence was_shown; /* PRESENCE: before this change */
 	struct slice why;
 	wall_msec since;
 	wall_msec connected_at;     /* 0: not connected */

@@ -36,7 +36,24 @@ bool presence_may_move(enum presence from, enum presence to);
 /* Whether a link stands: joining, online, busy, degraded, error, stopped. */
 bool presence_is_linked(enum presence p);
 
-/* The word of the cluster dialect: "active", "error" or "inactive". */
-struct slice presence_cluster_word(enum presence p);
+/*
+ * The words of the dialects; absent for reconnecting, which changes nothing
+ * that they show.
+ */
+struct slice presence_cluster_word(enum presence p); /* active error inactive */
+struct slice presence_console_word(
+    enum presence p); /* online busy error offline */
+struct slice presence_monitor_word(enum presence p); /* online error offline */
+
+/*
+ * What agents say of themselves, and other back ends of agents: a word that
+ * lowers what is derived, or none.  "error" "failed" "unhealthy" -> ERROR,
+ * "degraded" "warning" -> DEGRADED, "busy" -> BUSY, "offline" -> OFFLINE,
+ * anything else -> JOINING, which is no claim.
+ */
+enum presence presence_claim(struct slice word);
+
+/* The lower of what is derived and what is claimed. */
+enum presence presence_lower(enum presence derived, enum presence claim);
 
 #endif

@@ -524,7 +524,8 @@ link_drain(struct conn *c, msec spread)
 	    cluster_encode_reconnect(0, spread, &ctx, text) == 0)
 		say(c, buf_peek(text));
 	if (!c->ending)
-		close_link(c, WS_CODE_AWAY, SL("draining"), 0);
+		/* It is to come back: its going is no goodbye. */
+		close_link(c, WS_CODE_AWAY, SL("draining"), ERR_STOPPED);
 }
 
 /* The handshake

@@ -52,12 +52,14 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		{ ST_COUNT_TOKENS, ST_LOAD_TOKENS, &table_token },
 		{ ST_COUNT_AGENTS, ST_LOAD_AGENTS, &table_agent },
 		{ ST_COUNT_COMMANDS, ST_LOAD_COMMANDS, &table_command },
+		{ ST_COUNT_LAST_LINKS, ST_LOAD_LAST_LINKS, &table_link },
 	};
-	const void *rows[4] = { NULL };
-	size_t counts[4] = { 0 };
+	enum { LOADS = sizeof(loads) / sizeof(loads[0]) };
+	const void *rows[LOADS] = { NULL };
+	size_t counts[LOADS] = { 0 };
 	int err = 0;
 
-	for (size_t i = 0; err == 0 && i < 4; i++)
+	for (size_t i = 0; err == 0 && i < LOADS; i++)
 		err = load_rows(s, &loads[i], a, &rows[i], &counts[i]);
 	sqlite3_stmt *st =
 	    err == 0 ? db_statement(&s->db, ST_LAST_LINK, &err) : NULL;
@@ -72,6 +74,8 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		.agent_count = counts[2],
 		.commands = rows[3],
 		.command_count = counts[3],
+		.links = rows[4],
+		.link_count = counts[4],
 		.last_link = (uint64_t)sqlite3_column_int64(st, 0),
 	};
 	sqlite3_reset(st);

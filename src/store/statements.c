@@ -94,6 +94,13 @@ const struct statement store_statements[STATEMENTS] = {
 	    " WHERE state < 3", NULL },
 	[ST_LOAD_COMMANDS] = { "SELECT $COLS FROM commands"
 	    " WHERE state < 3 ORDER BY place", &table_command },
+	/* By the index on agent and id: one look an agent, not one a link. */
+	[ST_COUNT_LAST_LINKS] = { "SELECT count(*) FROM agents"
+	    " WHERE removed_at = 0 AND EXISTS (SELECT 1 FROM links"
+	    " WHERE agent_id = agents.id)", NULL },
+	[ST_LOAD_LAST_LINKS] = { "SELECT $COLS FROM links WHERE id IN (SELECT"
+	    " (SELECT max(id) FROM links WHERE agent_id = agents.id)"
+	    " FROM agents WHERE removed_at = 0)", &table_link },
 	[ST_LAST_LINK] = { "SELECT coalesce(max(id), 0) FROM links", NULL },
 };
 /* clang-format on */

@@ -583,8 +583,14 @@ test_restart(void **state)
 		.registered_at = 5,
 		.workspace_id = 1 };
 	struct command_record commands[4];
+	const struct connection_record link = { .agent_id = SL("a"),
+		.opened_at = 1,
+		.closed_at = 5,
+		.why = SL("controller_stopped") };
 	const struct hub_snapshot snapshot = { .agents = &agent,
 		.agent_count = 1,
+		.links = &link,
+		.link_count = 1,
 		.commands = commands,
 		.command_count = 4 };
 

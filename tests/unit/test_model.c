@@ -170,7 +170,13 @@ test_presence_table(void **state)
 		assert_int_equal(
 		    presence_find(presence_name((enum presence)from), &p), 0);
 		assert_int_equal(p, from);
-		assert_true(presence_cluster_word((enum presence)from).len > 0);
+		/* Only who is about to come back has no word of its own. */
+		assert_int_equal(
+		    presence_console_word((enum presence)from).len > 0,
+		    from != PRESENCE_RECONNECTING);
+		assert_int_equal(
+		    presence_monitor_word((enum presence)from).len > 0,
+		    from != PRESENCE_RECONNECTING);
 		/* Everyone can be removed, nobody comes back from it. */
 		assert_false(
 		    presence_may_move(PRESENCE_REMOVED, (enum presence)from));
@@ -189,6 +195,30 @@ test_presence_table(void **state)
 	assert_slice(presence_cluster_word(PRESENCE_BUSY), SL("active"));
 	assert_slice(presence_cluster_word(PRESENCE_STOPPED), SL("error"));
 	assert_slice(presence_cluster_word(PRESENCE_OFFLINE), SL("inactive"));
+	assert_slice(presence_console_word(PRESENCE_BUSY), SL("busy"));
+	assert_slice(presence_monitor_word(PRESENCE_BUSY), SL("online"));
+	assert_slice(presence_console_word(PRESENCE_DEGRADED), SL("online"));
+	assert_slice(presence_console_word(PRESENCE_STOPPED), SL("error"));
+	assert_slice(presence_monitor_word(PRESENCE_REMOVED), SL("offline"));
+}
+
+static void
+test_claims(void **state)
+{
+	(void)state;
+	assert_int_equal(presence_claim(SL("Error")), PRESENCE_ERROR);
+	assert_int_equal(presence_claim(SL("busy")), PRESENCE_BUSY);
+	assert_int_equal(presence_claim(SL("available")), PRESENCE_JOINING);
+	assert_int_equal(presence_claim(SL("")), PRESENCE_JOINING);
+	/* A claim lowers and never raises. */
+	assert_int_equal(
+	    presence_lower(PRESENCE_ONLINE, PRESENCE_BUSY), PRESENCE_BUSY);
+	assert_int_equal(presence_lower(PRESENCE_DEGRADED, PRESENCE_BUSY),
+	    PRESENCE_DEGRADED);
+	assert_int_equal(
+	    presence_lower(PRESENCE_BUSY, PRESENCE_JOINING), PRESENCE_BUSY);
+	assert_int_equal(presence_lower(PRESENCE_STOPPED, PRESENCE_OFFLINE),
+	    PRESENCE_STOPPED);
 }
 
 static void
@@ -350,6 +380,7 @@ main(void)
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_presence_table),
+		cmocka_unit_test(test_claims),
 		cmocka_unit_test(test_command_table),
 		cmocka_unit_test(test_scopes),
 		cmocka_unit_test(test_clones),
