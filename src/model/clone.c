@@ -11,6 +11,7 @@ struct shape {
 };
 
 #define U(f) offsetof(struct user_record, f)
+#define G(f) offsetof(struct login_record, f)
 #define T(f) offsetof(struct token_record, f)
 #define A(f) offsetof(struct agent_record, f)
 #define C(f) offsetof(struct command_record, f)
@@ -18,8 +19,10 @@ struct shape {
 #define O(f) offsetof(struct outcome, f)
 
 static const struct shape shapes[CLONE_KINDS] = {
-	[CLONE_USER] = { sizeof(struct user_record), 3,
-	    { U(id), U(name), U(selector) } },
+	[CLONE_USER] = { sizeof(struct user_record), 4,
+	    { U(id), U(name), U(selector), U(password) } },
+	[CLONE_LOGIN] = { sizeof(struct login_record), 3,
+	    { G(id), G(user_id), G(remote) } },
 	[CLONE_TOKEN] = { sizeof(struct token_record), 5,
 	    { T(id), T(name), T(shown), T(user_id), T(allow) } },
 	[CLONE_AGENT] = { sizeof(struct agent_record), 8,

@@ -13,6 +13,7 @@
 
 enum clone_kind {
 	CLONE_USER,
+	CLONE_LOGIN,
 	CLONE_TOKEN,
 	CLONE_AGENT,
 	CLONE_COMMAND,

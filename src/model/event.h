@@ -81,15 +81,19 @@ enum event_kind {
 /* How whoever knocks proves who they are. */
 enum credential_kind {
 	CREDENTIAL_NONE,
-	CREDENTIAL_TOKEN, /* hash of a token's text, pin cut off */
-	CREDENTIAL_KEY,   /* signature checked: holds this private key */
-	CREDENTIAL_LOCAL, /* loopback and nothing more (metrics) */
-	CREDENTIAL_JWT,   /* signature and times checked: see claims */
-	CREDENTIAL_WATCH, /* the peer was let in as a watcher: as that */
+	CREDENTIAL_TOKEN,  /* hash of a token's text, pin cut off */
+	CREDENTIAL_KEY,    /* signature checked: holds this private key */
+	CREDENTIAL_LOCAL,  /* loopback and nothing more (metrics) */
+	CREDENTIAL_JWT,    /* signature and times checked: see claims */
+	CREDENTIAL_WATCH,  /* the peer was let in as a watcher: as that */
+	CREDENTIAL_COOKIE, /* of a login: hash, and claims.login_id */
 };
 
-/* Of a JSON Web Token whose signature and times hold. */
+/* Of a JSON Web Token. */
 struct claims {
+	int err; /* 0; ERR_EXPIRED or ERR_AGAIN: signed, but not for now;
+		  * ERR_DENIED: not signed by anyone we believe, and nothing
+		  * else is filled in */
 	struct slice subject;
 	struct slice name;     /* of the user, where the issuer says it */
 	struct slice issuer;   /* absent: ourselves */
@@ -253,10 +257,29 @@ enum request_op {
 	OP_AGENT_HISTORY,
 	OP_EVENTS,
 	OP_METRICS,
+	/* Users. */
+	OP_USER_ADD,
+	OP_USER_LIST,
+	OP_USER_SHOW,
+	OP_USER_CHANGE,
+	OP_USER_REMOVE,
+	OP_USER_TOKEN, /* a JWT for them is to be signed */
+	/* Logins; asked without a credential, the lane has judged it. */
+	OP_LOGIN,      /* may this account be tried? reply.user has the hash */
+	OP_LOGIN_DONE, /* the password was right (passed), or not */
+	OP_REFRESH,    /* trade request.login->hash for new_hash */
+	OP_SETUP,      /* the first administrator's password */
+	OP_LOGOUT,
 	/* Of those who watch by a WebSocket. */
 	OP_WATCH, /* a console dashboard introduces itself; answered with all
 		   * agents it may see */
 	OPS
+};
+
+enum user_change {
+	USER_ROLE = 1,
+	USER_SELECTOR = 2,
+	USER_PASSWORD = 4,
 };
 
 struct agent_filter {
@@ -282,6 +305,14 @@ struct request {
 	bool or_fail; /* COMMAND_CREATE: not to be queued for later */
 	/* WATCH */
 	struct slice watch_id; /* what it calls itself */
+	/* USER_ADD, USER_CHANGE, SETUP: what is set */
+	const struct user_record *user;
+	unsigned changes; /* of enum user_change */
+	bool ask_first;   /* only whether it may; no password is there yet */
+	/* LOGIN_DONE, REFRESH */
+	const struct login_record *login;
+	bool passed;
+	uint8_t new_hash[HASH_LEN];
 	/* JOIN */
 	struct slice name;
 	struct slice install_id;
@@ -330,7 +361,15 @@ struct reply {
 	struct slice cursor; /* of the next page; absent: no more */
 	uint64_t total;
 	const struct registered *joined; /* JOIN */
-	const struct agent_news *news;   /* WATCH: what is there now */
+	const struct user_record *users; /* USER_*, in order of names */
+	size_t user_count;
+	const struct login_record *login; /* LOGIN_DONE, REFRESH, LOGOUT */
+	struct {
+		uint32_t limit; /* requests a minute; 0: not counted */
+		uint32_t left;
+		uint32_t reset; /* seconds */
+	} rate;
+	const struct agent_news *news; /* WATCH: what is there now */
 	size_t news_count;
 	bool truncated;    /* WATCH: there are more */
 	uint16_t audience; /* of this watcher: WATCH, EVENTS */

@@ -12,6 +12,7 @@ enum {
 	MAX_COMMANDS = 200000,
 	MAX_TOKENS = 100000,
 	MAX_USERS = 10000,
+	MAX_LOGINS = 200000,
 	MAX_ATTEMPTS = 20000,
 	SCRATCH = 64 << 20,
 };
@@ -47,6 +48,9 @@ hub_new(const struct hub_config *config)
 	c->start_grace = or_time(c->start_grace, 120000);
 	c->http_grace = or_time(c->http_grace, 90000);
 	c->attempts = or_default(c->attempts, 20);
+	c->login_rate = or_default(c->login_rate, 5);
+	c->request_rate = or_default(c->request_rate, 600);
+	c->stranger_rate = or_default(c->stranger_rate, 120);
 	memcpy(h->rng, seed, sizeof(h->rng));
 	map_init(&h->users, MAX_USERS, seed);
 	map_init(&h->tokens, 2 * MAX_TOKENS, seed);
@@ -58,9 +62,12 @@ hub_new(const struct hub_config *config)
 	map_init(&h->commands, c->max_commands, seed);
 	map_init(&h->keys, c->max_commands, seed);
 	map_init(&h->by_key, c->max_agents, seed);
-	map_init(&h->attempts, MAX_ATTEMPTS, seed);
+	map_init(&h->logins, MAX_LOGINS, seed);
+	rate_init(&h->attempts, MAX_ATTEMPTS, seed);
+	rate_init(&h->logins_tried, MAX_ATTEMPTS, seed);
+	rate_init(&h->requests, MAX_ATTEMPTS, seed);
+	rate_init(&h->strangers, MAX_ATTEMPTS, seed);
 	arena_init(&h->scratch, SCRATCH);
-	list_init(&h->attempt_age);
 	list_init(&h->pending);
 	heap_init(&h->timers, c->max_agents);
 	heap_init(&h->deadlines, c->max_commands);
@@ -97,14 +104,8 @@ hub_free(struct hub *h)
 	for (struct token *t;
 	     pos = 0, (t = map_next(&h->tokens_by_id, &pos)) != NULL;)
 		hub_remove_token(h, t);
-	pos = 0;
-	for (struct user *u; (u = map_next(&h->users, &pos)) != NULL;) {
-		alloc_free(u->record);
-		alloc_free(u);
-	}
-	while (!list_empty(&h->attempt_age))
-		alloc_free(
-		    LIST_OF(list_pop(&h->attempt_age), struct attempts, link));
+	for (struct user *u; pos = 0, (u = map_next(&h->users, &pos)) != NULL;)
+		hub_free_user(h, u);
 	map_fini(&h->users);
 	map_fini(&h->tokens);
 	map_fini(&h->tokens_by_id);
@@ -115,7 +116,11 @@ hub_free(struct hub *h)
 	map_fini(&h->commands);
 	map_fini(&h->keys);
 	map_fini(&h->by_key);
-	map_fini(&h->attempts);
+	map_fini(&h->logins);
+	rate_fini(&h->attempts);
+	rate_fini(&h->logins_tried);
+	rate_fini(&h->requests);
+	rate_fini(&h->strangers);
 	arena_fini(&h->scratch);
 	heap_fini(&h->timers);
 	heap_fini(&h->deadlines);
@@ -123,24 +128,6 @@ hub_free(struct hub *h)
 	alloc_free(h->sorted);
 	hub_unkeep(&h->incarnation);
 	alloc_free(h);
-}
-
-static int
-load_user(struct hub *h, const struct user_record *r)
-{
-	struct user *u = alloc_new(sizeof(*u));
-
-	if (u == NULL)
-		return ERR_NOMEM;
-	list_init(&u->watches);
-	u->record = clone_new(CLONE_USER, r);
-	int err = u->record == NULL ? ERR_NOMEM
-				    : map_put(&h->users, u->record->id, u);
-	if (err != 0) {
-		alloc_free(u->record);
-		alloc_free(u);
-	}
-	return err;
 }
 
 /* After a start every agent that was there may be about to come back; it
@@ -206,7 +193,10 @@ hub_load(struct hub *h, const struct hub_snapshot *s, msec now)
 
 	h->next_link = s->last_link;
 	for (size_t i = 0; i < s->user_count && err == 0; i++)
-		err = load_user(h, &s->users[i]);
+		err = hub_add_user(h, &s->users[i]) == NULL ? ERR_NOMEM : 0;
+	/* One that nobody could end: its user was removed meanwhile. */
+	for (size_t i = 0; i < s->login_count && err == 0; i++)
+		hub_add_login(h, &s->logins[i]);
 	for (size_t i = 0; i < s->token_count && err == 0; i++)
 		err = hub_add_token(h, &s->tokens[i]) == NULL ? ERR_NOMEM : 0;
 	for (size_t i = 0; i < s->agent_count && err == 0; i++)
@@ -595,6 +585,25 @@ handle(struct hub *h, const struct event *ev)
 		from_link[ev->kind](h, l, ev);
 }
 
+/* Who acted may be forgotten before the batch is handed over. */
+static void
+keep_actors(struct hub *h, size_t from)
+{
+	for (size_t i = from; i < h->out->count; i++) {
+		const struct effect *e = &h->out->effects[i];
+		struct op *op;
+		struct slice actor;
+		if (e->kind != EFFECT_STORE || e->op->audit.actor.len == 0)
+			continue;
+		/* Ours, made by hub_store. */
+		op = (struct op *)(uintptr_t)e->op;
+		if (arena_copy(&h->out->arena, op->audit.actor, &actor) == 0)
+			op->audit.actor = actor;
+		else
+			h->out->err = ERR_NOMEM;
+	}
+}
+
 void
 hub_input(struct hub *h, const struct event *ev, msec now, struct outbox *out)
 {
@@ -605,6 +614,7 @@ hub_input(struct hub *h, const struct event *ev, msec now, struct outbox *out)
 	h->stats.events[ev->kind]++;
 	struct hub_mark mark = hub_mark(h);
 	handle(h, ev);
+	keep_actors(h, mark.effects);
 	hub_roll_back(h, &mark);
 }
 

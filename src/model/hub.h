@@ -33,6 +33,12 @@ struct hub_config {
 	msec start_grace;        /* the same after a start [120000] */
 	msec http_grace;         /* HTTP-only agents [90000] */
 	uint32_t attempts;       /* failed credentials a minute [20] */
+	uint32_t login_rate;     /* logins of an account a minute [5] */
+	uint32_t request_rate;   /* requests of a user a minute [600] */
+	uint32_t stranger_rate;  /* those of an address without one [120] */
+	bool may_set_up;         /* setup_hash is good until setup_until */
+	uint8_t setup_hash[HASH_LEN];
+	wall_msec setup_until;
 	bool refuse_takeover;
 };
 
@@ -40,6 +46,8 @@ struct hub_config {
 struct hub_snapshot {
 	const struct user_record *users;
 	size_t user_count;
+	const struct login_record *logins;
+	size_t login_count;
 	const struct token_record *tokens;
 	size_t token_count;
 	const struct agent_record *agents;

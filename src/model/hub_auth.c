@@ -9,8 +9,6 @@
 #include "model/cidr.h"
 #include "model/hub_state.h"
 
-enum { ATTEMPT_WINDOW = 60000 };
-
 static struct slice
 peer_key(const struct peer_id *p)
 {
@@ -143,53 +141,16 @@ hub_remove_token(struct hub *h, struct token *t)
 
 /* Failed attempts ------------------------------------------------------- */
 
-static struct attempts *
-attempts_of(struct hub *h, struct slice address)
-{
-	struct attempts *a = map_get(&h->attempts, address);
-
-	if (a != NULL)
-		return a;
-	if (h->attempts.count >= h->attempts.cap) {
-		a = LIST_OF(list_pop(&h->attempt_age), struct attempts, link);
-		map_del(&h->attempts, a->address);
-		alloc_free(a);
-	}
-	a = alloc_new(sizeof(*a) + address.len + 1);
-	if (a == NULL)
-		return NULL;
-	if (address.len > 0)
-		memcpy(a + 1, address.ptr, address.len);
-	a->address = (struct slice){ (const uint8_t *)(a + 1), address.len };
-	a->since = h->now;
-	if (map_put(&h->attempts, a->address, a) != 0) {
-		alloc_free(a);
-		return NULL;
-	}
-	list_push(&h->attempt_age, &a->link);
-	return a;
-}
-
 /* One more failure from this address: seconds until it may try again, or 0
  * while it may. */
 static uint32_t
 count_failure(struct hub *h, const struct credential *c)
 {
-	struct attempts *a = attempts_of(h, c->address);
+	struct rate_state rate;
 
 	h->stats.denied++;
-	if (a == NULL)
-		return 1;
-	if (h->now - a->since >= ATTEMPT_WINDOW) {
-		a->since = h->now;
-		a->count = 0;
-	}
-	list_remove(&a->link);
-	list_push(&h->attempt_age, &a->link);
-	if (a->count >= h->config.attempts)
-		return (
-		    uint32_t)((a->since + ATTEMPT_WINDOW - h->now) / 1000 + 1);
-	a->count++;
+	if (!rate_take(h, &h->attempts, c->address, h->config.attempts, &rate))
+		return rate.reset;
 	struct op *op = hub_store(h, OP_AUDIT);
 	if (op != NULL) {
 		op->lazy = true;
@@ -293,13 +254,13 @@ find_token(struct hub *h, const struct credential *c, struct token **out,
 	return 0;
 }
 
-static scope_set
-role_scopes(enum role role)
+scope_set
+hub_role_scopes(enum role role)
 {
 	const scope_set viewer = SCOPE_AGENT_READ | SCOPE_COMMAND_READ |
 	    SCOPE_EVENT_READ | SCOPE_METRICS_READ;
-	const scope_set runner =
-	    viewer | SCOPE_COMMAND_RUN | SCOPE_AGENT_WRITE | SCOPE_STOP_WRITE;
+	const scope_set runner = viewer | SCOPE_COMMAND_RUN |
+	    SCOPE_AGENT_WRITE | SCOPE_STOP_WRITE | SCOPE_AGENT_CONNECT;
 	const scope_set all[] = { [ROLE_NONE] = 0,
 		[ROLE_VIEWER] = viewer,
 		[ROLE_OPERATOR] = runner,
@@ -337,6 +298,13 @@ hub_resolve(struct hub *h, const struct event *ev, const struct credential *c,
 		    SL("this connection was not let in"));
 		return no->err;
 	}
+	if (c->kind == CREDENTIAL_JWT && c->claims.err != ERR_DENIED) {
+		int err = hub_resolve_jwt(h, c, who, no);
+		h->stats.denied += err != 0;
+		return err != 0 ? err : check_scopes(h, need, who, no);
+	}
+	if (c->kind == CREDENTIAL_COOKIE && hub_resolve_cookie(h, c, who) == 0)
+		return check_scopes(h, need, who, no);
 	int err = find_token(h, c, &t, no);
 	if (err != 0 || t == NULL)
 		return err;
@@ -351,7 +319,7 @@ hub_resolve(struct hub *h, const struct event *ev, const struct credential *c,
 			return no->err;
 		}
 		who->user = u->record;
-		who->scopes &= role_scopes(u->record->role);
+		who->scopes &= hub_role_scopes(u->record->role);
 	}
 	return check_scopes(h, need, who, no);
 }

@@ -84,6 +84,16 @@ hub_open_stream(struct hub *h, struct command *c)
 }
 
 void
+hub_expel_viewer(struct hub *h, struct command *c)
+{
+	/* It may have been moved to the lane of its stream. */
+	if (c->opened)
+		order(h, c, STREAM_EXPEL, 0);
+	else
+		hub_close(h, c->viewer, 1008, SL("revoked"));
+}
+
+void
 hub_show_stream(struct hub *h, struct command *c)
 {
 	if (!c->opened || !hub_takes_commands(c->agent))

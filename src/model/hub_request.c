@@ -28,6 +28,9 @@ hub_reply(struct hub *h, const struct event *ev, const struct access *who,
 			r->user =
 			    clone_in(&h->out->arena, CLONE_USER, who->user);
 	}
+	r->rate.limit = h->rate.limit;
+	r->rate.left = h->rate.left;
+	r->rate.reset = h->rate.reset;
 	re->reply = r;
 	return r;
 }
@@ -48,6 +51,21 @@ hub_reply_error(struct hub *h, const struct event *ev, int err, uint16_t status,
 		h->out->err = ERR_NOMEM;
 }
 
+void
+hub_reply_limited(struct hub *h, const struct event *ev, uint32_t seconds,
+    struct slice code, struct slice text)
+{
+	struct reply *r = hub_reply(h, ev, NULL, 0);
+
+	if (r == NULL)
+		return;
+	r->err = ERR_LIMITED;
+	r->status = 429;
+	r->retry_after = seconds;
+	r->code = code;
+	r->text = text;
+}
+
 static void
 who_am_i(struct hub *h, const struct event *ev, const struct access *who)
 {
@@ -64,6 +82,8 @@ struct row {
 	bool agents_too; /* tokens without a user may ask */
 	void (*handle)(
 	    struct hub *h, const struct event *ev, const struct access *who);
+	bool open; /* asked without a credential: it is the way to one */
+	bool ends; /* ends things: never one too many */
 };
 
 static const struct row rows[OPS] = {
@@ -80,8 +100,9 @@ static const struct row rows[OPS] = {
 	[OP_TOKEN_ROTATE] = { SCOPE_TOKEN_WRITE, false, hub_rotate_token },
 	[OP_COMMAND_CREATE] = { SCOPE_COMMAND_RUN, false, hub_create_command },
 	[OP_COMMAND_INTERRUPT] = { SCOPE_COMMAND_RUN, false,
-	    hub_interrupt_command },
-	[OP_COMMAND_CANCEL] = { SCOPE_COMMAND_RUN, false, hub_cancel_command },
+	    hub_interrupt_command, .ends = true },
+	[OP_COMMAND_CANCEL] = { SCOPE_COMMAND_RUN, false, hub_cancel_command,
+	    .ends = true },
 	[OP_COMMAND_SHOW] = { SCOPE_COMMAND_READ, false, NULL },
 	[OP_COMMAND_LIST] = { SCOPE_COMMAND_READ, false, NULL },
 	[OP_COMMAND_OUTPUT] = { SCOPE_COMMAND_READ, false, NULL },
@@ -90,6 +111,17 @@ static const struct row rows[OPS] = {
 	[OP_AGENT_HISTORY] = { SCOPE_AGENT_READ, false, hub_show_agent },
 	[OP_EVENTS] = { SCOPE_EVENT_READ, false, hub_watch_events },
 	[OP_METRICS] = { SCOPE_METRICS_READ, true, NULL },
+	[OP_USER_ADD] = { SCOPE_USER_WRITE, false, hub_user_add },
+	[OP_USER_LIST] = { SCOPE_USER_WRITE, false, hub_user_list },
+	[OP_USER_SHOW] = { SCOPE_USER_WRITE, false, hub_user_show },
+	[OP_USER_CHANGE] = { SCOPE_USER_WRITE, false, hub_user_change },
+	[OP_USER_REMOVE] = { SCOPE_USER_WRITE, false, hub_user_remove },
+	[OP_USER_TOKEN] = { SCOPE_USER_WRITE, false, hub_user_token },
+	[OP_LOGIN] = { 0, false, hub_login, .open = true },
+	[OP_LOGIN_DONE] = { 0, false, hub_login_done, .open = true },
+	[OP_REFRESH] = { 0, false, hub_refresh, .open = true },
+	[OP_SETUP] = { 0, false, hub_set_up, .open = true },
+	[OP_LOGOUT] = { 0, false, hub_logout },
 	[OP_WATCH] = { SCOPE_EVENT_READ | SCOPE_AGENT_READ, false,
 	    hub_watch_dashboard },
 };
@@ -114,10 +146,39 @@ reply_denied(struct hub *h, const struct event *ev, const struct denied *no)
 	re->reply = r;
 }
 
-void
-hub_on_request(struct hub *h, const struct event *ev)
+/* Whoever has no credential has a small share of its own. */
+static bool
+spend_as_stranger(struct hub *h, const struct event *ev)
 {
-	const struct row *row = &rows[ev->request.op];
+	struct rate_state rate;
+
+	if (rate_take(h, &h->strangers, ev->request.credential.address,
+		h->config.stranger_rate, &rate))
+		return true;
+	hub_reply_limited(h, ev, rate.reset, SL("RATE_LIMITED"),
+	    SL("too many requests without a credential from this address"));
+	return false;
+}
+
+/* Those who watch are counted by the message, where they are read. */
+static bool
+spend(struct hub *h, const struct event *ev, const struct row *row,
+    const struct access *who)
+{
+	if (row->ends || who->user == NULL ||
+	    ev->request.credential.kind == CREDENTIAL_WATCH)
+		return true;
+	if (rate_take(h, &h->requests, who->user->id, h->config.request_rate,
+		&h->rate))
+		return true;
+	hub_reply_limited(h, ev, h->rate.reset, SL("RATE_LIMITED"),
+	    SL("too many requests of this user"));
+	return false;
+}
+
+static void
+answer(struct hub *h, const struct event *ev, const struct row *row)
+{
 	struct access who;
 	struct denied no = { 0 };
 	int err =
@@ -130,10 +191,27 @@ hub_on_request(struct hub *h, const struct event *ev)
 			.text = SL("an agent's token may not do this") };
 		err = no.err;
 	}
-	if (err != 0)
+	if (err != 0 &&
+	    (ev->request.credential.kind != CREDENTIAL_NONE ||
+		spend_as_stranger(h, ev)))
 		reply_denied(h, ev, &no);
-	else if (row->handle != NULL)
+	if (err != 0 || !spend(h, ev, row, &who))
+		return;
+	if (row->handle != NULL)
 		row->handle(h, ev, &who);
 	else
 		hub_reply(h, ev, &who, 0);
+}
+
+void
+hub_on_request(struct hub *h, const struct event *ev)
+{
+	const struct row *row = &rows[ev->request.op];
+
+	h->rate = (struct rate_state){ 0 };
+	if (!row->open)
+		answer(h, ev, row);
+	else if (spend_as_stranger(h, ev))
+		row->handle(h, ev, NULL);
+	h->rate = (struct rate_state){ 0 };
 }

@@ -25,9 +25,17 @@ struct token {
 };
 
 struct user {
-	struct user_record *record; /* owned */
-	struct list watches;        /* of struct watch.by_user */
+	struct user_record *record; /* owned; replaced when it changes */
+	struct list logins;         /* of struct login.by_user */
+	size_t login_count;
+	struct list watches; /* of struct watch.by_user */
 	size_t watch_count;
+};
+
+struct login {
+	struct login_record *record; /* owned */
+	struct user *user;
+	struct list by_user;
 };
 
 /* All who watch with one selector; see model/audience.h. */
@@ -166,6 +174,8 @@ enum pending_kind {
 	PENDING_LABELS,
 	PENDING_REMOVAL,
 	PENDING_TOKEN,
+	PENDING_USER,
+	PENDING_LOGIN,
 	PENDING_COMMAND,
 	PENDING_SENT,
 	PENDING_ENDED,
@@ -189,15 +199,27 @@ struct pending {
 struct access {
 	const struct user_record *user; /* NULL for a cluster token */
 	struct token *token;            /* NULL for a JWT */
+	struct slice login_id;          /* that the credential stems from */
 	scope_set scopes;
 	wall_msec expires_at; /* of the credential; 0 = never */
 };
 
 struct attempts {
-	struct slice address; /* owned, behind the struct */
-	struct list link;     /* oldest first */
+	struct slice key; /* owned, behind the struct */
+	struct list link; /* oldest first */
 	msec since;
 	uint32_t count;
+};
+
+struct rate_table {
+	struct map map;  /* struct attempts by key */
+	struct list age; /* the same, who was quiet longest first */
+};
+
+struct rate_state {
+	uint32_t limit;
+	uint32_t left;
+	uint32_t reset; /* seconds */
 };
 
 struct hub {
@@ -209,6 +231,7 @@ struct hub {
 	struct slice incarnation; /* owned */
 
 	struct map users;  /* by id */
+	struct map logins; /* by id */
 	struct map tokens; /* by hash, old and new */
 	struct map tokens_by_id;
 	struct map agents;     /* by agent_id */
@@ -219,14 +242,17 @@ struct hub {
 	struct map watches;                    /* by peer */
 	struct audience *audiences[AUDIENCES]; /* owned; NULL: free */
 	uint64_t audience_version;
-	struct map commands; /* live ones by id */
-	struct map keys;     /* the same by idempotency key */
-	struct map by_key;   /* agents by public key */
-	struct map attempts; /* by address */
-	struct list attempt_age;
-	struct list pending;   /* struct pending, by number */
-	struct heap timers;    /* agents' */
-	struct heap deadlines; /* commands' */
+	struct map commands;            /* live ones by id */
+	struct map keys;                /* the same by idempotency key */
+	struct map by_key;              /* agents by public key */
+	struct rate_table attempts;     /* failed ones, by address */
+	struct rate_table logins_tried; /* by account */
+	struct rate_table requests;     /* by user */
+	struct rate_table strangers;    /* requests of nobody, by address */
+	struct rate_state rate;         /* of the request being handled */
+	struct list pending;            /* struct pending, by number */
+	struct heap timers;             /* agents' */
+	struct heap deadlines;          /* commands' */
 	struct heap watch_timers;
 	struct arena scratch; /* of one look at labels or at what was said */
 	struct ended ended[ENDED_KEPT];
@@ -298,6 +324,57 @@ int hub_rehash_token(
 int hub_resolve(struct hub *h, const struct event *ev,
     const struct credential *c, scope_set need, struct access *who,
     struct denied *no);
+
+int hub_resolve_jwt(struct hub *h, const struct credential *c,
+    struct access *who, struct denied *no);
+/* 0, or ERR_NOT_FOUND. */
+int hub_resolve_cookie(
+    struct hub *h, const struct credential *c, struct access *who);
+scope_set hub_role_scopes(enum role role);
+
+/* hub_rate.c -------------------------------------------------------------- */
+
+void rate_init(struct rate_table *t, size_t cap, const uint64_t seed[2]);
+void rate_fini(struct rate_table *t);
+/* One more within this minute; false when it is one too many. */
+bool rate_take(struct hub *h, struct rate_table *t, struct slice key,
+    uint32_t limit, struct rate_state *out);
+
+/* hub_user.c, hub_login.c --------------------------------------------- */
+
+struct user *hub_add_user(struct hub *h, const struct user_record *r);
+void hub_free_user(struct hub *h, struct user *u);
+/* By id or name; NULL when there is none (any more). */
+struct user *hub_find_user(struct hub *h, struct slice text);
+/* Close what lives on what they might do before. */
+void hub_sever_user(struct hub *h, struct user *u);
+void hub_undo_user(struct hub *h, struct pending *p);
+struct login *hub_add_login(struct hub *h, const struct login_record *r);
+void hub_free_login(struct hub *h, struct login *g);
+void hub_end_logins(struct hub *h, struct user *u);
+void hub_undo_login(struct hub *h, struct pending *p);
+
+void hub_user_add(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_user_list(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_user_show(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_user_change(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_user_remove(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_user_token(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_set_up(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_login(struct hub *h, const struct event *ev, const struct access *who);
+void hub_login_done(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_refresh(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_logout(
+    struct hub *h, const struct event *ev, const struct access *who);
 
 /* hub_watch.c ------------------------------------------------------------- */
 
@@ -386,6 +463,8 @@ void hub_dispatch(struct hub *h, struct agent *a);
  * and the row says `sent`.  Never by an effect that waits for the store:
  * numbers must go out in their order, and the link may change meanwhile. */
 void hub_open_stream(struct hub *h, struct command *c);
+/* Whoever watches its streams may not any more. */
+void hub_expel_viewer(struct hub *h, struct command *c);
 /* Its stream has another audience now. */
 void hub_show_stream(struct hub *h, struct command *c);
 /* News of its state, with the record as it is. */
@@ -435,6 +514,9 @@ void hub_answer_poll(struct hub *h, struct agent *a, struct peer_id peer,
 void hub_on_request(struct hub *h, const struct event *ev);
 struct reply *hub_reply(struct hub *h, const struct event *ev,
     const struct access *who, uint64_t after);
+/* 429 */
+void hub_reply_limited(struct hub *h, const struct event *ev, uint32_t seconds,
+    struct slice code, struct slice text);
 void hub_reply_error(struct hub *h, const struct event *ev, int err,
     uint16_t status, struct slice code, struct slice field, struct slice text);
 /* hub_fleet.c, hub_tokens.c ------------------------------------------- */

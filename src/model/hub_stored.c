@@ -163,6 +163,8 @@ static const struct {
 	[PENDING_LABELS] = { NULL, undo_labels },
 	[PENDING_REMOVAL] = { removed, undo_removal },
 	[PENDING_TOKEN] = { NULL, undo_token },
+	[PENDING_USER] = { NULL, hub_undo_user },
+	[PENDING_LOGIN] = { NULL, hub_undo_login },
 	[PENDING_POLL] = { answer_poll, answer_poll },
 	[PENDING_ANSWER] = { NULL, NULL },
 };

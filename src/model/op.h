@@ -27,6 +27,8 @@ enum op_verb {
 	OP_COMMAND_ENDED, /* to its final state with outcome and offsets, after
 			   * the output before them is durable; ERR_WRONG_STATE
 			   * when it is final already */
+	OP_PUT_LOGIN,     /* insert, or replace the row of this id */
+	OP_DROP_LOGIN,    /* it is over: its row goes */
 	OP_PUT_META,      /* key and value */
 	OP_AUDIT,         /* the audit line alone */
 	OP_VERBS
@@ -42,6 +44,7 @@ struct op {
 	struct audit_note audit; /* absent action: none */
 	union {
 		const struct user_record *user;
+		const struct login_record *login;
 		const struct token_record *token;
 		const struct agent_record *agent;
 		const struct connection_record *link;

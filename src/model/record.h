@@ -27,9 +27,23 @@ struct user_record {
 	struct slice name;
 	enum role role;
 	struct slice selector; /* label selector that limits it; absent: all */
+	struct slice password; /* as server/password.h writes it; or absent */
 	int64_t workspace_id;
 	wall_msec created_at;
 	wall_msec removed_at;
+	wall_msec valid_from; /* logins and JWTs from before are no good */
+};
+
+/* Somebody is logged in: one family of refresh tokens, or one cookie. */
+struct login_record {
+	struct slice id; /* lgn_... */
+	struct slice user_id;
+	uint8_t hash[HASH_LEN]; /* SHA-256 of the text that is good now */
+	bool cookie;            /* the text does not change with use */
+	struct slice remote;    /* where from */
+	wall_msec created_at;
+	wall_msec used_at; /* last renewal */
+	wall_msec expires_at;
 };
 
 /* A cluster token or an API token; the text itself is never kept. */

@@ -18,11 +18,25 @@ static const struct column user_columns[] = {
 	COL(user_record, name, TEXT),
 	COL_MAX(user_record, role, U32, ROLE_ADMIN),
 	COL(user_record, selector, TEXT),
+	COL(user_record, password, TEXT),
 	COL(user_record, workspace_id, I64),
 	COL(user_record, created_at, I64),
 	COL(user_record, removed_at, I64),
+	COL(user_record, valid_from, I64),
 };
 TABLE(user, user_record);
+
+static const struct column login_columns[] = {
+	COL(login_record, id, TEXT),
+	COL(login_record, user_id, TEXT),
+	COL(login_record, hash, HASH),
+	COL(login_record, cookie, BOOL),
+	COL(login_record, remote, TEXT),
+	COL(login_record, created_at, I64),
+	COL(login_record, used_at, I64),
+	COL(login_record, expires_at, I64),
+};
+TABLE(login, login_record);
 
 static const struct column token_columns[] = {
 	COL(token_record, id, TEXT),

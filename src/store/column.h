@@ -37,6 +37,7 @@ struct table {
 };
 
 extern const struct table table_user;
+extern const struct table table_login;
 extern const struct table table_token;
 extern const struct table table_agent;
 extern const struct table table_command;

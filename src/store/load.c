@@ -53,6 +53,7 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		{ ST_COUNT_AGENTS, ST_LOAD_AGENTS, &table_agent },
 		{ ST_COUNT_COMMANDS, ST_LOAD_COMMANDS, &table_command },
 		{ ST_COUNT_LAST_LINKS, ST_LOAD_LAST_LINKS, &table_link },
+		{ ST_COUNT_LOGINS, ST_LOAD_LOGINS, &table_login },
 	};
 	enum { LOADS = sizeof(loads) / sizeof(loads[0]) };
 	const void *rows[LOADS] = { NULL };
@@ -76,6 +77,8 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		.command_count = counts[3],
 		.links = rows[4],
 		.link_count = counts[4],
+		.logins = rows[5],
+		.login_count = counts[5],
 		.last_link = (uint64_t)sqlite3_column_int64(st, 0),
 	};
 	sqlite3_reset(st);

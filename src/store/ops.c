@@ -85,6 +85,23 @@ op_put_user(struct store *s, const struct op *op)
 }
 
 static int
+op_put_login(struct store *s, const struct op *op)
+{
+	return put_record(s, ST_PUT_LOGIN, &table_login, op->login);
+}
+
+static int
+op_drop_login(struct store *s, const struct op *op)
+{
+	int err = 0;
+	sqlite3_stmt *st = statement(s, ST_DROP_LOGIN, &err);
+
+	if (st == NULL || (err = column_bind_text(st, 1, op->login->id)) != 0)
+		return machine(s, err);
+	return finish(s, st, NULL);
+}
+
+static int
 op_put_token(struct store *s, const struct op *op)
 {
 	return put_record(s, ST_PUT_TOKEN, &table_token, op->token);
@@ -354,6 +371,8 @@ op_workspace(const struct op *op)
 static int (*const verbs[OP_VERBS])(struct store *, const struct op *) = {
 	[OP_PUT_USER] = op_put_user,
 	[OP_PUT_TOKEN] = op_put_token,
+	[OP_PUT_LOGIN] = op_put_login,
+	[OP_DROP_LOGIN] = op_drop_login,
 	[OP_TOKEN_USED] = op_token_used,
 	[OP_PUT_AGENT] = op_put_agent,
 	[OP_AGENT_SEEN] = op_agent_seen,

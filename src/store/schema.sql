@@ -148,3 +148,18 @@ CREATE TABLE audit_pruned (
 	hash BLOB NOT NULL CHECK (length(hash) = 32),
 	at INTEGER NOT NULL
 ) STRICT;
+
+-- migration 2
+ALTER TABLE users ADD COLUMN password TEXT;
+ALTER TABLE users ADD COLUMN valid_from INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE logins (
+	id TEXT PRIMARY KEY,
+	user_id TEXT NOT NULL,
+	hash BLOB NOT NULL CHECK (length(hash) = 32),
+	cookie INTEGER NOT NULL CHECK (cookie IN (0, 1)),
+	remote TEXT,
+	created_at INTEGER NOT NULL,
+	used_at INTEGER NOT NULL,
+	expires_at INTEGER NOT NULL
+) STRICT;

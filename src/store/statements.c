@@ -17,6 +17,9 @@ const struct statement store_statements[STATEMENTS] = {
 	    " ON CONFLICT (key) DO UPDATE SET value = excluded.value", NULL },
 	[ST_PUT_USER] = { "INSERT INTO users ($COLS) VALUES ($ARGS)"
 	    " ON CONFLICT (id) DO UPDATE SET $SETS", &table_user },
+	[ST_PUT_LOGIN] = { "INSERT INTO logins ($COLS) VALUES ($ARGS)"
+	    " ON CONFLICT (id) DO UPDATE SET $SETS", &table_login },
+	[ST_DROP_LOGIN] = { "DELETE FROM logins WHERE id = ?1", NULL },
 	[ST_PUT_TOKEN] = { "INSERT INTO tokens ($COLS) VALUES ($ARGS)"
 	    " ON CONFLICT (id) DO UPDATE SET $SETS", &table_token },
 	[ST_TOKEN_USED] = { "UPDATE tokens SET used_at = max(used_at, ?2)"
@@ -83,6 +86,9 @@ const struct statement store_statements[STATEMENTS] = {
 	    " WHERE removed_at = 0", NULL },
 	[ST_LOAD_USERS] = { "SELECT $COLS FROM users"
 	    " WHERE removed_at = 0 ORDER BY id", &table_user },
+	[ST_COUNT_LOGINS] = { "SELECT count(*) FROM logins", NULL },
+	[ST_LOAD_LOGINS] = { "SELECT $COLS FROM logins ORDER BY created_at, id",
+	    &table_login },
 	[ST_COUNT_TOKENS] = { "SELECT count(*) FROM tokens", NULL },
 	[ST_LOAD_TOKENS] = { "SELECT $COLS FROM tokens ORDER BY id",
 	    &table_token },

@@ -112,6 +112,8 @@ op_table(enum op_verb verb)
 {
 	static const struct table *const tables[OP_VERBS] = {
 		[OP_PUT_USER] = &table_user,
+		[OP_PUT_LOGIN] = &table_login,
+		[OP_DROP_LOGIN] = &table_login,
 		[OP_PUT_TOKEN] = &table_token,
 		[OP_TOKEN_USED] = &table_token,
 		[OP_PUT_AGENT] = &table_agent,

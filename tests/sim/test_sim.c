@@ -612,6 +612,7 @@ load_hub(void)
 					       77, 99 },
 		.incarnation = SL("db-1"),
 		.concurrency = 4,
+		.request_rate = UINT32_MAX,
 		.queue_limit = 50 };
 	const struct user_record root = {
 		.id = SL("usr_root"), .role = ROLE_ADMIN, .workspace_id = 1
