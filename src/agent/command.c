@@ -11,6 +11,7 @@
 #include "io/rand.h"
 
 #include "agent/command.h"
+#include "agent/holder_proto.h"
 
 enum { POOL = 2 }; /* idle holders: the usual command waits for no fork */
 
@@ -176,6 +177,7 @@ on_output(void *arg, struct run *r, const struct run_output *o)
 		return;
 	c->asked = false;
 	memcpy(c->size, o->size, sizeof(c->size));
+	c->waits = (o->flags & (HOLDER_OUT_WAITS | HOLDER_ERR_WAITS)) != 0;
 	if (c->forgetting)
 		drop_output(c);
 	tell(c);
@@ -363,6 +365,19 @@ commands_running(const struct commands *cs)
 	while ((c = map_next(&cs->map, &pos)) != NULL)
 		n += run_state(c->run) < RUN_ENDED;
 	return n;
+}
+
+bool
+commands_waiting(const struct commands *cs)
+{
+	size_t pos = 0;
+	struct command *c;
+
+	while ((c = map_next(&cs->map, &pos)) != NULL) {
+		if (c->waits && run_state(c->run) < RUN_ENDED)
+			return true;
+	}
+	return false;
 }
 
 /* A bucket that holds a minute's starts. */

@@ -41,6 +41,7 @@ struct command {
 	uint64_t input_end;   /* where it ends, once input_ended */
 	bool input_ended, input_closed, input_told;
 	bool asked;      /* runner_more is outstanding */
+	bool waits;      /* its spool was full when last heard of */
 	bool forgetting; /* DONE came while something of it lives */
 };
 
@@ -83,6 +84,8 @@ void commands_free(struct commands *cs);
 struct command *commands_find(const struct commands *cs, struct slice id);
 struct command *commands_next(const struct commands *cs, size_t *pos);
 size_t commands_running(const struct commands *cs);
+/* Whether one of them waits for room in its spool. */
+bool commands_waiting(const struct commands *cs);
 
 /* As runner_start; ERR_LIMITED when rate (a minute, 0 = any) is used up. */
 int commands_start(struct commands *cs, const struct run_order *o,

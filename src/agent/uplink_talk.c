@@ -68,6 +68,19 @@ uplink_register(struct uplink *u)
 		    u, BACKOFF_LOST, "cannot register: %s", err_name(err));
 }
 
+/* What its owner or an operator should look at. */
+static const char *
+illness(const struct uplink *u)
+{
+	const struct probe_sample *s = &u->sample;
+
+	if (u->agent->policy_error[0] != '\0')
+		return "policy_error";
+	if (u->sampled && s->disk_used > s->disk_total - s->disk_total / 100)
+		return "disk_full";
+	return commands_waiting(&u->commands) ? "spool_full" : NULL;
+}
+
 void
 uplink_beat(struct uplink *u)
 {
@@ -91,6 +104,7 @@ uplink_beat(struct uplink *u)
 		u->sample = s;
 		u->sampled = true;
 	}
+	beat.ill = illness(u);
 	buf_init(&b, 4096);
 	words_put_heartbeat(&b, &beat);
 	if (b.err == 0)

@@ -209,6 +209,11 @@ words_put_heartbeat(struct buf *b, const struct words_beat *h)
 	if (h->metrics != NULL)
 		put_metrics(&w, h->metrics);
 	js_end(&w);
+	if (h->ill != NULL) {
+		js_kv_object(&w, "muster");
+		js_kv_string(&w, "ill", slice_from(h->ill));
+		js_end(&w);
+	}
 	end(&w, b, h->at);
 }
 

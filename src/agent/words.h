@@ -41,6 +41,7 @@ struct words_beat {
 	struct slice agent_id, cluster_id;
 	const struct probe_metrics *metrics; /* NULL: not known yet */
 	const char *status;
+	const char *ill;  /* why it is not all well; NULL: it is */
 	uint64_t running; /* commands */
 	wall_msec at;
 };

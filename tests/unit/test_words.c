@@ -89,6 +89,7 @@ test_heartbeat(void **state)
 	words_put_heartbeat(&b,
 	    &(struct words_beat){ .agent_id = SL("a"),
 		.status = "healthy",
+		.ill = "spool_full",
 		.running = 2,
 		.metrics = &m });
 	assert_int_equal(b.err, 0);
@@ -98,7 +99,8 @@ test_heartbeat(void **state)
 	       "\"metadata\":{\"version\":\"" MUSTER_VERSION "\","
 	       "\"running\":2,\"cpu_usage\":12.3,\"memory_usage\":0,"
 	       "\"disk_usage\":0,\"load\":[0.5,1,2],\"network\":{"
-	       "\"in_bytes_per_second\":0,\"out_bytes_per_second\":0}}},"
+	       "\"in_bytes_per_second\":0,\"out_bytes_per_second\":0}},"
+	       "\"muster\":{\"ill\":\"spool_full\"}},"
 	       "\"timestamp\":\"1970-01-01T00:00:00.000Z\"}"));
 	buf_fini(&b);
 }
