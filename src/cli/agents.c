@@ -1,9 +1,26 @@
+#include <stdio.h>
+
 #include "base/js_write.h"
 #include "cli/find.h"
 #include "cli/render.h"
 #include "cli/rest.h"
 #include "cli/verbs.h"
 #include "wire/url.h"
+
+/* A cordon is no status of its own, but who looks for a place to run
+ * something must see it. */
+static struct slice
+shown_status(struct cli *c, struct js_value agent, struct slice status)
+{
+	struct slice text = status;
+	char both[64];
+
+	if (render_text(agent, "cordoned_at").len == 0)
+		return status;
+	snprintf(both, sizeof(both), "%.*s,cordoned", SLICE_FMT(status));
+	arena_copy(&c->arena, slice_from(both), &text);
+	return text;
+}
 
 static int
 agent_row(struct cli *c, void *arg, struct js_value agent)
@@ -12,7 +29,7 @@ agent_row(struct cli *c, void *arg, struct js_value agent)
 	struct slice status = render_text(agent, "status");
 
 	table_cell(t, render_text(agent, "name"), TABLE_PLAIN);
-	table_cell(t, status, render_colour(status));
+	table_cell(t, shown_status(c, agent, status), render_colour(status));
 	table_cell(t, render_age(c, agent, "status_since"), TABLE_PLAIN);
 	table_cell(t, render_text(agent, "dialect"), TABLE_PLAIN);
 	table_cell(t, render_text(agent, "running"), TABLE_PLAIN);

@@ -226,7 +226,7 @@ open_all(struct attached *a, const struct attach_plan *plan)
 	struct cli *c = a->cli;
 
 	a->out.several = plan->count > 1;
-	a->out.prefix = plan->count > 1 && c->term.out_tty;
+	a->out.prefix = plan->count > 1;
 	a->out.json = c->json;
 	a->input = plan->input;
 	for (size_t i = 0; i < plan->count; i++)

@@ -7,19 +7,18 @@
 #include "cli/render.h"
 #include "cli/rest.h"
 #include "cli/safe.h"
+#include "cli/targets.h"
 #include "cli/verbs.h"
 #include "io/rand.h"
 #include "wire/url.h"
 
-enum { ASK_MAX = 4 << 20, LABELLED_MAX = 100000 };
+enum { ASK_MAX = 4 << 20 };
 
 struct exec_plan {
 	const struct args *args;
 	bool detached;
 	msec timeout, deadline;
-	const char **agents; /* in the arena: what to ask for */
-	const char **names;  /* what to show */
-	size_t count, room;
+	struct targets to;
 };
 
 /* Options -------------------------------------------------------------------
@@ -72,71 +71,6 @@ read_options(struct cli *c, const struct args *a, struct exec_plan *plan)
 		exit = cli_span(c, a, "timeout", 0, &plan->timeout);
 	if (exit == EXIT_OK)
 		exit = cli_span(c, a, "deadline", 0, &plan->deadline);
-	return exit;
-}
-
-/* Targets -------------------------------------------------------------------
- */
-
-static int
-add_target(
-    struct cli *c, struct exec_plan *plan, const char *agent, const char *name)
-{
-	for (size_t i = 0; i < plan->count; i++)
-		if (strcmp(plan->agents[i], agent) == 0)
-			return EXIT_OK;
-	if (plan->count == plan->room || agent == NULL || name == NULL)
-		return cli_nomem(c);
-	plan->agents[plan->count] = agent;
-	plan->names[plan->count++] = name;
-	return EXIT_OK;
-}
-
-static int
-add_labelled(struct cli *c, void *arg, struct js_value agent)
-{
-	struct slice name = render_text(agent, "name");
-	struct slice id = render_text(agent, "agent_id");
-
-	return add_target(c, arg, arena_cstr(&c->arena, id),
-	    arena_cstr(&c->arena, name.len > 0 ? name : id));
-}
-
-static int
-find_labelled(struct cli *c, struct exec_plan *plan)
-{
-	struct buf path;
-	int exit;
-
-	buf_init(&path, URL_MAX);
-	buf_put(&path, SL("/api/v1/agents?limit=1000"));
-	find_put_selector(&path, plan->args);
-	exit = path.err != 0
-	    ? cli_usage(c, "the selectors are too long")
-	    : rest_list(c, buf_peek(&path), LABELLED_MAX, add_labelled, plan);
-	buf_fini(&path);
-	if (exit == EXIT_OK && plan->count == 0)
-		return cli_fail(c, EXIT_NOT_FOUND, "no agent has these labels");
-	return exit;
-}
-
-static int
-find_targets(struct cli *c, struct exec_plan *plan)
-{
-	bool labels = args_has(plan->args, "l");
-	int exit = EXIT_OK;
-
-	plan->room = plan->args->count + (labels ? LABELLED_MAX : 0);
-	plan->agents =
-	    arena_array(&c->arena, plan->room, sizeof(*plan->agents));
-	plan->names = arena_array(&c->arena, plan->room, sizeof(*plan->names));
-	if (plan->agents == NULL || plan->names == NULL)
-		return cli_nomem(c);
-	if (labels)
-		exit = find_labelled(c, plan);
-	for (size_t i = 0; exit == EXIT_OK && i < plan->args->count; i++)
-		exit = add_target(
-		    c, plan, plan->args->words[i], plan->args->words[i]);
 	return exit;
 }
 
@@ -199,12 +133,14 @@ put_detached(struct js_writer *w, const struct exec_plan *plan)
 }
 
 static void
-put_attached(struct js_writer *w, bool input)
+put_attached(struct js_writer *w, bool input, bool force)
 {
 	char key[RAND_ID_SIZE];
 
 	rand_id("key_", key);
 	js_kv_bool(w, "stdin", input);
+	if (force)
+		js_kv_bool(w, "force", true);
 	js_kv_string(w, "request_key", slice_from(key));
 }
 
@@ -222,7 +158,7 @@ put_ask(struct cli *c, const struct exec_plan *plan, size_t i, bool input,
 	buf_init(&line, ASK_MAX);
 	js_write(&w, &body);
 	js_begin_object(&w);
-	js_kv_string(&w, "agent", slice_from(plan->agents[i]));
+	js_kv_string(&w, "agent", slice_from(plan->to.agents[i]));
 	put_argv(&w, a, &line);
 	put_env(&w, a);
 	put_option(&w, a, "cwd");
@@ -233,7 +169,7 @@ put_ask(struct cli *c, const struct exec_plan *plan, size_t i, bool input,
 	if (plan->detached)
 		put_detached(&w, plan);
 	else
-		put_attached(&w, input);
+		put_attached(&w, input, args_has(a, "force"));
 	js_end(&w);
 	err = js_finish(&w);
 	if (err == 0)
@@ -315,7 +251,7 @@ start_all(struct cli *c, const struct exec_plan *plan)
 {
 	int worst = EXIT_OK;
 
-	for (size_t i = 0; i < plan->count; i++) {
+	for (size_t i = 0; i < plan->to.count; i++) {
 		int exit = start_one(c, plan, i);
 
 		if (exit > worst)
@@ -327,24 +263,24 @@ start_all(struct cli *c, const struct exec_plan *plan)
 static int
 attach_all(struct cli *c, const struct exec_plan *plan)
 {
-	struct attach_plan attach = { .count = plan->count,
-		.input = plan->count == 1 && !args_has(plan->args, "n") };
+	struct attach_plan attach = { .count = plan->to.count,
+		.input = plan->to.count == 1 && !args_has(plan->args, "n") };
 	struct attach_target *targets;
 
-	if (plan->count > ATTACH_MAX)
+	if (plan->to.count > ATTACH_MAX)
 		return cli_usage(c,
 		    "%zu agents are too many to attach to (%d at most); use "
 		    "-d",
-		    plan->count, ATTACH_MAX);
-	targets = arena_array(&c->arena, plan->count, sizeof(*targets));
+		    plan->to.count, ATTACH_MAX);
+	targets = arena_array(&c->arena, plan->to.count, sizeof(*targets));
 	if (targets == NULL)
 		return cli_nomem(c);
-	for (size_t i = 0; i < plan->count; i++) {
+	for (size_t i = 0; i < plan->to.count; i++) {
 		int exit = put_ask(c, plan, i, attach.input, &targets[i].ask);
 
 		if (exit != EXIT_OK)
 			return exit;
-		targets[i].name = plan->names[i];
+		targets[i].name = plan->to.names[i];
 	}
 	attach.targets = targets;
 	return attach_run(c, &attach);
@@ -357,7 +293,9 @@ verb_exec(struct cli *c, const struct args *a)
 	int exit = read_options(c, a, &plan);
 
 	if (exit == EXIT_OK)
-		exit = find_targets(c, &plan);
+		exit = targets_find(c, a, &plan.to);
+	if (exit == EXIT_OK)
+		exit = targets_confirm(c, a, &plan.to, "run on");
 	if (exit != EXIT_OK)
 		return exit;
 	return plan.detached ? start_all(c, &plan) : attach_all(c, &plan);

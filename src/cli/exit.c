@@ -9,6 +9,7 @@ struct code_exit {
 static const struct code_exit codes[] = {
 	{ SL_INIT("NOT_PERMITTED"), EXIT_DENIED },
 	{ SL_INIT("AGENT_OFFLINE"), EXIT_OFFLINE },
+	{ SL_INIT("CORDONED"), EXIT_OFFLINE },
 	{ SL_INIT("AGENT_STOPPED"), EXIT_STOPPED },
 	{ SL_INIT("STOPPED"), EXIT_STOPPED },
 	{ SL_INIT("AGENT_NOT_FOUND"), EXIT_NOT_FOUND },

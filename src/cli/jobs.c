@@ -7,6 +7,7 @@
 #include "cli/render.h"
 #include "cli/rest.h"
 #include "cli/safe.h"
+#include "cli/targets.h"
 #include "cli/verbs.h"
 #include "wire/url.h"
 
@@ -342,4 +343,51 @@ int
 verb_job_cancel(struct cli *c, const struct args *a)
 {
 	return post_to_job(c, a, "/cancel");
+}
+
+/* purge ---------------------------------------------------------------------
+ */
+
+static int
+purge_one(struct cli *c, const char *agent, const char *name, struct table *t)
+{
+	struct rest_ask ask = { .method = "DELETE",
+		.path = find_path(
+		    c, "/api/v1/agents/", slice_from(agent), "/queue") };
+	struct answer *done = find_answer(c);
+	int exit = done == NULL ? cli_nomem(c) : rest_call(c, &ask, done);
+
+	if (exit != EXIT_OK)
+		return exit;
+	if (c->json)
+		return rest_print(c, done->root);
+	table_cell(t, slice_from(name), TABLE_PLAIN);
+	table_cell(t, render_text(done->root, "cancelled"), TABLE_PLAIN);
+	return EXIT_OK;
+}
+
+int
+verb_job_purge(struct cli *c, const struct args *a)
+{
+	static const struct table_column columns[] = {
+		{ "AGENT", false, false }, { "CANCELLED", true, true }
+	};
+	struct targets to;
+	struct table t;
+	int exit, worst = EXIT_OK;
+
+	if (a->count == 0 && !args_has(a, "l"))
+		return cli_usage(c, "it needs an agent, or -l LABEL=VALUE");
+	exit = targets_find(c, a, &to);
+	if (exit == EXIT_OK)
+		exit = targets_confirm(c, a, &to, "purge the queues of");
+	if (exit != EXIT_OK)
+		return exit;
+	table_init(&t, columns, 2, &c->arena);
+	for (size_t i = 0; i < to.count; i++) {
+		exit = purge_one(c, to.agents[i], to.names[i], &t);
+		worst = exit > worst ? exit : worst;
+	}
+	exit = c->json || t.count == 0 ? EXIT_OK : render_table(c, &t);
+	return exit > worst ? exit : worst;
 }

@@ -91,3 +91,17 @@ term_read_secret(const char *prompt, char *out, size_t size)
 	close(fd);
 	return err;
 }
+
+int
+term_ask(const char *prompt, char *out, size_t size)
+{
+	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC);
+	int err;
+
+	if (fd < 0)
+		return ERR_IO;
+	term_write(fd, slice_from(prompt));
+	err = read_line(fd, out, size);
+	close(fd);
+	return err;
+}

@@ -24,4 +24,7 @@ int term_write(int fd, struct slice s);
  * 0, ERR_TOO_BIG, ERR_CLOSED, ERR_IO. */
 int term_read_secret(const char *prompt, char *out, size_t size);
 
+/* One line from the terminal, shown as it is typed; the same errors. */
+int term_ask(const char *prompt, char *out, size_t size);
+
 #endif

@@ -55,7 +55,18 @@ static const struct flag exec_flags[] = {
 	{ "env", 0, "K=V", "set a variable; may be repeated" },
 	{ "cwd", 0, "DIR", "start in this directory" },
 	{ "user", 0, "USER", "run as this user" },
+	{ "force", 0, NULL, "attached: also to a cordoned agent" },
 	{ NULL, 'l', "LABEL=VALUE", "every agent with this label" },
+	{ "yes", 0, NULL, "with -l: do not ask whether these are meant" },
+};
+
+static const struct flag drain_flags[] = {
+	{ "timeout", 0, "D", "give up after this long (never)" },
+};
+
+static const struct flag purge_flags[] = {
+	{ NULL, 'l', "LABEL=VALUE", "every agent with this label" },
+	{ "yes", 0, NULL, "with -l: do not ask whether these are meant" },
 };
 
 static const struct flag jobs_flags[] = {
@@ -108,6 +119,16 @@ const struct verb verbs[] = {
 	    "agent is removed.  An agent that does not exist yet is waited "
 	    "for.",
 	    FLAGS(wait_flags), 1, 1, false, verb_agent_wait },
+	{ "agent", "cordon", "AGENT", "send an agent nothing new",
+	    "What runs goes on, what is queued waits, and what is attached is "
+	    "refused unless it is forced.",
+	    { 0 }, 1, 1, false, verb_agent_cordon },
+	{ "agent", "uncordon", "AGENT", "send an agent work again", NULL, { 0 },
+	    1, 1, false, verb_agent_uncordon },
+	{ "agent", "drain", "AGENT", "cordon, and wait until nothing runs",
+	    "It exits with 124 and says what still runs when the time is over; "
+	    "the agent stays cordoned either way.",
+	    FLAGS(drain_flags), 1, 1, false, verb_agent_drain },
 	{ "token", "create", "NAME", "make a token; it is shown this once",
 	    "On a terminal the line that joins an agent is shown with it.",
 	    FLAGS(create_flags), 1, 1, false, verb_token_create },
@@ -141,6 +162,10 @@ const struct verb verbs[] = {
 	    { 0 }, 1, 1, false, verb_job_interrupt },
 	{ "job", "cancel", "ID", "take a queued command back", NULL, { 0 }, 1,
 	    1, false, verb_job_cancel },
+	{ "job", "purge", "[AGENT]...", "cancel all that waits for agents",
+	    "What runs goes on.  With -l the agents are listed first and you "
+	    "are asked, unless --yes is given.",
+	    FLAGS(purge_flags), 0, 1000, false, verb_job_purge },
 	{ "audit", "ls", "", "the journal, newest first", NULL,
 	    FLAGS(audit_flags), 0, 0, false, verb_audit_ls },
 	{ "audit", "verify", "", "check the journal's chain of hashes", NULL,

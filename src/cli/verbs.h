@@ -46,6 +46,10 @@ int verb_agent_show(struct cli *c, const struct args *a);
 int verb_agent_label(struct cli *c, const struct args *a);
 int verb_agent_rm(struct cli *c, const struct args *a);
 int verb_agent_wait(struct cli *c, const struct args *a);
+/* drain.c */
+int verb_agent_cordon(struct cli *c, const struct args *a);
+int verb_agent_uncordon(struct cli *c, const struct args *a);
+int verb_agent_drain(struct cli *c, const struct args *a);
 /* tokens.c */
 int verb_token_create(struct cli *c, const struct args *a);
 int verb_token_ls(struct cli *c, const struct args *a);
@@ -61,6 +65,7 @@ int verb_job_logs(struct cli *c, const struct args *a);
 int verb_job_wait(struct cli *c, const struct args *a);
 int verb_job_interrupt(struct cli *c, const struct args *a);
 int verb_job_cancel(struct cli *c, const struct args *a);
+int verb_job_purge(struct cli *c, const struct args *a);
 /* journal.c */
 int verb_audit_ls(struct cli *c, const struct args *a);
 int verb_audit_verify(struct cli *c, const struct args *a);

@@ -239,7 +239,11 @@ enum request_op {
 	OP_AGENT_SHOW,
 	OP_AGENT_LABEL,
 	OP_AGENT_REMOVE,
-	OP_JOIN, /* an agent trades a cluster token for its own key */
+	OP_AGENT_CORDON, /* nothing new is sent to it */
+	OP_AGENT_UNCORDON,
+	OP_QUEUE_SHOW,  /* of one agent: limit places */
+	OP_QUEUE_PURGE, /* cancel all that waits for one agent */
+	OP_JOIN,        /* an agent trades a cluster token for its own key */
 	OP_TOKEN_CREATE,
 	OP_TOKEN_LIST,
 	OP_TOKEN_SHOW,
@@ -303,6 +307,7 @@ struct request {
 	const struct command_record *command; /* COMMAND_CREATE */
 	bool attach;  /* COMMAND_CREATE: this peer wants its streams */
 	bool or_fail; /* COMMAND_CREATE: not to be queued for later */
+	bool force;   /* COMMAND_CREATE: also when it is cordoned */
 	/* WATCH */
 	struct slice watch_id; /* what it calls itself */
 	/* USER_ADD, USER_CHANGE, SETUP: what is set */
@@ -354,12 +359,13 @@ struct reply {
 	const struct token_record *tokens;
 	size_t token_count;
 	const struct command_record *command;
-	uint32_t position;   /* of command in its agent's queue, from 1; 0: it
-			      * is in none */
-	msec wait;           /* until it begins, an estimate; with position */
+	uint32_t position; /* of command in its agent's queue, from 1; 0: it
+			    * is in none */
+	msec wait;         /* until it begins, an estimate; with position */
+	const struct queue_view *queue; /* QUEUE_SHOW */
 	bool again;          /* an idempotency key or a name made it the same */
 	struct slice cursor; /* of the next page; absent: no more */
-	uint64_t total;
+	uint64_t total;      /* of a list; QUEUE_PURGE: so many cancelled */
 	const struct registered *joined; /* JOIN */
 	const struct user_record *users; /* USER_*, in order of names */
 	size_t user_count;

@@ -69,6 +69,7 @@ hub_new(const struct hub_config *config)
 	rate_init(&h->strangers, MAX_ATTEMPTS, seed);
 	arena_init(&h->scratch, SCRATCH);
 	list_init(&h->pending);
+	list_init(&h->queue_news);
 	heap_init(&h->timers, c->max_agents);
 	heap_init(&h->deadlines, c->max_commands);
 	heap_init(&h->watch_timers, (size_t)c->max_agents * 2);
@@ -626,8 +627,12 @@ hub_deadline(const struct hub *h)
 	const struct heap_node *w = heap_first(&h->watch_timers);
 	msec due = a == NULL ? INT64_MAX : a->due;
 
+	msec q = hub_queue_deadline(h);
+
 	if (c != NULL && c->due < due)
 		due = c->due;
+	if (q < due)
+		due = q;
 	return w != NULL && w->due < due ? w->due : due;
 }
 
@@ -667,6 +672,13 @@ hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out)
 		struct hub_mark mark = hub_mark(h);
 		hub_watch_timer(h, LIST_OF(n, struct watch, timer));
 		hub_roll_back(h, &mark);
+	}
+	for (int i = 0; i < TIMERS_PER_TURN; i++) {
+		struct hub_mark mark = hub_mark(h);
+		bool more = hub_queue_expire(h);
+		hub_roll_back(h, &mark);
+		if (!more)
+			break;
 	}
 }
 

@@ -60,6 +60,8 @@ free_agent(struct agent *a)
 	hub_unkeep(&s->version);
 	hub_unkeep(&a->id);
 	hub_unkeep(&a->cluster_id);
+	list_remove(&a->queue_news);
+	alloc_free(a->paces);
 	alloc_free(a->record);
 	alloc_free(a);
 }
@@ -107,6 +109,7 @@ hub_add_agent(struct hub *h, const struct agent_record *r)
 		list_init(&a->waiting[i]);
 	list_init(&a->active);
 	list_init(&a->ending);
+	list_init(&a->queue_news);
 	memcpy(a->key, r->public_key, KEY_LEN);
 	a->presence = PRESENCE_OFFLINE;
 	a->why = SL("never_connected");

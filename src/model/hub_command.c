@@ -35,6 +35,7 @@ make_key(struct slice *key, struct slice user, struct slice request_key)
 static void
 free_command(struct command *c)
 {
+	hub_queue_leave(c);
 	alloc_free(c->record);
 	alloc_free(c->outcome);
 	hub_unkeep(&c->key);
@@ -57,6 +58,7 @@ count(struct command *c, int by)
 					     : &a->detached;
 
 	*n = (uint32_t)((int64_t)*n + by);
+	hub_queue_count(c, by);
 }
 
 static void
@@ -92,8 +94,12 @@ hub_add_command(struct hub *h, const struct command_record *r)
 	c->agent = map_get(&h->agents, r->agent_id);
 	assert(c->agent != NULL);
 	c->record = clone_new(CLONE_COMMAND, r);
-	if (c->record == NULL ||
-	    (r->request_key.ptr != NULL &&
+	if (c->record == NULL || hub_queue_join(h, c) != 0) {
+		alloc_free(c->record);
+		alloc_free(c);
+		return NULL;
+	}
+	if ((r->request_key.ptr != NULL &&
 		make_key(&c->key, r->user_id, r->request_key) != 0) ||
 	    map_put(&h->commands, c->record->id, c) != 0) {
 		free_command(c);
@@ -181,6 +187,10 @@ may_run(struct hub *h, const struct event *ev, const struct agent *a)
 		hub_reply_error(h, ev, ERR_UNREACHABLE, 409,
 		    SL("AGENT_OFFLINE"), none,
 		    SL("the agent is not connected"));
+	else if (a->record->cordoned_at != 0 && !q->force &&
+	    (r->foreground || q->or_fail))
+		hub_reply_error(h, ev, ERR_BUSY, 409, SL("CORDONED"), none,
+		    SL("the agent is cordoned: nothing new is sent to it"));
 	else if (r->foreground && a->attached >= h->config.foreground_max)
 		hub_reply_error(h, ev, ERR_FULL, 429, SL("QUEUE_FULL"), none,
 		    SL("too many attached commands on this agent"));
@@ -223,6 +233,7 @@ hub_reply_command(struct hub *h, const struct event *ev,
 	re->status = again ? 200 : 201;
 	re->command = hub_command_copy(h, c);
 	re->again = again;
+	hub_queue_place(h, c, &re->position, &re->wait);
 }
 
 /* The same key by the same user is the same command, while it lives here;
@@ -286,8 +297,9 @@ hub_create_command(
 		return;
 	struct command_record r = new_record(h, ev, who, a);
 	bool now = hub_takes_commands(a) &&
+	    (a->record->cordoned_at == 0 || r.foreground) &&
 	    (r.foreground ||
-		(a->detached < h->config.concurrency && a->queued == 0));
+		(a->detached < hub_concurrency(h, a) && a->queued == 0));
 	c = h->out->err != 0 ? NULL : hub_add_command(h, &r);
 	if (c == NULL) {
 		hub_reply_error(h, ev, ERR_FULL, 503, SL("OVERLOADED"), none,
@@ -340,6 +352,7 @@ hub_on_started(struct hub *h, const struct event *ev)
 		return;
 	hub_move_command(c, COMMAND_RUNNING);
 	c->record->started_at = ev->outcome.started_at;
+	hub_queue_news(h, c->agent);
 	struct op *op = hub_store(h, OP_COMMAND_RUNS);
 	if (op == NULL)
 		return;
@@ -420,6 +433,10 @@ hub_finish_command(struct hub *h, struct command *c, enum command_state state,
 	delist(c);
 	c->outcome = outcome;
 	c->end = state;
+	const struct command_record ended = ended_record(h, c);
+	hub_queue_learn(c, state,
+	    ended.started_at != 0 ? ended.started_at : ended.sent_at,
+	    ended.finished_at);
 	c->reopen = false;
 	list_push(&c->agent->ending, &c->link);
 	struct op *op = hub_store_end(h, c);

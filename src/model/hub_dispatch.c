@@ -164,12 +164,12 @@ hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
 {
 	struct command *c;
 
-	if (a->record->removed_at != 0)
+	if (a->record->removed_at != 0 || a->record->cordoned_at != 0)
 		return NULL;
 	while ((c = hub_first_waiting(a)) != NULL && is_overdue(h, c) &&
 	    h->out->err == 0)
 		expire(h, c);
-	if (c == NULL || a->detached >= h->config.concurrency ||
+	if (c == NULL || a->detached >= hub_concurrency(h, a) ||
 	    h->out->err != 0)
 		return NULL;
 	hub_mark_sent(h, c);

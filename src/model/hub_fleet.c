@@ -413,6 +413,41 @@ hub_label_agent(struct hub *h, const struct event *ev, const struct access *who)
 	hub_notice(h, SL("agent.labelled"), a, none, none, op->number);
 }
 
+/* Cordons ------------------------------------------------------------------ */
+
+/* It holds at once, and is lifted once the store knows: either way nothing is
+ * sent that a restart would have kept back. */
+void
+hub_cordon_agent(
+    struct hub *h, const struct event *ev, const struct access *who)
+{
+	struct agent *a = hub_pick_agent(h, ev, who, ev->request.id);
+	bool on = ev->request.op == OP_AGENT_CORDON;
+
+	if (a == NULL)
+		return;
+	if (on == (a->record->cordoned_at != 0)) {
+		reply_agent(h, ev, who, a, 0);
+		return;
+	}
+	wall_msec was = a->record->cordoned_at;
+	a->record->cordoned_at = on ? h->wall : 0;
+	struct op *op = store_agent(
+	    h, a, ev, who, on ? SL("agent.cordon") : SL("agent.uncordon"));
+	struct pending *p = op == NULL
+	    ? NULL
+	    : hub_pend(h, op->number, PENDING_CORDON, a->id, ev);
+	if (p == NULL) {
+		a->record->cordoned_at = was;
+		return;
+	}
+	p->cordoned_at = was;
+	a->queue_changed = true;
+	reply_agent(h, ev, who, a, op->number);
+	hub_notice(h, on ? SL("agent.cordoned") : SL("agent.uncordoned"), a,
+	    none, none, op->number);
+}
+
 /* It stays until the store knows that it is gone; meanwhile nobody sees it
  * and nothing more is sent to it. */
 void

@@ -106,6 +106,7 @@ cause(const struct agent *a, enum presence to, struct slice happened)
 void
 hub_settle(struct hub *h, struct agent *a, struct slice why)
 {
+	hub_queue_news(h, a);
 	if (a->link == NULL && !a->http)
 		return;
 	enum presence to =

@@ -141,6 +141,10 @@ struct agent {
 	uint32_t queued;
 	uint32_t detached; /* active ones that count for concurrency */
 	uint32_t attached;
+	struct paces *paces;    /* owned; NULL until it has a command */
+	bool queue_changed;     /* since that was told */
+	struct list queue_news; /* among those to be told of */
+	msec queue_news_due;
 };
 
 struct command {
@@ -152,6 +156,7 @@ struct command {
 	struct peer_id asker;    /* the dashboard that it came from */
 	struct outcome *outcome; /* owned: it is over, the store is told */
 	enum command_state end;  /* the state that goes with it */
+	uint8_t pace;            /* of its agent's paces */
 	bool acked;              /* HTTP: need not be offered again */
 	uint64_t sending;        /* op that says `sent`; 0 = durable */
 	bool opened;             /* its stream, on the present link */
@@ -173,6 +178,7 @@ enum pending_kind {
 	PENDING_AGENT,
 	PENDING_LABELS,
 	PENDING_REMOVAL,
+	PENDING_CORDON,
 	PENDING_TOKEN,
 	PENDING_USER,
 	PENDING_LOGIN,
@@ -193,6 +199,7 @@ struct pending {
 	struct slice id;         /* owned */
 	struct slice request_id; /* owned */
 	void *was;               /* owned record before the change, or NULL */
+	wall_msec cordoned_at;   /* CORDON: before the change */
 };
 
 /* Whom a request comes from and what it may do. */
@@ -254,7 +261,8 @@ struct hub {
 	struct heap timers;             /* agents' */
 	struct heap deadlines;          /* commands' */
 	struct heap watch_timers;
-	struct arena scratch; /* of one look at labels or at what was said */
+	struct list queue_news; /* agents whose queue changed, by due time */
+	struct arena scratch;   /* of one look at labels or at what was said */
 	struct ended ended[ENDED_KEPT];
 	size_t ended_at;
 	struct hub_stats stats;
@@ -509,6 +517,34 @@ void hub_abandon_commands(struct hub *h, struct agent *a);
 void hub_answer_poll(struct hub *h, struct agent *a, struct peer_id peer,
     struct slice request_id);
 
+/* hub_queue.c -------------------------------------------------------------- */
+
+/* A command begins to live on its agent, and ends: not at all when 0. */
+int hub_queue_join(struct hub *h, struct command *c);
+void hub_queue_leave(struct command *c);
+/* It waits or runs (1), or does not any more (-1), in its present state. */
+void hub_queue_count(struct command *c, int by);
+/* What it took says what its like will take. */
+void hub_queue_learn(struct command *c, enum command_state end,
+    wall_msec started_at, wall_msec finished_at);
+/* So many detached ones run at once on it. */
+uint32_t hub_concurrency(const struct hub *h, const struct agent *a);
+/* 0 and 0 when it does not wait. */
+void hub_queue_place(const struct hub *h, const struct command *c,
+    uint32_t *position, msec *wait);
+/* What watchers are told of changed queues: once an agent within 50 ms. */
+void hub_queue_news(struct hub *h, struct agent *a);
+msec hub_queue_deadline(const struct hub *h);
+/* Tell of one that is due; false when there is none. */
+bool hub_queue_expire(struct hub *h);
+void hub_show_queue(
+    struct hub *h, const struct event *ev, const struct access *who);
+/* The store shows a command; only the hub knows its place. */
+void hub_place_command(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_purge_queue(
+    struct hub *h, const struct event *ev, const struct access *who);
+
 /* hub_request.c ------------------------------------------------------------ */
 
 void hub_on_request(struct hub *h, const struct event *ev);
@@ -535,6 +571,8 @@ void hub_show_agent(
 void hub_label_agent(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_expel_agent(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_cordon_agent(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_join_agent(
     struct hub *h, const struct event *ev, const struct access *who);

@@ -102,6 +102,30 @@ undo_labels(struct hub *h, struct pending *p)
 }
 
 static void
+undo_cordon(struct hub *h, struct pending *p)
+{
+	struct agent *a = map_get(&h->agents, p->id);
+
+	if (a == NULL)
+		return;
+	a->record->cordoned_at = p->cordoned_at;
+	a->queue_changed = true;
+	hub_dispatch(h, a);
+	hub_queue_news(h, a);
+}
+
+static void
+cordoned(struct hub *h, struct pending *p)
+{
+	struct agent *a = map_get(&h->agents, p->id);
+
+	if (a == NULL)
+		return;
+	hub_dispatch(h, a);
+	hub_queue_news(h, a);
+}
+
+static void
 undo_removal(struct hub *h, struct pending *p)
 {
 	struct agent *a = map_get(&h->agents, p->id);
@@ -162,6 +186,7 @@ static const struct {
 	[PENDING_AGENT] = { registered, undo_agent },
 	[PENDING_LABELS] = { NULL, undo_labels },
 	[PENDING_REMOVAL] = { removed, undo_removal },
+	[PENDING_CORDON] = { cordoned, undo_cordon },
 	[PENDING_TOKEN] = { NULL, undo_token },
 	[PENDING_USER] = { NULL, hub_undo_user },
 	[PENDING_LOGIN] = { NULL, hub_undo_login },

@@ -57,6 +57,7 @@ struct queue_view {
 	struct slice agent_id;
 	uint32_t size;
 	uint32_t running;
+	wall_msec cordoned_at;  /* nothing is sent since; 0: no */
 	struct slice executing; /* one that runs; absent for none */
 	const struct queue_place *places;
 	size_t count; /* of places: the first ones */

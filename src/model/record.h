@@ -82,6 +82,7 @@ struct agent_record {
 	wall_msec registered_at; /* last registration */
 	wall_msec seen_at;       /* sampled once a minute */
 	wall_msec removed_at;
+	wall_msec cordoned_at; /* it is sent nothing new; 0: it is */
 };
 
 enum command_state {

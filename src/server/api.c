@@ -144,6 +144,7 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 		js_opt_i64(&in, "deadline_ms", 0, year, 0, &deadline);
 		js_opt_string(&in, "priority", &priority);
 		js_opt_bool(&in, "or_fail", false, &q->or_fail);
+		js_opt_bool(&in, "force", false, &q->force);
 		js_opt_string(&in, "request_key", &q->request_key);
 		err = fields_fault(&in, &f);
 	}
@@ -421,6 +422,7 @@ typedef int read_fn(struct conn *c, struct call *call, struct arena *a,
 
 static read_fn *const readers[OPS] = {
 	[OP_AGENT_LIST] = read_filter,
+	[OP_QUEUE_SHOW] = read_filter,
 	[OP_AGENT_LABEL] = read_labels,
 	[OP_JOIN] = read_join,
 	[OP_TOKEN_CREATE] = read_token,
@@ -532,6 +534,15 @@ put_joined(struct js_writer *w, const struct registered *j)
 }
 
 static void
+put_purged(struct js_writer *w, const struct reply *r)
+{
+	js_begin_object(w);
+	js_kv_string(w, "schema", SL("muster.purged/1"));
+	js_kv_u64(w, "cancelled", r->total);
+	js_end(w);
+}
+
+static void
 put_reply(struct conn *c, struct call *call, struct js_writer *w,
     const struct reply *r)
 {
@@ -549,7 +560,11 @@ put_reply(struct conn *c, struct call *call, struct js_writer *w,
 		show_token(
 		    w, &r->tokens[0], asked != NULL ? asked->token : none);
 	else if (r->command != NULL)
-		show_command(w, r->command);
+		show_placed(w, r->command, r->position, r->wait);
+	else if (r->queue != NULL)
+		show_queue(w, r->queue);
+	else if (r->op == OP_QUEUE_PURGE)
+		put_purged(w, r);
 	else
 		js_put_null(w);
 }

@@ -47,6 +47,8 @@ struct lookup {
 	struct slice user_id;
 	struct slice request_key;
 	int64_t workspace_id;
+	uint32_t position; /* of a command that waits; else 0 */
+	msec wait;
 	uint32_t limit;
 	int state;
 	enum output_stream stream;
@@ -181,7 +183,7 @@ read_command(struct lookup *q, struct store_reader *r, struct js_writer *w)
 	if (err == 0 && row->workspace_id != q->workspace_id)
 		err = ERR_NOT_FOUND;
 	if (err == 0)
-		show_command(w, row);
+		show_placed(w, row, q->position, q->wait);
 	return err;
 }
 
@@ -571,6 +573,8 @@ new_lookup(struct conn *c, struct call *call, const struct reply *re)
 	q->dock = c->dock;
 	q->peer = c->id;
 	q->op = call->route->op;
+	q->position = re->position;
+	q->wait = re->wait;
 	q->workspace_id = re->user == NULL ? 1 : re->user->workspace_id;
 	q->work.work = run;
 	q->work.done = done;

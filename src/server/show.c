@@ -128,6 +128,7 @@ show_agent(
 	js_end(w);
 	js_kv_u64(w, "running", v->running);
 	js_kv_u64(w, "queued", v->queued);
+	show_at(w, "cordoned_at", r->cordoned_at);
 	js_end(w);
 }
 
@@ -191,6 +192,13 @@ show_user(struct js_writer *w, const struct user_record *u)
 void
 show_command(struct js_writer *w, const struct command_record *r)
 {
+	show_placed(w, r, 0, 0);
+}
+
+void
+show_placed(struct js_writer *w, const struct command_record *r,
+    uint32_t position, msec wait)
+{
 	/* What has not ended has no outcome, and what never ran none; an
 	 * agent that says no more than the code need not say when. */
 	bool ran = r->started_at != 0 || r->code.len == 0;
@@ -212,6 +220,13 @@ show_command(struct js_writer *w, const struct command_record *r)
 	js_kv_string(w, "priority", priority_name(r->priority));
 	js_kv_i64(w, "timeout_ms", r->timeout);
 	show_at(w, "deadline_at", r->deadline_at);
+	if (position > 0) {
+		js_kv_u64(w, "position", position);
+		js_kv_i64(w, "wait_ms", wait);
+	} else {
+		js_kv_null(w, "position");
+		js_kv_null(w, "wait_ms");
+	}
 	js_kv_u64(w, "sequence", r->sequence);
 	if (ended && r->signal == 0)
 		js_kv_i64(w, "exit_code", r->exit_code);
@@ -231,6 +246,36 @@ show_command(struct js_writer *w, const struct command_record *r)
 	show_at(w, "sent_at", r->sent_at);
 	show_at(w, "started_at", r->started_at);
 	show_at(w, "finished_at", r->finished_at);
+	js_end(w);
+}
+
+static void
+put_queue(struct js_writer *w, const struct queue_view *q)
+{
+	js_kv_string(w, "agent_id", q->agent_id);
+	js_kv_u64(w, "queued", q->size);
+	js_kv_u64(w, "running", q->running);
+	show_at(w, "cordoned_at", q->cordoned_at);
+	show_text(w, "executing", q->executing);
+	js_kv_array(w, "places");
+	for (size_t i = 0; i < q->count; i++) {
+		const struct queue_place *p = &q->places[i];
+		js_begin_object(w);
+		js_kv_string(w, "command_id", p->command_id);
+		js_kv_u64(w, "position", p->position);
+		js_kv_string(w, "priority", priority_name(p->priority));
+		js_kv_i64(w, "wait_ms", p->wait);
+		js_end(w);
+	}
+	js_end(w);
+}
+
+void
+show_queue(struct js_writer *w, const struct queue_view *q)
+{
+	js_begin_object(w);
+	js_kv_string(w, "schema", SL("muster.queue/1"));
+	put_queue(w, q);
 	js_end(w);
 }
 
@@ -283,6 +328,12 @@ show_notice(struct js_writer *w, const struct event *ev)
 	show_text(w, "agent_id", n->agent_id);
 	show_text(w, "command_id", n->command_id);
 	show_text(w, "actor", n->actor);
-	show_json(w, "data", n->data_json);
+	if (n->queue != NULL) {
+		js_kv_object(w, "data");
+		put_queue(w, n->queue);
+		js_end(w);
+	} else {
+		show_json(w, "data", n->data_json);
+	}
 	js_end(w);
 }

@@ -15,6 +15,10 @@ void show_agent(
 void show_token(
     struct js_writer *w, const struct token_record *t, struct slice text);
 void show_command(struct js_writer *w, const struct command_record *r);
+/* The same with its place in the queue, 0 for none. */
+void show_placed(struct js_writer *w, const struct command_record *r,
+    uint32_t position, msec wait);
+void show_queue(struct js_writer *w, const struct queue_view *q);
 void show_link(struct js_writer *w, const struct connection_record *r);
 void show_audit(struct js_writer *w, const struct audit_record *r);
 void show_notice(struct js_writer *w, const struct event *ev);

@@ -74,6 +74,7 @@ static const struct column agent_columns[] = {
 	COL(agent_record, registered_at, I64),
 	COL(agent_record, seen_at, I64),
 	COL(agent_record, removed_at, I64),
+	COL(agent_record, cordoned_at, I64),
 };
 TABLE(agent, agent_record);
 

@@ -163,3 +163,6 @@ CREATE TABLE logins (
 	used_at INTEGER NOT NULL,
 	expires_at INTEGER NOT NULL
 ) STRICT;
+
+-- migration 3
+ALTER TABLE agents ADD COLUMN cordoned_at INTEGER NOT NULL DEFAULT 0;

@@ -734,7 +734,8 @@ def exec_on_several():
         ws.ended(exit_code={"web-1": 0, "web-2": 9, "agt_3": 2}[name], state="completed")
     with exec_server(talk) as s, Home(s) as h:
         out = h.run("exec", "web-1", "web-2", "--", "x", want=9)[0]
-        same(sorted(out.splitlines()), sorted(["one web-1", "two", "last", "one web-2", "two", "last"]))
+        same(sorted(out.splitlines()), sorted(n + ": " + t for n in ("web-1", "web-2")
+                                              for t in ("one " + n, "two", "last")))
         out = h.on_terminal("exec", "web-1", "web-2", "--", "x", want=9)[0]
         same(sorted(out.splitlines()), sorted(n + ": " + t for n in ("web-1", "web-2")
                                               for t in ("one " + n, "two", "last")))
@@ -743,7 +744,9 @@ def exec_on_several():
         return {"schema": "muster.agents/1", "items": [agent(3)], "next": None}
     with exec_server(talk) as s, Home(s) as h:
         s.routes += (("GET", "/api/v1/agents[?].*", labelled),)
-        h.run("exec", "-l", "site=a", "-n", "--", "x", want=2)
+        h.run("exec", "-l", "site=a", "-n", "--yes", "--", "x", want=2)
+        err = h.run("exec", "-l", "site=a", "-n", "--", "x", want=2)[1]
+        has(err, "--yes")
     with Server(("GET", "/api/v1/agents[?].*",
                  lambda r: {"schema": "muster.agents/1", "items": [], "next": None})) as s, Home(s) as h:
         h.run("exec", "-l", "site=b", "--", "x", want=5)

@@ -149,7 +149,7 @@ test_refuses_what_it_cannot_read(void **state)
 	s = NULL;
 	tamper("PRAGMA user_version = 9");
 	expect_refusal(ERR_NEWER, "format 9");
-	tamper("PRAGMA user_version = 2; PRAGMA application_id = 7");
+	tamper("PRAGMA user_version = 3; PRAGMA application_id = 7");
 	expect_refusal(ERR_INVALID, "something else");
 	tamper("PRAGMA application_id = 1297306706");
 	open_store();
