@@ -7,6 +7,9 @@
 
 #include "agent/uplink_parts.h"
 
+/* Begins the request_id of each registration, and so of its answer. */
+#define REGISTER_ID "reg_"
+
 enum { MESSAGE_ARENA = 2 * 1024 * 1024, HELD_ARENA = 1024 * 1024 };
 
 /* What we say ---------------------------------------------------------------
@@ -38,7 +41,7 @@ uplink_register(struct uplink *u)
 
 	arena_init(&a, HELD_ARENA);
 	buf_init(&b, WORDS_TEXT_MAX);
-	rand_id("reg_", request_id);
+	rand_id(REGISTER_ID, request_id);
 	const struct agent *agent = u->agent;
 	struct words_hello h = {
 		.request_id = slice_from(request_id),
@@ -128,16 +131,28 @@ pong(struct uplink *u, const struct word *w)
 /* What is said to us --------------------------------------------------------
  */
 
+/* Registering again is of no use when it has just been refused: the link
+ * ends, and how long it stays away depends on whether time can help. */
+static void
+on_refusal(struct uplink *u, const struct word *w)
+{
+	const char *advice = words_advice(w);
+
+	uplink_lost(u, advice != NULL ? BACKOFF_REFUSED : BACKOFF_LOST,
+	    "the controller refuses the registration: %.*s (%.*s)%s%s",
+	    SLICE_FMT(slice_first(w->error, 160)),
+	    SLICE_FMT(slice_first(w->code, 60)), advice != NULL ? "; " : "",
+	    advice != NULL ? advice : "");
+}
+
 static void
 on_error(struct uplink *u, const struct word *w)
 {
 	log_warn(
 	    "controller_error", kv_s("error", w->error), kv_s("code", w->code));
-	if (u->state == UPLINK_REGISTERING)
-		uplink_lost(u, BACKOFF_LOST,
-		    "the controller refuses the registration: %.*s (%.*s)",
-		    SLICE_FMT(slice_first(w->error, 200)),
-		    SLICE_FMT(slice_first(w->code, 60)));
+	if (u->state == UPLINK_REGISTERING ||
+	    slice_starts(w->request_id, SL(REGISTER_ID)))
+		on_refusal(u, w);
 	else if (words_unregistered(w))
 		uplink_register(u);
 }

@@ -351,3 +351,34 @@ words_unregistered(const struct word *w)
 	    (contains(w->error, SL("not registered")) ||
 		contains(w->error, SL("cluster not found")));
 }
+
+/* Codes of docs/protocol/cluster.md, 5.  One that is not known here may
+ * pass: a newer controller decides that by closing with 1008. */
+const char *
+words_advice(const struct word *w)
+{
+	static const struct {
+		struct slice code;
+		const char *advice;
+	} lasting[] = {
+		{ SL_INIT("AGENT_ID_TAKEN"), "join this host again" },
+		{ SL_INIT("NOT_PERMITTED"),
+		    "ask an admin of the controller for the right to "
+		    "register" },
+		{ SL_INIT("PROTOCOL_TOO_NEW"),
+		    "the controller is older than this agent can speak to" },
+		{ SL_INIT("INVALID_MESSAGE"),
+		    "the controller does not understand this agent" },
+		{ SL_INIT("INVALID_JSON"),
+		    "the controller does not understand this agent" },
+		{ SL_INIT("DUPLICATE_MEMBER"),
+		    "the controller does not understand this agent" },
+		{ SL_INIT("UNKNOWN_TYPE"),
+		    "is this the address of a Muster controller?" },
+	};
+
+	for (size_t i = 0; i < sizeof(lasting) / sizeof(lasting[0]); i++)
+		if (w->kind == WORD_ERROR && slice_eq(w->code, lasting[i].code))
+			return lasting[i].advice;
+	return NULL;
+}

@@ -83,4 +83,10 @@ int words_read(struct slice text, struct arena *a, struct word *out);
  * registration, so that it must be made again. */
 bool words_unregistered(const struct word *w);
 
+/*
+ * What somebody must do about an error that coming again cannot mend, as a
+ * clause; NULL for one that may pass (a full disk, an agent still live).
+ */
+const char *words_advice(const struct word *w);
+
 #endif

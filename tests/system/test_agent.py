@@ -654,6 +654,43 @@ def test_refusals(w):
     check(w.stop() == 0, 'SIGTERM while waiting')
 
 
+def test_registration_refused(w):
+    """What time cannot mend is a refusal; what it can is tried again soon."""
+    check(w.join().returncode == 0, 'join')
+    s = w.start().controller.session()
+    m = s.message('register')
+    s.say('error', {'error': 'the disk is full', 'code': 'NO_SPACE'}, m['request_id'])
+    then = time.monotonic()
+    s = w.controller.session()
+    check(time.monotonic() - then < 1.5, 'a full disk is waited for too long')
+    m = s.message('register')
+    s.say('error', {'error': 'this agent_id belongs to another credential', 'code': 'AGENT_ID_TAKEN',
+                    'field': 'agent_id'}, m['request_id'])
+    until(lambda: w.status()['refused'], 'status is silent')
+    st = w.status()
+    check('AGENT_ID_TAKEN' in st['why'] and 'join this host again' in st['why'], st)
+    check(140000 <= st['next_try_ms'] <= 300000, st)
+    check(w.call('status', '--state', w.state).returncode == 1, 'status of a refused agent')
+    loud = [x for x in open(w.log) if 'level=error' in x and 'link_refused' in x]
+    check(len(loud) == 1 and 'AGENT_ID_TAKEN' in loud[0], 'not loud: %r' % loud)
+
+
+def test_registration_refused_later(w):
+    """An agent that is up registers anew after SIGHUP; a no is a no then too,
+    and "not registered" in answer to a registration starts no storm."""
+    s = w.ready()
+    w.process.send_signal(signal.SIGHUP)
+    m = s.message('register')
+    s.say('error', {'error': 'cluster not found', 'code': 'CLUSTER_NOT_FOUND'}, m['request_id'])
+    check(s.closed.wait(PATIENCE), 'the link should have ended')
+    s = w.up()
+    w.process.send_signal(signal.SIGHUP)
+    m = s.message('register')
+    s.say('error', {'error': 'no', 'code': 'NOT_PERMITTED'}, m['request_id'])
+    until(lambda: w.status()['refused'], 'stays as if nothing had been said')
+    check('NOT_PERMITTED' in w.status()['why'], w.status())
+
+
 def test_proof_refused(w):
     check(w.join().returncode == 0, 'join')
     no = ('401 No', 'WWW-Authenticate: Muster-Key nonce="n"\r\n')

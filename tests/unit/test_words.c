@@ -161,6 +161,14 @@ test_errors(void **state)
 	    read_text("{\"type\":\"error\",\"payload\":{\"error\":\"x\"}}", &w),
 	    0);
 	assert_false(words_unregistered(&w));
+	assert_null(words_advice(&w));
+	assert_int_equal(read_text("{\"type\":\"error\",\"payload\":{\"error\":"
+				   "\"x\",\"code\":\"AGENT_ID_TAKEN\"}}",
+			     &w),
+	    0);
+	assert_string_equal(words_advice(&w), "join this host again");
+	w.code = SL("NO_SPACE");
+	assert_null(words_advice(&w));
 	assert_int_equal(read_text("{\"type\":7}", &w), ERR_TYPE);
 	assert_int_equal(read_text("[]", &w), ERR_TYPE);
 	assert_int_equal(read_text("{}", &w), ERR_MISSING);
