@@ -71,6 +71,8 @@ take_interrupts(struct attached *a)
 		a->interrupts++;
 		if (a->interrupts > 1 || !any_accepted(a)) {
 			a->left = true;
+			for (size_t i = 0; i < a->count; i++)
+				part_abandon(&a->parts[i]);
 			return;
 		}
 		signal_all(a, EXECFRAME_INTERRUPT);
@@ -122,7 +124,9 @@ pump_all(struct attached *a)
 	for (size_t i = 0; i < a->count && !a->out.dropped; i++) {
 		struct attach_part *p = &a->parts[i];
 
-		if (p->state == PART_ENDED)
+		if (part_due(p) <= clock_mono())
+			part_again(p, &a->out);
+		if (p->link == NULL)
 			continue;
 		if (blocked(a))
 			wslink_read_stop(p->link);
@@ -152,6 +156,8 @@ sleep_until_ready(struct attached *a)
 		const struct attach_part *part = &a->parts[i];
 
 		watch(p, -1, false, 0);
+		if (part_due(part) < end)
+			end = part_due(part);
 		if (part->link == NULL)
 			continue;
 		watch(p, wslink_fd(part->link), true, wslink_wants(part->link));
@@ -230,7 +236,7 @@ open_all(struct attached *a, const struct attach_plan *plan)
 	a->out.json = c->json;
 	a->input = plan->input;
 	for (size_t i = 0; i < plan->count; i++)
-		part_open(&a->parts[i], c, &plan->targets[i]);
+		part_open(&a->parts[i], c, &plan->targets[i], plan->again);
 	a->count = plan->count;
 	a->signals = catch_interrupts();
 	sink_init(&a->out.sinks[0], 1);

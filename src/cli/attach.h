@@ -4,7 +4,8 @@
  * docs/protocol/muster.md, 5.  One WebSocket a target.  Output that is not
  * taken is not read, so that the agent's own window holds the program;
  * input goes as far as the agent's credit.  The first Ctrl-C interrupts the
- * programs, the second ends us and leaves them alone.
+ * programs, the second ends us and leaves them alone.  When a connection
+ * breaks the program goes on, and we come back to it.
  */
 #ifndef CLI_ATTACH_H
 #define CLI_ATTACH_H
@@ -22,6 +23,7 @@ struct attach_plan {
 	const struct attach_target *targets;
 	size_t count;
 	bool input; /* stdin goes to the program; only with one target */
+	msec again; /* how long to try to come back after a break; 0 = not */
 };
 
 /* The exit code: the program's, of several the highest. */

@@ -1,10 +1,12 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/js_write.h"
 #include "cli/attach_part.h"
 #include "cli/output.h"
 #include "cli/render.h"
 #include "cli/safe.h"
+#include "io/clock.h"
 #include "wire/url.h"
 
 enum {
@@ -13,7 +15,9 @@ enum {
 	INPUT_QUEUE = 64 * 1024,
 	INPUT_KEPT = 512 * 1024, /* beyond the agent's credit */
 	LINE_MAX = 64 * 1024,
-	DEPTH = 32
+	DEPTH = 32,
+	AGAIN_FIRST = 250, /* ms to the first try, doubling */
+	AGAIN_MOST = 4000,
 };
 
 static void
@@ -37,26 +41,56 @@ leave(struct attach_part *p)
 	p->link = NULL;
 }
 
-void
-part_open(struct attach_part *p, struct cli *c, const struct attach_target *t)
+/* Connect, and ask for the command: a new one, or the one we had. */
+static int
+ask(struct attach_part *p, bool again)
 {
 	char url[URL_MAX + 32];
 	struct wslink_ask ask = { .url = url,
 		.protocol = "muster.exec.v1",
 		.bearer = true,
-		.cap = MESSAGE_MAX };
+		.cap = MESSAGE_MAX,
+		.again = again };
+	struct js_writer w;
+	struct buf text;
 	int exit;
 
+	snprintf(url, sizeof(url), "%s/api/v1/exec", p->cli->at.url);
+	exit = wslink_open(p->cli, &ask, &p->link);
+	if (exit != EXIT_OK)
+		return exit;
+	/* One that was not accepted carries a key, so that it runs once. */
+	if (p->id[0] == '\0')
+		return wslink_send(p->link, WS_TEXT, p->target->ask) == 0
+		    ? EXIT_OK
+		    : cli_nomem(p->cli);
+	buf_init(&text, 1024);
+	js_write(&w, &text);
+	js_begin_object(&w);
+	js_kv_string(&w, "attach", slice_from(p->id));
+	js_kv_u64(&w, "out", p->got[0]);
+	js_kv_u64(&w, "err", p->got[1]);
+	js_end(&w);
+	if (js_finish(&w) != 0 ||
+	    wslink_send(p->link, WS_TEXT, buf_peek(&text)) != 0)
+		exit = cli_nomem(p->cli);
+	buf_fini(&text);
+	return exit;
+}
+
+void
+part_open(struct attach_part *p, struct cli *c, const struct attach_target *t,
+    msec again)
+{
 	memset(p, 0, sizeof(*p));
 	p->cli = c;
+	p->target = t;
 	p->name = t->name;
+	p->again = again;
 	buf_init(&p->lines[0], LINE_MAX);
 	buf_init(&p->lines[1], LINE_MAX);
-	buf_init(&p->kept, INPUT_KEPT);
-	snprintf(url, sizeof(url), "%s/api/v1/exec", c->at.url);
-	exit = wslink_open(c, &ask, &p->link);
-	if (exit == EXIT_OK && wslink_send(p->link, WS_TEXT, t->ask) != 0)
-		exit = cli_nomem(c);
+	buf_init(&p->input, INPUT_KEPT);
+	int exit = ask(p, false);
 	if (exit != EXIT_OK)
 		finish(p, exit);
 }
@@ -68,7 +102,88 @@ part_fini(struct attach_part *p)
 	p->link = NULL;
 	buf_fini(&p->lines[0]);
 	buf_fini(&p->lines[1]);
-	buf_fini(&p->kept);
+	buf_fini(&p->input);
+}
+
+/* Input ----------------------------------------------------------------------
+ */
+
+static uint64_t
+sent(const struct attach_part *p)
+{
+	return p->safe + buf_peek(&p->input).len;
+}
+
+size_t
+part_credit(const struct attach_part *p)
+{
+	if (p->state != PART_RUNNING || !p->credited || sent(p) >= p->limit ||
+	    wslink_queued(p->link) > INPUT_QUEUE)
+		return 0;
+	uint64_t n = p->limit - sent(p);
+	size_t room = INPUT_KEPT - buf_peek(&p->input).len;
+	if (n > room)
+		n = room;
+	return n > INPUT_MAX ? INPUT_MAX : (size_t)n;
+}
+
+static void
+put_frame(struct attach_part *p, const struct execframe *f)
+{
+	struct buf b;
+
+	if (p->link == NULL)
+		return;
+	buf_init(&b, INPUT_MAX + EXECFRAME_HEAD_MAX);
+	execframe_put(&b, EXECFRAME_ON_MESSAGE, f);
+	if (b.err != 0 || wslink_send(p->link, WS_BINARY, buf_peek(&b)) != 0)
+		cli_nomem(p->cli);
+	buf_fini(&b);
+}
+
+/* Input from at on, and its end if that is known. */
+static void
+send_input(struct attach_part *p, struct slice rest, uint64_t at)
+{
+	while (rest.len > 0) {
+		struct execframe f = { .type = EXECFRAME_STDIN,
+			.offset = at,
+			.data = slice_first(rest, INPUT_MAX) };
+		put_frame(p, &f);
+		at += f.data.len;
+		rest = slice_from_at(rest, f.data.len);
+	}
+	if (p->ended)
+		put_frame(p,
+		    &(struct execframe){
+			.type = EXECFRAME_STDIN_EOF, .offset = at });
+}
+
+void
+part_input(struct attach_part *p, struct slice bytes)
+{
+	uint64_t at = sent(p);
+
+	buf_put(&p->input, bytes);
+	if (p->input.err != 0)
+		cli_nomem(p->cli);
+	send_input(p, bytes, at);
+}
+
+void
+part_input_end(struct attach_part *p)
+{
+	p->ended = true;
+	send_input(p, (struct slice){ 0 }, sent(p));
+}
+
+void
+part_signal(struct attach_part *p, enum execframe_signal signal)
+{
+	struct execframe f = { .type = EXECFRAME_SIGNAL,
+		.signal = (uint8_t)signal };
+
+	put_frame(p, &f);
 }
 
 /* Output --------------------------------------------------------------------
@@ -160,99 +275,60 @@ put_output(struct attach_part *p, struct attach_out *out, unsigned stream,
 		sink_put(&out->sinks[stream], f->data);
 }
 
-/* Input ----------------------------------------------------------------------
- */
-
+/* What was taken before a break may come once more. */
 static void
-put_frame(struct attach_part *p, const struct execframe *f)
+take_output(struct attach_part *p, struct attach_out *out, unsigned stream,
+    const struct execframe *f)
 {
-	struct buf b;
+	uint64_t end = f->offset + f->data.len;
+	struct execframe rest = *f;
 
-	if (p->link == NULL)
+	if (end <= p->got[stream])
 		return;
-	buf_init(&b, INPUT_MAX + EXECFRAME_HEAD_MAX);
-	execframe_put(&b, EXECFRAME_ON_MESSAGE, f);
-	if (b.err != 0 || wslink_send(p->link, WS_BINARY, buf_peek(&b)) != 0)
-		cli_nomem(p->cli);
-	buf_fini(&b);
-}
-
-static void
-put_input(struct attach_part *p, uint64_t at, struct slice bytes)
-{
-	while (bytes.len > 0) {
-		struct slice part = slice_first(bytes, INPUT_MAX);
-		put_frame(p,
-		    &(struct execframe){
-			.type = EXECFRAME_STDIN, .offset = at, .data = part });
-		bytes = slice_from_at(bytes, part.len);
-		at += part.len;
+	if (f->offset < p->got[stream]) {
+		rest.data = slice_from_at(f->data, p->got[stream] - f->offset);
+		rest.offset = p->got[stream];
 	}
+	p->got[stream] = end;
+	put_output(p, out, stream, &rest);
 }
 
-static void
-put_input_end(struct attach_part *p)
-{
-	put_frame(p,
-	    &(struct execframe){
-		.type = EXECFRAME_STDIN_EOF, .offset = p->sent });
-}
-
-/* After a break on the agent's side what was on its way is lost: the new
- * stream's first word on input says from where it is wanted. */
+/* Input that the agent has is done with.  The first word of a stream that
+ * was opened anew, or that we came back to, says where to go on. */
 static void
 take_credit(struct attach_part *p, const struct execframe *f)
 {
-	uint64_t base = p->sent - buf_peek(&p->kept).len;
-
+	if (f->offset > p->safe) {
+		uint64_t n = f->offset - p->safe;
+		size_t have = buf_peek(&p->input).len;
+		buf_eat(&p->input, n < have ? (size_t)n : have);
+		p->safe = f->offset;
+	}
 	p->credited = true;
 	p->limit = f->limit;
-	if (f->offset > base && f->offset <= p->sent) {
-		buf_eat(&p->kept, f->offset - base);
-		base = f->offset;
-	}
-	if (!p->anew)
-		return;
-	p->anew = false;
-	put_input(p, base, buf_peek(&p->kept));
-	if (p->ended)
-		put_input_end(p);
-}
-
-size_t
-part_credit(const struct attach_part *p)
-{
-	size_t kept = buf_peek(&p->kept).len;
-	uint64_t n;
-
-	if (p->state != PART_RUNNING || !p->credited || p->sent >= p->limit ||
-	    wslink_queued(p->link) > INPUT_QUEUE || kept >= INPUT_KEPT)
-		return 0;
-	n = p->limit - p->sent;
-	if (n > INPUT_KEPT - kept)
-		n = INPUT_KEPT - kept;
-	return n > INPUT_MAX ? INPUT_MAX : (size_t)n;
-}
-
-void
-part_input(struct attach_part *p, struct slice bytes)
-{
-	buf_put(&p->kept, bytes);
-	if (p->kept.err != 0)
-		cli_nomem(p->cli);
-	put_input(p, p->sent, bytes);
-	p->sent += bytes.len;
-}
-
-void
-part_input_end(struct attach_part *p)
-{
-	p->ended = true;
-	put_input_end(p);
+	if (p->rewind)
+		send_input(p, buf_peek(&p->input), p->safe);
+	p->rewind = false;
 }
 
 /* Frames ---------------------------------------------------------------------
  */
+
+static void
+take_gap(struct attach_part *p, const struct execframe *f)
+{
+	unsigned stream = f->stream == EXECFRAME_OUT ? 0 : 1;
+
+	if (f->limit <= p->got[stream])
+		return;
+	p->got[stream] = f->limit;
+	cli_note(p->cli,
+	    "%s: bytes %llu to %llu of %s are gone: they were more "
+	    "than is kept",
+	    p->name, (unsigned long long)f->offset,
+	    (unsigned long long)f->limit,
+	    f->stream == EXECFRAME_OUT ? "stdout" : "stderr");
+}
 
 static void
 take_frame(
@@ -261,21 +337,16 @@ take_frame(
 	switch (f->type) {
 	case EXECFRAME_STDOUT:
 	case EXECFRAME_STDERR:
-		put_output(p, out, f->type == EXECFRAME_STDERR, f);
+		take_output(p, out, f->type == EXECFRAME_STDERR, f);
 		return;
 	case EXECFRAME_STDIN_ACK:
 		take_credit(p, f);
 		return;
-	case EXECFRAME_STARTED:
-		p->anew = p->credited;
-		return;
 	case EXECFRAME_GAP:
-		cli_note(p->cli,
-		    "%s: bytes %llu to %llu of %s are gone: they were more "
-		    "than is kept",
-		    p->name, (unsigned long long)f->offset,
-		    (unsigned long long)f->limit,
-		    f->stream == EXECFRAME_OUT ? "stdout" : "stderr");
+		take_gap(p, f);
+		return;
+	case EXECFRAME_STARTED:
+		p->rewind = true;
 		return;
 	case EXECFRAME_EXIT:
 	case EXECFRAME_REFUSED:
@@ -351,7 +422,12 @@ take_words(struct attach_part *p, struct attach_out *out, struct js_value m)
 		return take_refusal(p, m);
 	if (!slice_eq(type, SL("accepted")) || p->state != PART_ASKED)
 		return ERR_PROTOCOL;
+	if (p->tries > 0)
+		cli_note(p->cli, "%s: attached again", p->name);
 	p->state = PART_RUNNING;
+	p->rewind = true;
+	p->tries = 0;
+	p->lost_at = 0;
 	return slice_cstr(render_text(m, "id"), p->id, sizeof(p->id));
 }
 
@@ -389,6 +465,7 @@ take_event(struct attach_part *p, struct attach_out *out,
 			take_frame(p, out, &f);
 		return err == ERR_UNSUPPORTED ? 0 : err;
 	case WS_CLOSE:
+		p->code = ev->code;
 		return ERR_CLOSED;
 	case WSCONN_ERROR:
 		return ev->err;
@@ -397,18 +474,10 @@ take_event(struct attach_part *p, struct attach_out *out,
 	}
 }
 
-/* The connection is over and the outcome did not come.  The command, if it
- * was begun, is not hurt by that. */
+/* The command, if it was begun, is not hurt by our going. */
 static void
-lose(struct attach_part *p, struct attach_out *out, int err)
+say_lost(struct attach_part *p, const char *why)
 {
-	const char *why = err == ERR_CLOSED ? "the controller closed the "
-					      "connection"
-	    : err == ERR_TIMEOUT            ? "the controller fell silent"
-	    : err == ERR_RESET              ? "the connection broke"
-			       : "the controller broke the protocol";
-
-	end_lines(p, out);
 	if (p->id[0] == '\0')
 		cli_note(p->cli,
 		    "%s: %s before it accepted the command; it may not have "
@@ -419,7 +488,101 @@ lose(struct attach_part *p, struct attach_out *out, int err)
 		    "%s: %s; the command goes on: 'muster job wait %s' waits "
 		    "for it, 'muster job logs %s' shows its output",
 		    p->name, why, p->id, p->id);
+}
+
+static const char *
+why_lost(const struct attach_part *p, int err)
+{
+	switch (err) {
+	case ERR_CLOSED:
+		return p->code == WS_CODE_NORMAL
+		    ? "another client has attached to it"
+		    : "the controller closed the connection";
+	case ERR_TIMEOUT:
+		return "the controller fell silent";
+	case ERR_RESET:
+		return "the connection broke";
+	default:
+		return "the controller broke the protocol";
+	}
+}
+
+/* A close with a verdict would be given again. */
+static bool
+may_come_back(const struct attach_part *p, int err)
+{
+	if (err == ERR_TIMEOUT || err == ERR_RESET)
+		return true;
+	return err == ERR_CLOSED &&
+	    (p->code == 0 || p->code == WS_CODE_NONE ||
+		p->code == WS_CODE_AWAY || p->code == WS_CODE_INTERNAL);
+}
+
+/* Wait for the next try, if there is time for one. */
+static bool
+wait_again(struct attach_part *p)
+{
+	msec now = clock_mono(), wait = AGAIN_FIRST;
+
+	if (p->lost_at == 0)
+		p->lost_at = now;
+	for (unsigned i = 0; i < p->tries && wait < AGAIN_MOST; i++)
+		wait *= 2;
+	p->tries++;
+	p->again_at = now + wait;
+	p->state = PART_AWAY;
+	return p->again_at - p->lost_at <= p->again;
+}
+
+/* The connection is over and the outcome did not come. */
+static void
+lose(struct attach_part *p, struct attach_out *out, int err)
+{
+	const char *why = why_lost(p, err);
+	bool first = p->lost_at == 0;
+
+	wslink_free(p->link);
+	p->link = NULL;
+	p->credited = false;
+	if (may_come_back(p, err) && wait_again(p)) {
+		if (first)
+			cli_note(
+			    p->cli, "%s: %s; attaching again", p->name, why);
+		return;
+	}
+	end_lines(p, out);
+	say_lost(p, why);
 	finish(p, EXIT_FAILED);
+}
+
+msec
+part_due(const struct attach_part *p)
+{
+	return p->state == PART_AWAY ? p->again_at : INT64_MAX;
+}
+
+void
+part_again(struct attach_part *p, struct attach_out *out)
+{
+	p->code = 0;
+	int exit = ask(p, true);
+
+	if (exit == EXIT_OK) {
+		p->state = PART_ASKED;
+		return;
+	}
+	if (exit == WSLINK_AGAIN && wait_again(p))
+		return;
+	end_lines(p, out);
+	say_lost(p, "the controller cannot be reached");
+	finish(p, exit == WSLINK_AGAIN ? EXIT_FAILED : exit);
+}
+
+void
+part_abandon(struct attach_part *p)
+{
+	if (p->state == PART_AWAY)
+		say_lost(p, "the connection broke");
 }
 
 bool
@@ -435,17 +598,7 @@ part_pump(struct attach_part *p, struct attach_out *out)
 		err = got;
 	if (err != 0)
 		lose(p, out, err);
-	if (p->state != PART_ENDED)
-		return got > 0;
-	leave(p);
-	return false;
-}
-
-void
-part_signal(struct attach_part *p, enum execframe_signal signal)
-{
-	struct execframe f = { .type = EXECFRAME_SIGNAL,
-		.signal = (uint8_t)signal };
-
-	put_frame(p, &f);
+	if (p->state == PART_ENDED && p->link != NULL)
+		leave(p);
+	return p->link != NULL && got > 0;
 }

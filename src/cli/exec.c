@@ -12,12 +12,12 @@
 #include "io/rand.h"
 #include "wire/url.h"
 
-enum { ASK_MAX = 4 << 20 };
+enum { ASK_MAX = 4 << 20, AGAIN_WITHIN = 60000 };
 
 struct exec_plan {
 	const struct args *args;
 	bool detached;
-	msec timeout, deadline;
+	msec timeout, deadline, again;
 	struct targets to;
 };
 
@@ -71,6 +71,8 @@ read_options(struct cli *c, const struct args *a, struct exec_plan *plan)
 		exit = cli_span(c, a, "timeout", 0, &plan->timeout);
 	if (exit == EXIT_OK)
 		exit = cli_span(c, a, "deadline", 0, &plan->deadline);
+	if (exit == EXIT_OK)
+		exit = cli_span(c, a, "reattach", AGAIN_WITHIN, &plan->again);
 	return exit;
 }
 
@@ -264,6 +266,7 @@ static int
 attach_all(struct cli *c, const struct exec_plan *plan)
 {
 	struct attach_plan attach = { .count = plan->to.count,
+		.again = plan->again,
 		.input = plan->to.count == 1 && !args_has(plan->args, "n") };
 	struct attach_target *targets;
 

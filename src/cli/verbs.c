@@ -57,6 +57,7 @@ static const struct flag exec_flags[] = {
 	{ "user", 0, "USER", "run as this user" },
 	{ "force", 0, NULL, "attached: also to a cordoned agent" },
 	{ NULL, 'l', "LABEL=VALUE", "every agent with this label" },
+	{ "reattach", 0, "D", "come back after a break for so long (60s)" },
 	{ "yes", 0, NULL, "with -l: do not ask whether these are meant" },
 };
 
@@ -146,7 +147,9 @@ const struct verb verbs[] = {
 	    "Attached, input and output are connected and the exit code is "
 	    "the program's own (128+n for a signal); of several, the highest. "
 	    " Ctrl-C interrupts the program, a second one leaves it alone and "
-	    "returns 130.  With -d one id is printed for each target.",
+	    "returns 130.  A connection that breaks does not hurt the "
+	    "program: we come back to it and miss nothing.  With -d one id is "
+	    "printed for each target.",
 	    FLAGS(exec_flags), 0, 1000, true, verb_exec },
 	{ "job", "ls", "", "list commands, newest first", NULL,
 	    FLAGS(jobs_flags), 0, 0, false, verb_job_ls },

@@ -18,6 +18,7 @@
 enum {
 	READ_BYTES = 128 * 1024,
 	HANDSHAKE_MS = 10000,
+	AGAIN_MS = 4000, /* the same, and to connect, for one of many tries */
 	PACK_MIN = 256,
 	FIELDS = 9
 };
@@ -125,6 +126,9 @@ connect_to(struct opening *o)
 	curl_easy_setopt(l->curl, CURLOPT_CONNECT_ONLY, 1L);
 	curl_easy_setopt(l->curl, CURLOPT_HTTPPROXYTUNNEL, 1L);
 	curl_easy_setopt(l->curl, CURLOPT_ERRORBUFFER, l->detail);
+	if (o->ask->again)
+		curl_easy_setopt(
+		    l->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)AGAIN_MS);
 	code = curl_easy_perform(l->curl);
 	if (code != CURLE_OK)
 		return rest_explain(o->cli, (int)code, l->detail, o->why);
@@ -386,7 +390,7 @@ open_link(struct opening *o, struct http1_head *head)
 	r = o->ask->bearer ? rest_may_send(o->cli, o->http_url, o->why) : 0;
 	if (r == 0)
 		r = connect_to(o);
-	o->end = clock_mono() + HANDSHAKE_MS;
+	o->end = clock_mono() + (o->ask->again ? AGAIN_MS : HANDSHAKE_MS);
 	if (r == 0)
 		r = put_request(o);
 	if (r == 0)
@@ -394,6 +398,15 @@ open_link(struct opening *o, struct http1_head *head)
 	if (r == 1)
 		r = take_rest(o->link) == 0 ? 1 : ERR_PROTOCOL;
 	return r;
+}
+
+/* r is what open_link gave. */
+static bool
+may_pass(const struct opening *o, int r)
+{
+	if (r == 2)
+		return o->status == 429 || o->status >= 500;
+	return r != ERR_DENIED && r != ERR_NOMEM;
 }
 
 int
@@ -409,6 +422,8 @@ wslink_open(struct cli *c, const struct wslink_ask *ask, struct wslink **out)
 		r = open_link(&o, head);
 	if (r == 1)
 		exit = EXIT_OK;
+	else if (ask->again && may_pass(&o, r))
+		exit = WSLINK_AGAIN;
 	else if (r == 2)
 		exit = refused(&o);
 	else

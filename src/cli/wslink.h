@@ -21,11 +21,18 @@ struct wslink_ask {
 	bool bearer;          /* send the token */
 	bool deflate;         /* offer permessage-deflate */
 	size_t cap;           /* longest message */
+	bool again;           /* will be tried again: see wslink_open */
 };
+
+enum { WSLINK_AGAIN = -1 };
 
 enum { WSLINK_SILENCE = 60000, WSLINK_PING = 20000 }; /* ms */
 
-/* EXIT_OK, or a message was printed, and the exit code. */
+/*
+ * EXIT_OK, or a message was printed, and the exit code.  With ask->again it
+ * does not wait long, and what may be different the next time (nobody
+ * answers, 429, 5xx) is WSLINK_AGAIN without a message.
+ */
 int wslink_open(
     struct cli *c, const struct wslink_ask *ask, struct wslink **out);
 

@@ -252,6 +252,7 @@ enum request_op {
 	OP_COMMAND_CREATE,
 	OP_COMMAND_INTERRUPT,
 	OP_COMMAND_CANCEL,
+	OP_COMMAND_ATTACH, /* this peer wants its streams from now on */
 	/* Granted or refused by the hub, answered from the store's readers. */
 	OP_COMMAND_SHOW,
 	OP_COMMAND_LIST,

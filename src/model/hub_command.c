@@ -290,6 +290,8 @@ hub_create_command(
 	}
 	if (c != NULL) {
 		hub_reply_command(h, ev, who, c, true, 0);
+		if (q->attach)
+			hub_view_command(h, c, ev->peer);
 		return;
 	}
 	struct agent *a = hub_pick_agent(h, ev, who, q->id);

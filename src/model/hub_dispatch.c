@@ -107,6 +107,13 @@ hub_show_stream(struct hub *h, struct command *c)
 		o->seen_by = hub_seen_by(h, c->agent);
 }
 
+void
+hub_view_command(struct hub *h, struct command *c, struct peer_id viewer)
+{
+	c->viewer = viewer;
+	order(h, c, STREAM_VIEW, 0);
+}
+
 /* Dispatch -------------------------------------------------------------------
  */
 

@@ -109,6 +109,7 @@ static const struct row rows[OPS] = {
 	    hub_interrupt_command, .ends = true },
 	[OP_COMMAND_CANCEL] = { SCOPE_COMMAND_RUN, false, hub_cancel_command,
 	    .ends = true },
+	[OP_COMMAND_ATTACH] = { SCOPE_COMMAND_RUN, false, hub_attach_command },
 	[OP_COMMAND_SHOW] = { SCOPE_COMMAND_READ, false, hub_place_command },
 	[OP_COMMAND_LIST] = { SCOPE_COMMAND_READ, false, NULL },
 	[OP_COMMAND_OUTPUT] = { SCOPE_COMMAND_READ, false, NULL },

@@ -459,6 +459,10 @@ void hub_create_command(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_interrupt_command(
     struct hub *h, const struct event *ev, const struct access *who);
+void hub_attach_command(
+    struct hub *h, const struct event *ev, const struct access *who);
+/* Its streams are another peer's from now on. */
+void hub_view_command(struct hub *h, struct command *c, struct peer_id viewer);
 void hub_cancel_command(
     struct hub *h, const struct event *ev, const struct access *who);
 /* A native agent is back: what of its commands goes on, what is lost. */

@@ -30,6 +30,7 @@ enum stream_verb {
 	STREAM_DONE,   /* outcome is durable: the agent may forget */
 	STREAM_SEEN,   /* its output has another audience now */
 	STREAM_EXPEL,  /* its viewer may not watch any more */
+	STREAM_VIEW,   /* somebody attaches to it, as the viewer */
 };
 
 enum stream_signal {
@@ -43,7 +44,7 @@ struct stream_order {
 	struct slice command_id;
 	const struct command_record *command; /* OPEN */
 	bool again;                           /* OPEN: it was sent before */
-	struct peer_id viewer;       /* OPEN: who follows; may be none */
+	struct peer_id viewer;       /* OPEN, VIEW: who follows; may be none */
 	struct audience_set seen_by; /* OPEN, SEEN: who may see its output */
 	enum stream_signal signal;
 };

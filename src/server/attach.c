@@ -1,15 +1,14 @@
 #include "base/alloc.h"
 #include "base/err.h"
+#include "base/js.h"
 #include "base/js_write.h"
 
-#include "io/log.h"
+#include "model/clone.h"
 
-#include "server/api.h"
-#include "server/credential.h"
 #include "server/pipe.h"
 #include "server/show.h"
 
-#include "server/attach.h"
+#include "server/attach_state.h"
 
 enum {
 	TEXT_MAX = 1024 * 1024, /* the first message: argv and all */
@@ -22,25 +21,14 @@ enum {
 	CLOSE_WITHIN = 10000,
 };
 
-enum stage { STAGE_WAITS, STAGE_ASKED, STAGE_RUNS, STAGE_OVER };
-
-struct attach {
-	struct wsconn ws;
-	struct wsconn_config config;
-	struct credential credential; /* slices owned, see texts */
-	uint8_t *texts;
-	struct slice command_id; /* owned */
-	enum stage stage;
-};
-
 static msec
 now_of(const struct conn *c)
 {
 	return loop_now(c->dock->lane.loop);
 }
 
-static void
-finish(struct conn *c)
+void
+attach_flush(struct conn *c)
 {
 	struct attach *a = c->state;
 	struct slice own = wsconn_out(&a->ws);
@@ -52,20 +40,22 @@ finish(struct conn *c)
 			return;
 		wsconn_sent(&a->ws, own.len);
 	}
-	if (wsconn_closed(&a->ws))
+	if (wsconn_closed(&a->ws)) {
 		conn_end(c);
-	else
-		conn_wake_at(c, wsconn_deadline(&a->ws));
+		return;
+	}
+	msec due = wsconn_deadline(&a->ws);
+	conn_wake_at(c, a->look_at != 0 && a->look_at < due ? a->look_at : due);
 }
 
-static void
-close_it(struct conn *c, uint16_t code, struct slice reason)
+void
+attach_close(struct conn *c, uint16_t code, struct slice reason)
 {
 	struct attach *a = c->state;
 
-	a->stage = STAGE_OVER;
+	a->stage = ATTACH_OVER;
 	wsconn_close(&a->ws, code, reason, now_of(c));
-	finish(c);
+	attach_flush(c);
 }
 
 static void
@@ -79,8 +69,8 @@ say(struct conn *c, struct slice text)
 		conn_write(c, buf_peek(out));
 }
 
-static void
-say_refused(struct conn *c, const struct reply *r)
+void
+attach_refuse(struct conn *c, const struct reply *r)
 {
 	struct buf *text = &c->dock->text;
 	struct js_writer w;
@@ -100,11 +90,83 @@ say_refused(struct conn *c, const struct reply *r)
 	if (js_finish(&w) == 0)
 		say(c, buf_peek(text));
 	if (!c->ending)
-		close_it(c, WS_CODE_NORMAL, SL("refused"));
+		attach_close(c, WS_CODE_NORMAL, SL("refused"));
 }
 
 /* The first message ----------------------------------------------------------
  */
+
+static void
+refuse_message(struct conn *c, struct slice field, struct slice text)
+{
+	const struct reply no = { .status = 400,
+		.code = SL("INVALID_REQUEST"),
+		.field = field,
+		.text = text };
+
+	attach_refuse(c, &no);
+}
+
+static int
+keep_id(struct attach *a, struct slice id)
+{
+	uint8_t *copy = alloc_new(id.len + 1);
+
+	if (copy == NULL)
+		return ERR_NOMEM;
+	memcpy(copy, id.ptr, id.len);
+	alloc_free((void *)(uintptr_t)a->command_id.ptr);
+	a->command_id = (struct slice){ copy, id.len };
+	return 0;
+}
+
+/* {"attach": "cmd_...", "out": 0, "err": 0}, from whoever comes back.  0;
+ * ERR_NOT_FOUND: it is something else; or what is wrong with it. */
+static int
+read_attach(struct attach *at, struct slice text, struct arena *a,
+    struct request *q, struct slice *field)
+{
+	static const struct js_limits limits = { TEXT_MAX, 32 };
+	struct js_doc *doc = arena_alloc(a, sizeof(*doc));
+	int64_t out, err;
+	struct js_fields f;
+
+	if (doc == NULL)
+		return ERR_NOMEM;
+	if (js_parse(doc, text, &limits, a) != 0 ||
+	    js_get(js_root(doc), "attach").kind == JS_NONE)
+		return ERR_NOT_FOUND;
+	js_fields_init(&f, js_root(doc));
+	js_need_string(&f, "attach", &q->id);
+	js_opt_i64(&f, "out", 0, INT64_MAX, 0, &out);
+	js_opt_i64(&f, "err", 0, INT64_MAX, 0, &err);
+	if (doc->repeated.ptr != NULL)
+		f.err = ERR_DUPLICATE;
+	*field = f.field;
+	if (f.err != 0)
+		return f.err;
+	q->op = OP_COMMAND_ATTACH;
+	at->shown[OUTPUT_OUT] = (uint64_t)out;
+	at->shown[OUTPUT_ERR] = (uint64_t)err;
+	return keep_id(at, q->id);
+}
+
+static int
+read_ask(struct attach *at, struct slice text, struct arena *a,
+    struct request *q, struct slice *field, struct slice *why)
+{
+	int err = read_attach(at, text, a, q, field);
+
+	*why = SL("the member is not what it should be");
+	if (err != ERR_NOT_FOUND)
+		return err;
+	q->op = OP_COMMAND_CREATE;
+	err = api_read_command(text, a, q, field, why);
+	if (err == 0)
+		((struct command_record *)(uintptr_t)q->command)->foreground =
+		    true;
+	return err;
+}
 
 static void
 ask(struct conn *c, struct slice text)
@@ -120,21 +182,17 @@ ask(struct conn *c, struct slice text)
 		return;
 	}
 	struct request *q = &ev->request;
-	q->op = OP_COMMAND_CREATE;
 	q->attach = true;
 	if (credential_copy(a, &at->credential, &q->credential) == 0 &&
 	    arena_copy(a, text, &copy) == 0)
-		err = api_read_command(copy, a, q, &field, &why);
-	if (err != 0) {
-		const struct reply no = { .status = 400,
-			.code = SL("INVALID_REQUEST"),
-			.field = err == ERR_NOMEM ? SL("") : field,
-			.text = err == ERR_NOMEM ? SL("out of memory") : why };
-		say_refused(c, &no);
+		err = read_ask(at, copy, a, q, &field, &why);
+	if (err == ERR_NOMEM)
+		refuse_message(c, SL(""), SL("out of memory"));
+	else if (err != 0)
+		refuse_message(c, field, why);
+	if (err != 0)
 		return;
-	}
-	((struct command_record *)(uintptr_t)q->command)->foreground = true;
-	at->stage = STAGE_ASKED;
+	at->stage = ATTACH_ASKED;
 	if (dock_post(c->dock, ev) != 0)
 		conn_drop(c);
 }
@@ -144,18 +202,18 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 {
 	struct attach *a = c->state;
 
-	if (ev->kind == WS_TEXT && a->stage == STAGE_WAITS)
+	if (ev->kind == WS_TEXT && a->stage == ATTACH_WAITS)
 		ask(c, ev->data);
 	else if (ev->kind == WS_TEXT)
-		close_it(c, WS_CODE_POLICY, SL("one_command_a_connection"));
-	else if (ev->kind == WS_BINARY && a->stage == STAGE_RUNS) {
+		attach_close(c, WS_CODE_POLICY, SL("one_command_a_connection"));
+	else if (ev->kind == WS_BINARY && a->stage == ATTACH_RUNS) {
 		int err = pipe_frame(c->dock, a->command_id, ev->data);
 		/* What comes while the agent is away is the client's to send
 		 * again: no acknowledgement was given. */
 		if (err != 0 && err != ERR_NOT_FOUND)
-			close_it(c, WS_CODE_PROTOCOL, SL("bad_frame"));
-	} else if (ev->kind == WS_BINARY && a->stage != STAGE_OVER)
-		close_it(c, WS_CODE_TYPE, SL("binary_not_expected"));
+			attach_close(c, WS_CODE_PROTOCOL, SL("bad_frame"));
+	} else if (ev->kind == WS_BINARY && a->stage != ATTACH_OVER)
+		attach_close(c, WS_CODE_TYPE, SL("binary_not_expected"));
 	return !c->ending;
 }
 
@@ -170,7 +228,7 @@ on_read(struct conn *c, uint8_t *bytes, size_t n)
 		if (!on_message(c, &ev))
 			return;
 	}
-	finish(c);
+	attach_flush(c);
 }
 
 static void
@@ -189,7 +247,9 @@ on_timer(struct conn *c)
 		conn_drop(c);
 		return;
 	}
-	finish(c);
+	if (a->look_at != 0 && now_of(c) >= a->look_at)
+		attach_catch_up(c);
+	attach_flush(c);
 }
 
 static void
@@ -197,36 +257,49 @@ on_drained(struct conn *c)
 {
 	struct attach *a = c->state;
 
-	if (a->stage == STAGE_RUNS)
+	if (a->stage != ATTACH_RUNS)
+		return;
+	if (attach_is_behind(a))
+		attach_catch_up(c);
+	else
 		pipe_resume(c->dock, a->command_id);
 }
 
 static void
-accepted(struct conn *c, const struct reply *r)
+say_accepted(struct conn *c, const struct command_record *r)
 {
 	struct attach *a = c->state;
 	struct buf *text = &c->dock->text;
 	struct js_writer w;
-	uint8_t *id = alloc_new(r->command->id.len + 1);
 
-	if (id == NULL) {
-		conn_drop(c);
-		return;
-	}
-	memcpy(id, r->command->id.ptr, r->command->id.len);
-	a->command_id = (struct slice){ id, r->command->id.len };
-	a->stage = STAGE_RUNS;
+	a->stage = ATTACH_RUNS;
 	buf_clear(text);
 	js_write(&w, text);
 	js_begin_object(&w);
 	js_kv_string(&w, "type", SL("accepted"));
-	js_kv_string(&w, "id", r->command->id);
-	js_kv_string(&w, "agent_id", r->command->agent_id);
+	js_kv_string(&w, "id", r->id);
+	js_kv_string(&w, "agent_id", r->agent_id);
 	js_end(&w);
 	if (js_finish(&w) == 0)
 		say(c, buf_peek(text));
 	if (!c->ending)
-		finish(c);
+		attach_flush(c);
+}
+
+/* A new command, or, with again, one that was there. */
+void
+attach_accept(struct conn *c, const struct command_record *r, bool again)
+{
+	struct attach *a = c->state;
+
+	if (keep_id(a, r->id) != 0) {
+		conn_drop(c);
+		return;
+	}
+	a->behind[OUTPUT_OUT] = a->behind[OUTPUT_ERR] = again;
+	say_accepted(c, r);
+	if (again && !c->ending)
+		attach_catch_up(c);
 }
 
 static void
@@ -234,28 +307,33 @@ on_event(struct conn *c, const struct event *ev)
 {
 	struct attach *a = c->state;
 
-	if (ev->kind != EVENT_REPLY || a->stage != STAGE_ASKED)
+	if (ev->kind != EVENT_REPLY || a->stage != ATTACH_ASKED)
 		return;
 	/* Over its address's number it stays a stranger, and is served. */
 	if (ev->reply->user != NULL)
 		conn_know(c, a->credential.address);
-	if (ev->reply->err == 0 && ev->reply->command != NULL) {
-		accepted(c, ev->reply);
+	const struct reply *r = ev->reply;
+	if (r->err == 0 && r->command != NULL) {
+		attach_accept(c, r->command, r->again);
 		return;
 	}
-	struct reply no = *ev->reply;
+	if (r->err == 0 && r->op == OP_COMMAND_ATTACH) {
+		attach_look_ended(c, r);
+		return;
+	}
+	struct reply no = *r;
 	if (no.again) {
 		no.status = 409;
 		no.code = SL("ALREADY_RUN");
 		no.text = SL("a command with this request_key was run already");
 	}
-	say_refused(c, &no);
+	attach_refuse(c, &no);
 }
 
 static void
 on_close(struct conn *c, uint16_t code, struct slice reason)
 {
-	close_it(c, code, reason);
+	attach_close(c, code, reason);
 }
 
 /* Now on the lane of the agent's link. */
@@ -265,7 +343,11 @@ on_moved(struct conn *c)
 	struct attach *a = c->state;
 
 	a->config.lane = &c->dock->ws;
-	finish(c);
+	/* What was being looked for was lost on the way. */
+	a->looking = false;
+	if (attach_is_behind(a))
+		attach_catch_up(c);
+	attach_flush(c);
 }
 
 static void
@@ -275,10 +357,11 @@ on_gone(struct conn *c, int why)
 
 	(void)why;
 	if (a->command_id.len > 0 && !c->afloat)
-		pipe_forget_viewer(c->dock, a->command_id);
+		pipe_forget_viewer(c->dock, a->command_id, c->id);
 	wsconn_fini(&a->ws);
 	alloc_free((void *)(uintptr_t)a->command_id.ptr);
 	alloc_free(a->texts);
+	alloc_free(a->ended);
 	alloc_free(a);
 }
 
@@ -304,11 +387,12 @@ attach_find(struct dock *d, struct peer_id peer)
 bool
 attach_is_slow(const struct conn *c)
 {
-	return stream_above_high(c->stream);
+	/* The rest of what it missed must not run away from it either. */
+	return stream_above_high(c->stream) || attach_is_behind(c->state);
 }
 
 void
-attach_frame(struct conn *c, const struct execframe *f)
+attach_send(struct conn *c, const struct execframe *f)
 {
 	struct attach *a = c->state;
 	uint8_t head[EXECFRAME_HEAD_MAX], ws[WS_HEAD_MAX];
@@ -317,7 +401,7 @@ attach_frame(struct conn *c, const struct execframe *f)
 		.len = n + f->data.len, .opcode = WS_BINARY, .fin = true
 	};
 
-	if (a->stage != STAGE_RUNS || a->ws.state != WSCONN_OPEN)
+	if (a->stage != ATTACH_RUNS || a->ws.state != WSCONN_OPEN)
 		return;
 	size_t m = wsconn_head(&a->ws, &h, ws);
 	if (conn_write(c, (struct slice){ ws, m }) &&
@@ -326,13 +410,46 @@ attach_frame(struct conn *c, const struct execframe *f)
 }
 
 void
-attach_ended(struct conn *c, const struct command_record *r)
+attach_frame(struct conn *c, const struct execframe *f)
+{
+	struct attach *a = c->state;
+	bool gap = f->type == EXECFRAME_GAP;
+	struct execframe rest = *f;
+	enum output_stream i;
+
+	if (gap)
+		i = (enum output_stream)f->stream;
+	else if (f->type == EXECFRAME_STDOUT)
+		i = OUTPUT_OUT;
+	else if (f->type == EXECFRAME_STDERR)
+		i = OUTPUT_ERR;
+	else {
+		attach_send(c, f);
+		return;
+	}
+	uint64_t end = gap ? f->limit : f->offset + f->data.len;
+	if (a->behind[i] || end <= a->shown[i])
+		return;
+	/* After a break the agent sends from what is stored; the client has
+	 * seen more than that. */
+	if (f->offset < a->shown[i]) {
+		if (!gap)
+			rest.data =
+			    slice_from_at(f->data, a->shown[i] - f->offset);
+		rest.offset = a->shown[i];
+	}
+	a->shown[i] = end;
+	attach_send(c, &rest);
+}
+
+void
+attach_say_ended(struct conn *c, const struct command_record *r)
 {
 	struct attach *a = c->state;
 	struct buf *text = &c->dock->text;
 	struct js_writer w;
 
-	if (a->stage != STAGE_RUNS)
+	if (a->stage != ATTACH_RUNS)
 		return;
 	buf_clear(text);
 	js_write(&w, text);
@@ -344,7 +461,30 @@ attach_ended(struct conn *c, const struct command_record *r)
 	if (js_finish(&w) == 0)
 		say(c, buf_peek(text));
 	if (!c->ending)
-		close_it(c, WS_CODE_NORMAL, SL("ended"));
+		attach_close(c, WS_CODE_NORMAL, SL("ended"));
+}
+
+void
+attach_ended(struct conn *c, const struct command_record *r)
+{
+	struct attach *a = c->state;
+
+	if (!attach_is_behind(a)) {
+		attach_say_ended(c, r);
+		return;
+	}
+	if (a->ended == NULL)
+		a->ended = clone_new(CLONE_COMMAND, r);
+	if (a->ended == NULL)
+		conn_drop(c);
+	else
+		attach_stored(c);
+}
+
+void
+attach_replaced(struct conn *c)
+{
+	attach_close(c, WS_CODE_NORMAL, SL("replaced_by_new_connection"));
 }
 
 /* Opening
@@ -402,5 +542,5 @@ attach_open(struct conn *c, struct call *call)
 						   : (struct slice){ 0 },
 	    (struct slice){ 0 });
 	if (!c->ending)
-		finish(c);
+		attach_flush(c);
 }

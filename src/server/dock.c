@@ -14,8 +14,8 @@
 #include "server/echo.h"
 #include "server/follow.h"
 #include "server/link.h"
-#include "server/lookup.h"
 #include "server/pipe.h"
+#include "server/readers.h"
 
 #include "server/dock.h"
 
@@ -115,7 +115,7 @@ dock_end(struct lane *lane)
 	stop_listening(d);
 	drop_all(d);
 	/* Streams close from the loop, and readers may still be at work. */
-	for (int i = 0; i < 1000 && (!list_empty(&d->conns) || lookup_busy(d));
+	for (int i = 0; i < 1000 && (!list_empty(&d->conns) || readers_busy(d));
 	     i++)
 		loop_turn(lane->loop, i > 10);
 	if (list_empty(&d->conns)) {
@@ -123,7 +123,7 @@ dock_end(struct lane *lane)
 		loop_turn(lane->loop, false);
 		stream_loop_fini(lane->loop);
 	}
-	lookup_end(d);
+	readers_end(d);
 	pipe_end(d);
 	drop_owed(d);
 	loop_task_drop(&d->settle);
@@ -470,8 +470,7 @@ on_let_go(struct dock *d, struct lane_mail *m)
 static void
 on_arrive(struct dock *d, struct lane_mail *m)
 {
-	pipe_arrive(
-	    d, m->arrival.command_id, m->arrival.conn, m->arrival.shown);
+	pipe_arrive(d, m->arrival.command_id, m->arrival.conn);
 }
 
 static void

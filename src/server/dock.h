@@ -40,7 +40,7 @@ struct dock {
 	struct list followers; /* of the event stream */
 	uint64_t flying;     /* output handed to the writer, not yet durable */
 	struct map pipes;    /* streams of commands, by command id */
-	struct list readers; /* idle struct lookup_reader */
+	struct list readers; /* idle struct reader */
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;

@@ -9,23 +9,17 @@
 #include "io/log.h"
 
 #include "server/api.h"
+#include "server/readers.h"
 #include "server/show.h"
 
 #include "server/lookup.h"
 
 enum {
-	READERS_MAX = 8,
 	RESULT_MAX = 16 * 1024 * 1024,
 	LIMIT_DEFAULT = 100,
 	LIMIT_MAX = 1000,
 	PIECE = 256 * 1024, /* of output at a time */
 	FOLLOW_EVERY = 200, /* ms between looks at growing output */
-};
-
-/* A reader of the store with what its work needs. */
-struct lookup_reader {
-	struct list link; /* among the idle ones */
-	struct store_reader *reader;
 };
 
 enum work { WORK_JSON, WORK_OUTPUT };
@@ -35,7 +29,7 @@ struct lookup {
 	struct loop_work work;
 	struct dock *dock;
 	struct peer_id peer;
-	struct lookup_reader *reader;
+	struct reader *reader;
 	enum work kind;
 	enum request_op op;
 	struct arena arena; /* of what is asked */
@@ -70,53 +64,12 @@ struct lookup {
 static void run(struct loop_work *w);
 static void done(struct loop_work *w);
 
-/* Readers --------------------------------------------------------------------
- */
-
-static struct lookup_reader *
-take_reader(struct dock *d)
-{
-	struct list *l = list_pop(&d->readers);
-
-	if (l != NULL)
-		return LIST_OF(l, struct lookup_reader, link);
-	if (d->reader_count >= READERS_MAX)
-		return NULL;
-	struct lookup_reader *r = alloc_new(sizeof(*r));
-	if (r == NULL)
-		return NULL;
-	list_init(&r->link);
-	d->reader_count++;
-	return r;
-}
-
 static void
 give_back(struct lookup *q)
 {
 	if (q->reader != NULL)
-		list_push(&q->dock->readers, &q->reader->link);
+		readers_give(q->dock, q->reader);
 	q->reader = NULL;
-}
-
-bool
-lookup_busy(const struct dock *d)
-{
-	size_t idle = 0;
-
-	for (struct list *l = d->readers.next; l != &d->readers; l = l->next)
-		idle++;
-	return idle < d->reader_count;
-}
-
-void
-lookup_end(struct dock *d)
-{
-	for (struct list *l; (l = list_pop(&d->readers)) != NULL;) {
-		struct lookup_reader *r =
-		    LIST_OF(l, struct lookup_reader, link);
-		store_reader_close(r->reader);
-		alloc_free(r);
-	}
 }
 
 static void
@@ -307,17 +260,16 @@ run(struct loop_work *work)
 
 	q->err = 0;
 	arena_reset(&q->rows);
-	if (q->reader->reader == NULL)
-		q->err = store_reader_open(
-		    &q->reader->reader, &q->dock->server->store_config);
+	struct store_reader *r;
+	q->err = readers_open(q->dock, q->reader, &r);
 	if (q->err != 0)
 		return;
 	if (q->kind == WORK_OUTPUT) {
-		q->err = read_output(q, q->reader->reader);
+		q->err = read_output(q, r);
 		return;
 	}
 	js_write(&w, &q->result);
-	q->err = looks[q->op](q, q->reader->reader, &w);
+	q->err = looks[q->op](q, r, &w);
 	if (q->err == 0)
 		q->err = js_finish(&w);
 }
@@ -328,7 +280,7 @@ run(struct loop_work *work)
 static void
 start(struct lookup *q)
 {
-	q->reader = take_reader(q->dock);
+	q->reader = readers_take(q->dock);
 	if (q->reader != NULL && loop_work(q->dock->lane.loop, &q->work) == 0)
 		return;
 	struct conn *c = dock_find(q->dock, q->peer);

@@ -17,8 +17,4 @@ void lookup_answer(struct conn *c, struct call *call, const struct event *ev);
 void lookup_by_key(
     struct conn *c, struct call *call, const struct user_record *user);
 
-/* Whether a reader is at work; and close those that are not. */
-bool lookup_busy(const struct dock *d);
-void lookup_end(struct dock *d);
-
 #endif

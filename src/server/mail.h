@@ -44,7 +44,6 @@ struct transit {
 	struct slice command_id;
 	struct peer_id viewer; /* who it was at first */
 	struct conn *conn;
-	uint64_t shown[3]; /* up to where the viewer has it, by stream */
 };
 
 /*
@@ -86,7 +85,6 @@ struct lane_mail {
 		struct {
 			struct conn *conn; /* owned, detached; or NULL */
 			struct slice command_id;
-			uint64_t shown[3];
 		} arrival;
 		struct {
 			const struct peer_id *peers;

@@ -164,26 +164,6 @@ show(struct pipe *p, const struct execframe *f)
 		attach_frame(c, f);
 }
 
-/* After a break the agent sends from what is stored; the client has seen
- * more than that. */
-static void
-show_output(struct pipe *p, const struct execframe *f)
-{
-	uint64_t *shown =
-	    &p->shown[f->type == EXECFRAME_STDOUT ? OUTPUT_OUT : OUTPUT_ERR];
-	uint64_t end = f->offset + f->data.len;
-	struct execframe rest = *f;
-
-	if (end <= *shown)
-		return;
-	if (f->offset < *shown) {
-		rest.data = slice_from_at(f->data, *shown - f->offset);
-		rest.offset = *shown;
-	}
-	*shown = end;
-	show(p, &rest);
-}
-
 /* Bytes join what came before them; a hole is for GAP to name. */
 static bool
 joins(
@@ -212,7 +192,7 @@ take_output(struct pipe *p, const struct execframe *f)
 	crash_point("musterd.output");
 	p->dock->server->counts.output_bytes += f->data.len;
 	note_received(p, stream, end);
-	show_output(p, f);
+	show(p, f);
 	return writer_output(p->dock->server->writer, p->id, stream, f->offset,
 	    f->data, &p->dock->lane);
 }
@@ -241,14 +221,16 @@ take_start(struct pipe *p, const struct execframe *f)
 	return err;
 }
 
-/* A stream's first word on input says from where it is wanted. */
+/* A new stream begins at what the agent has safe; from there the client
+ * says again what was lost with the old one. */
 static void
-take_credit(struct pipe *p, const struct execframe *f)
+note_input(struct pipe *p, const struct execframe *f)
 {
-	if (!p->feeding)
-		p->fed = f->offset;
-	p->feeding = true;
-	show(p, f);
+	if (!p->input_known)
+		p->input_sent = f->offset;
+	p->input_known = true;
+	p->input_taken = f->offset;
+	p->input_limit = f->limit;
 }
 
 static int
@@ -279,7 +261,8 @@ on_frame(struct pipe *p, const struct execframe *f)
 	case EXECFRAME_REFUSED:
 		return take_end(p, EVENT_COMMAND_REFUSED, f->data);
 	case EXECFRAME_STDIN_ACK:
-		take_credit(p, f);
+		note_input(p, f);
+		show(p, f);
 		break;
 	case EXECFRAME_GAP:
 		return take_gap(p, f);
@@ -372,6 +355,9 @@ pipe_stored(struct dock *d, const struct writer_done *done)
 		p->durable[done->stream] = done->durable;
 	settle(p);
 	acknowledge(p, done->stream);
+	struct conn *c = attach_find(d, p->viewer);
+	if (c != NULL)
+		attach_stored(c);
 	if (p->link != NULL)
 		link_flush(p->link);
 }
@@ -379,17 +365,24 @@ pipe_stored(struct dock *d, const struct writer_done *done)
 /* From the client
  * ---------------------------------------------------------------------- */
 
-/* Whether the agent is to have this: what was said before the client knew of
- * a new stream leaves a hole, and the client says it again. */
+/* The part of input that this stream has not carried yet: *f, which is cut.
+ * A client that comes back, and one whose agent did, says some twice. */
 static bool
-feeds(struct pipe *p, const struct execframe *f)
+input_is_new(struct pipe *p, struct execframe *f)
 {
-	if (f->type == EXECFRAME_SIGNAL)
-		return true;
-	if (!p->feeding || f->offset > p->fed)
+	uint64_t end = f->offset + f->data.len;
+
+	/* Before the first acknowledgement nobody knows where to go on, and
+	 * past a hole neither: the client begins anew at what is said. */
+	if (!p->input_known || f->offset > p->input_sent)
 		return false;
-	if (f->type == EXECFRAME_STDIN && f->offset + f->data.len > p->fed)
-		p->fed = f->offset + f->data.len;
+	if (f->type == EXECFRAME_STDIN_EOF)
+		return f->offset == p->input_sent;
+	if (end <= p->input_sent)
+		return false;
+	f->data = slice_from_at(f->data, p->input_sent - f->offset);
+	f->offset = p->input_sent;
+	p->input_sent = end;
 	return true;
 }
 
@@ -407,27 +400,38 @@ pipe_frame(struct dock *d, struct slice command_id, struct slice message)
 		return ERR_PROTOCOL;
 	if (p == NULL || p->link == NULL)
 		return ERR_NOT_FOUND;
+	if (f.type != EXECFRAME_SIGNAL && !input_is_new(p, &f))
+		return 0;
 	if (f.type == EXECFRAME_STDIN &&
 	    buf_peek(&p->out).len + f.data.len > 2 * STDIN_AHEAD)
 		return ERR_PROTOCOL; /* beyond its credit */
-	if (feeds(p, &f))
-		pipe_tell(p, &f);
+	pipe_tell(p, &f);
 	if (p->link != NULL)
 		link_flush(p->link);
 	return 0;
 }
 
 void
-pipe_forget_viewer(struct dock *d, struct slice command_id)
+pipe_forget_viewer(
+    struct dock *d, struct slice command_id, struct peer_id viewer)
 {
 	struct pipe *p = pipe_find(d, command_id);
 
-	if (p == NULL)
+	if (p == NULL || !peer_eq(p->viewer, viewer))
 		return;
 	p->viewer = (struct peer_id){ 0 };
 	settle(p);
 	if (p->link != NULL)
 		link_flush(p->link);
+}
+
+uint64_t
+pipe_received(
+    struct dock *d, struct slice command_id, enum output_stream stream)
+{
+	const struct pipe *p = pipe_find(d, command_id);
+
+	return p != NULL ? p->received[stream] : 0;
 }
 
 void

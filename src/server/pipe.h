@@ -34,10 +34,9 @@ void pipe_stored(struct dock *d, const struct writer_done *done);
  * taken off the lane, into t.
  */
 void pipe_let_go(struct dock *d, struct transit *t);
-/* What another lane had has come: the viewer (owned, detached; may be NULL)
- * and up to where it has seen the output. */
-void pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer,
-    const uint64_t shown[3]);
+/* What another lane had has come: the viewer (owned, detached; may be
+ * NULL). */
+void pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer);
 /* The lane ends: forget all. */
 void pipe_end(struct dock *d);
 
@@ -55,8 +54,12 @@ struct pipe *pipe_of_link(struct list *l);
 /* From the attached client: frames for the agent.  ERR_NOT_FOUND when there
  * is no such command here, ERR_PROTOCOL when it may not send that. */
 int pipe_frame(struct dock *d, struct slice command_id, struct slice message);
-/* The client is gone; the command goes on. */
-void pipe_forget_viewer(struct dock *d, struct slice command_id);
+/* This client is gone; the command goes on. */
+void pipe_forget_viewer(
+    struct dock *d, struct slice command_id, struct peer_id viewer);
+/* Up to where output has come from the agent, stored or not. */
+uint64_t pipe_received(
+    struct dock *d, struct slice command_id, enum output_stream stream);
 /* The client takes more again. */
 void pipe_resume(struct dock *d, struct slice command_id);
 

@@ -154,7 +154,7 @@ open_stream(struct pipe *p, struct link_conn *l)
 	p->received[OUTPUT_OUT] = p->durable[OUTPUT_OUT];
 	p->received[OUTPUT_ERR] = p->durable[OUTPUT_ERR];
 	p->owed = 0;
-	p->feeding = false;
+	p->input_known = false;
 	int err = json.err != 0 ? json.err : p->out.err;
 	if (err == 0)
 		err = yamux_open(l->mux, p, &p->stream);
@@ -172,6 +172,10 @@ open_stream(struct pipe *p, struct link_conn *l)
 		    &(struct execframe){
 			.type = EXECFRAME_SIGNAL, .signal = p->signal });
 	p->signal = 0;
+	/* What was on its way to the disk may not come. */
+	struct conn *c = attach_find(p->dock, p->viewer);
+	if (c != NULL)
+		attach_stored(c);
 	crash_point("musterd.open");
 	link_flush(l);
 	crash_point("musterd.opened");
@@ -298,6 +302,41 @@ order_signal(struct dock *d, const struct stream_order *o)
 		link_flush(p->link);
 }
 
+/* To one that has just come: how far its input has got. */
+static void
+greet(struct pipe *p, struct conn *viewer)
+{
+	const struct execframe f = { .type = EXECFRAME_STDIN_ACK,
+		.offset = p->input_taken,
+		.limit = p->input_limit };
+
+	p->viewer = viewer->id;
+	if (p->link != NULL && p->input_known)
+		attach_frame(viewer, &f);
+}
+
+/* The newest viewer has the streams. */
+static void
+order_view(struct dock *d, const struct stream_order *o)
+{
+	struct pipe *p = pipe_find(d, o->command_id);
+	struct conn *c = attach_find(d, o->viewer);
+
+	if (c == NULL)
+		return;
+	if (p == NULL)
+		p = pipe_new(d, o->command_id);
+	if (p == NULL) {
+		conn_drop(c);
+		return;
+	}
+	struct conn *old = attach_find(d, p->viewer);
+	greet(p, c);
+	if (old != NULL && old != c)
+		attach_replaced(old);
+	pipe_resume(d, o->command_id);
+}
+
 /* The last word to the agent; the pipe goes when it has left. */
 static void
 say_done(struct pipe *p)
@@ -371,6 +410,9 @@ pipe_order(struct dock *d, struct peer_id link, const struct stream_order *o,
 	case STREAM_OPEN:
 		order_open(d, link, o, awaits);
 		break;
+	case STREAM_VIEW:
+		order_view(d, o);
+		break;
 	case STREAM_SIGNAL:
 		order_signal(d, o);
 		break;
@@ -402,10 +444,8 @@ pipe_let_go(struct dock *d, struct transit *t)
 
 	if (l != NULL)
 		yamux_reset(l->mux, p->stream);
-	if (p != NULL) {
-		memcpy(t->shown, p->shown, sizeof(t->shown));
+	if (p != NULL)
 		pipe_free(p);
-	}
 	if (l != NULL)
 		link_flush(l);
 	if (c == NULL)
@@ -417,8 +457,7 @@ pipe_let_go(struct dock *d, struct transit *t)
 }
 
 void
-pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer,
-    const uint64_t shown[3])
+pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer)
 {
 	struct pipe *p = pipe_find(d, command_id);
 	struct link_conn *l;
@@ -432,10 +471,17 @@ pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer,
 			conn_drop(viewer);
 		return;
 	}
-	p->viewer = viewer != NULL ? viewer->id : (struct peer_id){ 0 };
-	memcpy(p->shown, shown, sizeof(p->shown));
-	if (!p->awaits)
+	struct conn *old = attach_find(d, p->viewer);
+	if (viewer != NULL)
+		greet(p, viewer);
+	else if (p->awaits)
+		p->viewer = (struct peer_id){ 0 };
+	if (old != NULL && old != viewer)
+		attach_replaced(old);
+	if (!p->awaits) {
+		pipe_resume(d, command_id);
 		return;
+	}
 	p->awaits = false;
 	l = link_find(d, p->open_on);
 	if (l == NULL || list_empty(&p->opening))

@@ -25,14 +25,15 @@ struct pipe {
 	uint64_t durable[3];            /* by enum output_stream */
 	uint64_t acked[3];
 	uint64_t received[3];
-	uint64_t shown[3];      /* up to where the client has it */
-	uint64_t flying;        /* handed to the writer, not yet durable */
-	uint64_t owed;          /* bytes of window to be given back */
-	struct list opening;    /* in the link's, until there is a stream */
-	bool asked_end[3];      /* waits for the store's end of a stream */
-	bool awaits;            /* its other half comes from another lane */
-	uint64_t fed;           /* input before it went to the agent */
-	bool feeding;           /* fed is known, for this stream */
+	uint64_t flying;     /* handed to the writer, not yet durable */
+	uint64_t owed;       /* bytes of window to be given back */
+	struct list opening; /* in the link's, until there is a stream */
+	bool asked_end[3];   /* waits for the store's end of a stream */
+	bool awaits;         /* its other half comes from another lane */
+	/* Input: what the agent last acknowledged, and up to where the
+	 * client's has gone into this stream. */
+	uint64_t input_taken, input_limit, input_sent;
+	bool input_known;       /* a STDIN_ACK came on this stream */
 	uint8_t signal;         /* to be sent as soon as it is open; 0 = none */
 	struct peer_id open_on; /* the link it is for, there or not */
 	bool again;

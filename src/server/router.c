@@ -276,12 +276,13 @@ drop_place(struct router *r, struct place *p)
 	alloc_free(p);
 }
 
-/* Have what a lane has of a stream brought to where it is to be opened. */
+/* Have what a lane has of a stream, or of its viewer alone, brought to
+ * where the stream is to be opened. */
 static void
-move(struct router *r, struct place *p, struct peer_id viewer)
+move(struct router *r, struct place *p, unsigned from, struct peer_id viewer)
 {
 	struct lane_mail *m =
-	    new_mail(r->lanes[p->lane], MAIL_NORMAL, LANE_LET_GO);
+	    new_mail(r->lanes[from], MAIL_NORMAL, LANE_LET_GO);
 
 	p->transit = (struct transit){
 		.place = p, .command_id = p->id, .viewer = viewer
@@ -289,9 +290,10 @@ move(struct router *r, struct place *p, struct peer_id viewer)
 	list_init(&p->transit.link);
 	if (m != NULL)
 		m->transit = &p->transit;
-	if (!post(r->lanes[p->lane], MAIL_NORMAL, m)) {
+	if (!post(r->lanes[from], MAIL_NORMAL, m)) {
 		/* The agent comes back, and the order again. */
 		router_cut(r, p->link);
+		router_cut(r, viewer);
 		return;
 	}
 	p->moving = true;
@@ -322,7 +324,24 @@ order_open(
 	}
 	hand_over_open(r, p->target, b, e, p->moving || p->lane != p->target);
 	if (!p->moving && p->lane != p->target)
-		move(r, p, e->stream.viewer);
+		move(r, p, p->lane, e->stream.viewer);
+}
+
+/* A viewer comes to a stream that is open, or will be: on its lane. */
+static void
+order_view(
+    struct router *r, struct place *p, struct batch *b, const struct effect *e)
+{
+	struct peer_id viewer = e->stream.viewer;
+
+	if (p == NULL)
+		p = new_place(r, e->stream.command_id, viewer.lane);
+	if (p == NULL || p->moving)
+		router_cut(r, viewer); /* it comes again */
+	else if (p->lane == viewer.lane)
+		hand_over(r, p->lane, b, e);
+	else
+		move(r, p, viewer.lane, viewer);
 }
 
 /* The last order; once all that came before has settled. */
@@ -355,6 +374,8 @@ order_stream(struct router *r, struct batch *b, const struct effect *e)
 		return;
 	if (e->stream.verb == STREAM_OPEN)
 		order_open(r, p, b, e);
+	else if (e->stream.verb == STREAM_VIEW)
+		order_view(r, p, b, e);
 	else if (p == NULL)
 		hand_over(r, to.lane, b, e);
 	else if (e->stream.verb == STREAM_DONE)
@@ -392,11 +413,8 @@ bring(struct router *r, struct place *p)
 	    arena_copy(mailbox_arena(&lane->to_lane, MAIL_NORMAL), p->id,
 		&m->arrival.command_id) != 0)
 		m = NULL;
-	if (m != NULL) {
+	if (m != NULL)
 		m->arrival.conn = p->transit.conn;
-		memcpy(m->arrival.shown, p->transit.shown,
-		    sizeof(m->arrival.shown));
-	}
 	if (post(lane, MAIL_NORMAL, m))
 		return;
 	if (p->transit.conn != NULL)
@@ -414,7 +432,7 @@ router_arrived(struct router *r, struct transit *t)
 	bring(r, p);
 	if (p->lane != p->target) {
 		/* Its agent is on a third lane by now. */
-		move(r, p, (struct peer_id){ 0 });
+		move(r, p, p->lane, (struct peer_id){ 0 });
 	} else if (p->done != NULL) {
 		hand_over(r, p->lane, p->batch, p->done);
 		drop_place(r, p);

@@ -105,7 +105,8 @@ note_send(uint32_t peer, const struct event *ev)
 static void
 note_stream(uint32_t peer, const struct stream_order *o)
 {
-	static const char *const verbs[] = { "open", "signal", "done" };
+	static const char *const verbs[] = { "open", "signal", "done", "seen",
+		"expel", "view" };
 
 	note("%u %s %s", peer, verbs[o->verb], short_id(o->command_id));
 	if (o->verb == STREAM_OPEN)
@@ -720,6 +721,33 @@ test_cancel_and_interrupt(void **state)
 	       "2 open #2 2 again\n2 signal #2\n");
 }
 
+/* Whoever comes back has the streams, if he may see the agent. */
+static void
+test_attach(void **state)
+{
+	(void)state;
+	arrive(1, "a", NATIVE);
+	run("a", (struct wish){ .foreground = true });
+	expect("1 registered a\n900 201 #1 sent\n1 open #1 1\n");
+	ask(OP_COMMAND_ATTACH, id_of(1));
+	expect("900 200 #1 sent again\n1 view #1\n");
+	/* Nothing of it is open while the agent is away, and after that it
+	 * is opened for the newest. */
+	leave(1, ERR_TIMEOUT);
+	ask(OP_COMMAND_ATTACH, id_of(1));
+	expect("900 200 #1 sent again\n0 view #1\n");
+	arrive(2, "a", (struct back){ .sequence = 0 });
+	expect("2 registered a again\n2 open #1 1 again\n");
+	struct event ev = request(OP_COMMAND_ATTACH, TOKEN_VIEWER, id_of(1));
+	rig_input(&w.rig, &ev);
+	expect("900 403 NOT_PERMITTED\n");
+	/* What is over, the store knows. */
+	exits(2, 1, 0);
+	expect("2 done #1 completed\n");
+	ask(OP_COMMAND_ATTACH, SL("cmd_gone"));
+	expect("900 200\n");
+}
+
 static void
 test_idempotency(void **state)
 {
@@ -1226,6 +1254,7 @@ main(void)
 		TEST(test_native_no_more),
 		TEST(test_deadline),
 		TEST(test_cancel_and_interrupt),
+		TEST(test_attach),
 		TEST(test_idempotency),
 		TEST(test_rights),
 		TEST(test_picking),

@@ -255,7 +255,8 @@ emit_send(const struct name *n, const struct event *ev)
 static void
 emit_stream(const struct name *n, const struct stream_order *o)
 {
-	static const char *const verbs[] = { "open", "signal", "done" };
+	static const char *const verbs[] = { "open", "signal", "done", "seen",
+		"expel", "view" };
 	char text[128];
 
 	snprintf(text, sizeof(text), "stream %s %.*s%s", verbs[o->verb],
@@ -536,6 +537,7 @@ ask(uint32_t peer, struct slice verb, struct slice rest)
 	} asks[] = {
 		{ "show", OP_AGENT_SHOW },
 		{ "remove", OP_AGENT_REMOVE },
+		{ "attach", OP_COMMAND_ATTACH },
 		{ "cancel", OP_COMMAND_CANCEL },
 		{ "interrupt", OP_COMMAND_INTERRUPT },
 		{ "revoke", OP_TOKEN_REVOKE },
@@ -553,9 +555,9 @@ ask(uint32_t peer, struct slice verb, struct slice rest)
 		ask_to_rotate(q, rest);
 	} else {
 		size_t i = 0;
-		while (i < 5 && !slice_eq(verb, slice_from(asks[i].verb)))
+		while (i < 6 && !slice_eq(verb, slice_from(asks[i].verb)))
 			i++;
-		if (i == 5)
+		if (i == 6)
 			fail_msg("%s:%d: no such verb", s.file, s.line);
 		q->op = asks[i].op;
 	}
