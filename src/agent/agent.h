@@ -9,9 +9,11 @@
 #include "wire/wsconn.h"
 
 #include "agent/account.h"
+#include "agent/cgroup.h"
 #include "agent/policy.h"
 #include "agent/probe.h"
 #include "agent/state.h"
+#include "agent/stop.h"
 
 struct agent {
 	struct loop loop;
@@ -21,7 +23,11 @@ struct agent {
 	struct account account;
 	bool has_account;
 	struct probe_facts facts;
-	char holder[STATE_PATH]; /* the program */
+	char holder[STATE_PATH];  /* the program */
+	char cgroup[CGROUP_PATH]; /* where commands may have their own */
+	bool has_cgroup;
+	char stop_path[STATE_PATH]; /* of the file STOP */
+	struct stop_local local_stop;
 	struct wsconn_lane ws;
 	struct wsconn_config ws_config;
 	struct http1_head head; /* scratch of handshakes */

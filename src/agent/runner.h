@@ -59,8 +59,8 @@ struct runner_ops {
 	    void *arg, struct run *r, struct slice reason, struct slice error);
 	/* After an end: the last process that had stayed behind is gone. */
 	void (*gone)(void *arg, struct run *r);
-	/* Halted, and nothing is left that could be killed; again when that
-	 * was so and more has ended. */
+	/* Halted, and nothing is left that could be killed; again when more
+	 * is known of what was killed. */
 	void (*quiet)(void *arg);
 	void (*closed)(void *arg);
 };

@@ -49,6 +49,8 @@ struct runner {
 	struct order_user user; /* the last one looked up */
 	bool hold, closing, told;
 	bool halted;             /* under a stop */
+	unsigned halts;          /* how often since the start */
+	bool news;               /* quiet is to be called, when it is */
 	struct map kills;        /* by id, since it was halted: run_kill */
 	struct loop_task settle; /* looks whether all is quiet */
 };

@@ -37,8 +37,10 @@ runner_settle(struct loop_task *t)
 {
 	struct runner *rn = LIST_OF(t, struct runner, settle);
 
-	if (rn->halted && !rn->closing && runner_quiet(rn))
-		rn->c.ops->quiet(rn->c.arg);
+	if (!rn->halted || rn->closing || !runner_quiet(rn) || !rn->news)
+		return;
+	rn->news = false;
+	rn->c.ops->quiet(rn->c.arg);
 }
 
 void
@@ -61,6 +63,13 @@ keep(uint8_t **at, struct slice s)
 	return kept;
 }
 
+static bool
+is_known(const struct run_kill *old, const struct run_kill *k)
+{
+	return old != NULL && old->count == k->count &&
+	    slice_eq(old->pids, k->pids) && slice_eq(old->left, k->left);
+}
+
 static void
 drop_kill(struct runner *rn, struct slice id)
 {
@@ -73,8 +82,12 @@ runner_note_kill(struct run *r, const struct run_kill *k)
 	struct runner *rn = r->rn;
 	size_t n = k->id.len + k->pids.len + k->left.len;
 
-	if (!rn->halted)
+	/* What an agent finds at its start may belong to a stop that is
+	 * about to be heard of again. */
+	if ((!rn->halted && rn->halts > 0) ||
+	    is_known(map_get(&rn->kills, k->id), k))
 		return;
+	rn->news = true;
 	drop_kill(rn, k->id);
 	struct run_kill *kept = alloc_new(sizeof(*kept) + n);
 	/* Without memory the receipt says less, and that is all. */
@@ -115,7 +128,8 @@ runner_halt(struct runner *rn, bool halt)
 
 	if (rn->halted && !halt)
 		runner_drop_kills(rn);
-	rn->halted = halt;
+	rn->halted = rn->news = halt;
+	rn->halts += halt;
 	/* One that nobody can reach just now is told when it is attached to. */
 	while (halt && (r = map_next(&rn->runs, &pos)) != NULL)
 		(void)runner_signal(r, HOLDER_STOP);

@@ -422,23 +422,6 @@ state_load_links(struct state *s, struct state_link *out, size_t *count)
 	return 0;
 }
 
-uint64_t
-state_stop_epoch(const char *link_dir)
-{
-	struct slice word = SL("");
-	char path[STATE_PATH];
-	uint64_t epoch = 0;
-	struct arena a;
-
-	arena_init(&a, 2 * SMALL_FILE);
-	if (join_path(path, link_dir, "stop_epoch") == 0)
-		(void)read_word(path, &a, &word);
-	(void)slice_u64(
-	    slice_first(word, slice_find(word, '\n')), INT64_MAX, &epoch);
-	arena_fini(&a);
-	return epoch;
-}
-
 int
 state_save_incarnation(const char *link_dir, struct slice incarnation)
 {

@@ -6,11 +6,12 @@
  *	machine            the machine-id this state was made on
  *	policy.conf        see policy.h
  *	ctl                socket of `status`
+ *	STOP               while it is there, nothing runs; see stopfile.h
  *	links/<host>_<port>/
  *	  link.conf        where to and as whom
  *	  key              Ed25519 seed in hex; never leaves the host
  *	  incarnation      of the controller's database
- *	  journal cmd/ stop_epoch    see journal.h, holder_proto.h
+ *	  journal cmd/ stop    see journal.h, holder_proto.h
  *
  * Directories are 0700, files 0600.  Everything blocks: for the start of a
  * program or a worker thread.  Failures are ERR_* with a sentence in why.
@@ -70,9 +71,6 @@ int state_save_link(struct state *s, const struct state_link *l);
 
 /* All links that a join has completed; *count of at most STATE_LINKS. */
 int state_load_links(struct state *s, struct state_link *out, size_t *count);
-
-/* The stop epoch of a link as the disk has it; 0 when there is none. */
-uint64_t state_stop_epoch(const char *link_dir);
 
 /* The database id that the last dispatch number belongs to. */
 int state_save_incarnation(const char *link_dir, struct slice incarnation);

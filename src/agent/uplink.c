@@ -202,6 +202,7 @@ close_commands(struct uplink *u)
 	if (u->commands_open)
 		commands_close(&u->commands);
 	u->commands_open = false;
+	stop_close(&u->stop);
 	uplink_move(u, UPLINK_STOPPED);
 }
 
@@ -292,8 +293,8 @@ uplink_registered(struct uplink *u, const struct word *w)
 	if (u->state != UPLINK_REGISTERING && !again)
 		return;
 	uplink_move(u, UPLINK_UP);
+	uplink_register_stop(u, w);
 	(void)slice_cstr(w->cluster_id, u->cluster_id, sizeof(u->cluster_id));
-	u->execs.epoch = w->stop_epoch;
 	u->beat_every = w->heartbeat_ms;
 	learn_incarnation(u, w->incarnation);
 	if (!again) {
@@ -359,7 +360,7 @@ bool
 uplink_stopped(const struct uplink *u)
 {
 	return u->state == UPLINK_STOPPED && u->commands.runner == NULL &&
-	    !u->saving_now;
+	    !u->saving_now && stop_idle(&u->stop);
 }
 
 /* Life ----------------------------------------------------------------------
@@ -380,9 +381,18 @@ on_commands_closed(void *arg)
 	u->commands.runner = NULL;
 }
 
+static void
+on_quiet(void *arg)
+{
+	struct uplink *u = arg;
+
+	stop_quiet(&u->stop);
+}
+
 static const struct command_ops command_ops = {
 	.changed = exec_changed,
 	.replaced = exec_replaced,
+	.quiet = on_quiet,
 	.closed = on_commands_closed,
 };
 
@@ -393,6 +403,9 @@ open_commands(struct uplink *u)
 		.loop = &u->agent->loop,
 		.dir = u->link->dir,
 		.holder = u->agent->holder,
+		.cgroup = u->agent->has_cgroup ? u->agent->cgroup : NULL,
+		.stop = u->agent->stop_path,
+		.halted = stop_halted(&u->stop),
 		.ops = &command_ops,
 		.arg = u,
 	};
@@ -442,6 +455,8 @@ uplink_new(struct agent *agent, const struct state_link *link,
 	(void)snprintf(
 	    u->incarnation, sizeof(u->incarnation), "%s", link->incarnation);
 	int err = read_link(u);
+	if (err == 0)
+		err = uplink_open_stop(u);
 	if (err == 0)
 		err = open_commands(u);
 	if (err != 0) {
@@ -496,6 +511,7 @@ uplink_put_status(const struct uplink *u, struct js_writer *w)
 	js_kv_string(w, "cluster_id", slice_from(u->cluster_id));
 	js_kv_string(w, "name", slice_from(u->link->name));
 	js_kv_u64(w, "connections", u->connections);
+	uplink_put_stop(u, w);
 	js_kv_u64(w, "commands_running",
 	    u->commands_open ? commands_running(&u->commands) : 0);
 	js_end(w);

@@ -31,6 +31,10 @@ void uplink_hurry(struct uplink *u);
 /* The policy was read again: the controller learns it by a new register. */
 void uplink_policy(struct uplink *u);
 
+/* agent->local_stop has changed; its reason may not be known yet, then this
+ * is called again. */
+void uplink_local_stop(struct uplink *u, bool known);
+
 /* Say goodbye, flush, let go of the commands. */
 void uplink_stop(struct uplink *u);
 bool uplink_stopped(const struct uplink *u);

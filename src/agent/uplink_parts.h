@@ -5,6 +5,7 @@
  *	uplink_open.c  dial, HTTP handshake and proof
  *	uplink_talk.c  messages both ways, streams coming and going
  *	uplink_send.c  what leaves, in which order
+ *	uplink_halt.c  being stopped, and receipts
  */
 #ifndef AGENT_UPLINK_PARTS_H
 #define AGENT_UPLINK_PARTS_H
@@ -20,6 +21,7 @@
 
 #include "agent/backoff.h"
 #include "agent/exec.h"
+#include "agent/stop.h"
 #include "agent/uplink.h"
 #include "agent/words.h"
 
@@ -76,6 +78,8 @@ struct uplink {
 	struct buf text; /* whole frames, sent before anything else */
 	struct buf cork; /* one pull's bytes; empty between pulls */
 	struct exec_home execs;
+	struct stop stop;
+	char stop_why[STOP_REASON + 100]; /* execs.stopped */
 	size_t streams;
 
 	struct commands commands;
@@ -113,6 +117,13 @@ void uplink_lost(struct uplink *u, enum backoff_kind kind, const char *format,
 /* What is queued leaves, then the connection ends. */
 void uplink_drop_connection(struct uplink *u, bool flush);
 void uplink_registered(struct uplink *u, const struct word *w);
+
+/* uplink_halt.c */
+int uplink_open_stop(struct uplink *u);
+void uplink_hear_stop(struct uplink *u, const struct record_stop *s);
+/* What a registration's answer says of the stop, before all else of it. */
+void uplink_register_stop(struct uplink *u, const struct word *w);
+void uplink_put_stop(const struct uplink *u, struct js_writer *w);
 
 /* uplink_open.c */
 void uplink_dial(struct uplink *u);

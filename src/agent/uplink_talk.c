@@ -43,6 +43,11 @@ uplink_register(struct uplink *u)
 	buf_init(&b, WORDS_TEXT_MAX);
 	rand_id(REGISTER_ID, request_id);
 	const struct agent *agent = u->agent;
+	const struct stop *s = &u->stop;
+	const struct record_stop stop = { .epoch = s->now.epoch,
+		.stopped = s->now.stopped,
+		.scope = slice_from(s->now.scope),
+		.mac = slice_from(s->now.mac) };
 	struct words_hello h = {
 		.request_id = slice_from(request_id),
 		.agent_id = slice_from(u->link->agent_id),
@@ -53,7 +58,8 @@ uplink_register(struct uplink *u)
 		.install_id = agent->state.install_id,
 		.boot_id = slice_from(agent->facts.boot_id),
 		.session_id = slice_from(u->session_id),
-		.stop_epoch = state_stop_epoch(u->link->dir),
+		.stop = &stop,
+		.local_stop = s->local.stopped,
 		.incarnation = slice_from(u->incarnation),
 		.sequence = runner_mark(u->commands.runner),
 		.at = clock_wall(),
@@ -187,6 +193,8 @@ on_text(struct uplink *u, struct slice text)
 		on_error(u, &w);
 	else if (w.kind == WORD_RECONNECT)
 		on_reconnect(u, &w);
+	else if (w.kind == WORD_STOP)
+		uplink_hear_stop(u, &w.stop);
 	else if (w.kind == WORD_OTHER)
 		log_debug("message_ignored", kv_s("type", w.type));
 	arena_fini(&a);

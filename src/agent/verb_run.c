@@ -11,6 +11,7 @@
 
 #include "agent/local.h"
 #include "agent/netwatch.h"
+#include "agent/stopfile.h"
 #include "agent/uplink.h"
 #include "agent/verbs.h"
 
@@ -23,6 +24,7 @@ struct running {
 	size_t count;
 	struct local local;
 	struct netwatch net;
+	struct stopfile stopfile;
 	struct loop_task watch; /* the end of a turn, when stopping */
 	wall_msec started_at;
 	bool stopping;
@@ -47,6 +49,21 @@ put_policy(const struct agent *a, struct js_writer *w)
 }
 
 static void
+put_local_stop(const struct stop_local *l, struct js_writer *w)
+{
+	uint8_t at[STAMP_LEN];
+
+	js_kv_object(w, "local_stop");
+	js_kv_bool(w, "stopped", l->stopped);
+	if (l->stopped) {
+		stamp_format(l->at, at);
+		js_kv_string(w, "since", (struct slice){ at, sizeof(at) });
+	}
+	js_kv_string(w, "reason", slice_from(l->reason));
+	js_end(w);
+}
+
+static void
 on_ask(void *arg, struct buf *out)
 {
 	struct running *r = arg;
@@ -64,6 +81,7 @@ on_ask(void *arg, struct buf *out)
 	js_kv_string(&w, "exec_user",
 	    slice_from(r->agent.has_account ? r->agent.account.name : ""));
 	put_policy(&r->agent, &w);
+	put_local_stop(&r->agent.local_stop, &w);
 	js_kv_array(&w, "links");
 	for (size_t i = 0; i < r->count; i++)
 		uplink_put_status(r->uplinks[i], &w);
@@ -156,6 +174,20 @@ on_network(void *arg)
 		uplink_hurry(r->uplinks[i]);
 }
 
+/* The host's own stop came or went. */
+static void
+on_stopfile(void *arg, const struct stop_local *l, bool known)
+{
+	struct running *r = arg;
+
+	r->agent.local_stop = *l;
+	for (size_t i = 0; i < r->count; i++)
+		uplink_local_stop(r->uplinks[i], known);
+	if (known)
+		log_warn(l->stopped ? "local_stop" : "local_stop_lifted",
+		    kv_c("reason", l->reason));
+}
+
 /* Beginning -----------------------------------------------------------------
  */
 
@@ -199,6 +231,10 @@ open_state(struct running *r, const char *dir)
 	if (load_policy(&r->agent) != 0)
 		return complain(EXIT_OTHER, "%s/policy.conf: %s", s->dir,
 		    r->agent.policy_error);
+	if (state_path(s, "STOP", r->agent.stop_path) != 0)
+		return complain(EXIT_OTHER, "%s is too long a path", s->dir);
+	stopfile_read(r->agent.stop_path, &r->agent.local_stop);
+	r->agent.has_cgroup = cgroup_find(r->agent.cgroup) == 0;
 	if (find_holder(r->agent.holder) != 0)
 		return complain(
 		    EXIT_OTHER, "muster-holder is not beside this program");
@@ -228,6 +264,8 @@ open_ears(struct running *r)
 		err = local_open(&r->local, l, path, on_ask, r);
 	if (err != 0)
 		log_warn("no_status_socket", kv_e("err", err));
+	stopfile_open(&r->stopfile, l, r->agent.stop_path, &r->agent.local_stop,
+	    on_stopfile, r);
 	err = netwatch_open(&r->net, l, on_network, r);
 	if (err != 0)
 		log_warn("no_network_watch", kv_e("err", err));
@@ -282,6 +320,7 @@ run(struct running *r, const char *dir)
 	loop_run(&a->loop);
 	local_close(&r->local);
 	netwatch_close(&r->net);
+	stopfile_close(&r->stopfile);
 	for (size_t i = 0; i < r->count; i++)
 		uplink_free(r->uplinks[i]);
 	stream_loop_fini(&a->loop);

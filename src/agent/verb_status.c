@@ -6,6 +6,7 @@
 
 #include "agent/local.h"
 #include "agent/state.h"
+#include "agent/stopfile.h"
 #include "agent/verbs.h"
 
 enum { ASK_ARENA = 1024 * 1024 };
@@ -33,11 +34,39 @@ number_of(struct js_value v, const char *name)
 static void
 print(const char *label, struct slice s)
 {
-	(void)printf("%-12s", label);
+	if (label[0] != '\0')
+		(void)printf("%-12s", label);
 	for (size_t i = 0; i < s.len; i++)
 		(void)putchar(
 		    s.ptr[i] < 0x20 || s.ptr[i] == 0x7f ? '?' : s.ptr[i]);
 	(void)putchar('\n');
+}
+
+static bool
+is_stopped(struct js_value stop)
+{
+	bool stopped = false;
+
+	(void)js_bool(js_get(stop, "stopped"), &stopped);
+	return stopped;
+}
+
+/* Both kinds, of a link and of the host. */
+static void
+show_stop(const char *label, struct js_value stop)
+{
+	if (!is_stopped(stop))
+		return;
+	if (js_get(stop, "epoch").kind == JS_NUMBER)
+		(void)printf("%-12sepoch %lld, since ", label,
+		    (long long)number_of(stop, "epoch"));
+	else
+		(void)printf("%-12sby its owner, since ", label);
+	print("", text_of(stop, "since"));
+	if (text_of(stop, "scope").len > 0)
+		print("  scope", text_of(stop, "scope"));
+	if (text_of(stop, "reason").len > 0)
+		print("  reason", text_of(stop, "reason"));
 }
 
 static bool
@@ -55,6 +84,7 @@ show_link(struct js_value l)
 	if (js_get(l, "next_try_ms").kind == JS_NUMBER)
 		(void)printf("%-12sin %lld s\n", "next try",
 		    (long long)(number_of(l, "next_try_ms") + 999) / 1000);
+	show_stop("stopped", js_get(l, "stop"));
 	print("agent", text_of(l, "agent_id"));
 	print("name", text_of(l, "name"));
 	(void)printf("%-12s%lld\n", "running",
@@ -71,7 +101,7 @@ show(struct slice text, bool json)
 	struct js_value v;
 	struct slice word;
 	struct arena a;
-	bool all = true;
+	bool all = true, stopped;
 
 	arena_init(&a, ASK_ARENA);
 	if (js_parse(&doc, text, &limits, &a) != 0)
@@ -91,17 +121,34 @@ show(struct slice text, bool json)
 		print("runs as", text_of(root, "exec_user"));
 		if (text_of(policy, "error").len > 0)
 			print("policy", text_of(policy, "error"));
+		show_stop("stopped", js_get(root, "local_stop"));
 	}
+	stopped = is_stopped(js_get(root, "local_stop"));
 	i = js_walk(js_get(root, "links"));
 	while (js_next(&i, NULL, &v)) {
 		bool connected = false;
 		(void)js_bool(js_get(v, "connected"), &connected);
 		all &= json ? connected : show_link(v);
+		stopped |= is_stopped(js_get(v, "stop"));
 	}
 	if (json)
 		(void)printf("%.*s\n", SLICE_FMT(text));
 	arena_fini(&a);
+	if (stopped)
+		return EXIT_STOPPED;
 	return all ? EXIT_OK : EXIT_OTHER;
+}
+
+static int
+no_agent(const struct state *s)
+{
+	char path[STATE_PATH];
+	struct stop_local l = { 0 };
+
+	if (state_path(s, "STOP", path) == 0)
+		stopfile_read(path, &l);
+	return complain(EXIT_OTHER, "no agent runs on %s%s", s->dir,
+	    l.stopped ? ", and STOP there forbids it to start anything" : "");
 }
 
 static int
@@ -120,7 +167,7 @@ ask(const char *dir, bool json)
 	err = local_ask(path, &b);
 	int code = EXIT_OTHER;
 	if (err == ERR_NOT_FOUND || err == ERR_REFUSED)
-		(void)complain(code, "no agent runs on %s", s.dir);
+		code = no_agent(&s);
 	else if (err != 0)
 		(void)complain(
 		    code, "cannot ask at %s: %s", path, err_name(err));

@@ -12,11 +12,14 @@ enum {
 	EXIT_OTHER = 1,
 	EXIT_USAGE = 2,
 	EXIT_NOT_PERMITTED = 4,
+	EXIT_STOPPED = 8,
 };
 
 int verb_join(int argc, char **argv);
 int verb_run(int argc, char **argv);
 int verb_status(int argc, char **argv);
+int verb_stop(int argc, char **argv);
+int verb_resume(int argc, char **argv);
 int verb_policy(int argc, char **argv);
 
 /* "muster-agent: " and the sentence, on stderr; returns code. */

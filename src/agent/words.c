@@ -138,6 +138,20 @@ put_resume(struct js_writer *w, const struct words_hello *h)
 	js_end(w);
 }
 
+static void
+put_stop(struct js_writer *w, const struct words_hello *h)
+{
+	const struct record_stop *s = h->stop;
+
+	js_kv_object(w, "stop");
+	js_kv_u64(w, "epoch", s->epoch);
+	js_kv_bool(w, "stopped", s->stopped);
+	js_kv_string(w, "scope", s->scope);
+	js_kv_string(w, "mac", s->mac);
+	js_kv_bool(w, "local", h->local_stop);
+	js_end(w);
+}
+
 void
 words_put_register(struct buf *b, const struct words_hello *h)
 {
@@ -160,10 +174,90 @@ words_put_register(struct buf *b, const struct words_hello *h)
 	js_kv_string(&w, "boot_id", h->boot_id);
 	js_kv_string(&w, "session_id", h->session_id);
 	put_policy(&w, h->policy);
-	js_kv_u64(&w, "stop_epoch", h->stop_epoch);
+	js_kv_u64(&w, "stop_epoch", h->stop->epoch);
+	put_stop(&w, h);
 	put_resume(&w, h);
 	js_end(&w);
 	end(&w, b, h->at);
+}
+
+/* stop ----------------------------------------------------------------------
+ */
+
+enum {
+	PIDS = 64, /* named of a command, and in left */
+	PIDS_OF_MANY = 8,
+	MANY = 1024, /* commands: all names would be more than a message */
+};
+
+/* At most `most` of the numbers in text; how many. */
+static size_t
+put_pids(struct js_writer *w, struct slice text, size_t most)
+{
+	struct slice part;
+	uint64_t pid;
+	size_t n = 0;
+
+	while (n < most && slice_split(&text, ',', &part))
+		if (slice_u64(part, INT32_MAX, &pid) == 0 && ++n > 0)
+			js_put_u64(w, pid);
+	return n;
+}
+
+static void
+put_ended(struct js_writer *w, const struct words_receipt *r)
+{
+	size_t most = r->ended_count > MANY ? PIDS_OF_MANY : PIDS;
+
+	js_kv_array(w, "commands");
+	for (size_t i = 0; i < r->ended_count; i++) {
+		const struct words_ended *e = &r->ended[i];
+		js_begin_object(w);
+		js_kv_string(w, "command_id", e->id);
+		js_kv_array(w, "pids");
+		(void)put_pids(w, e->pids, most);
+		js_end(w);
+		js_kv_u64(w, "count", e->count);
+		js_kv_u64(w, "took_ms", e->took_ms);
+		js_end(w);
+	}
+	js_end(w);
+}
+
+void
+words_put_receipt(struct buf *b, const struct words_receipt *r)
+{
+	struct js_writer w;
+	size_t left = 0;
+
+	begin(&w, b, "stop_receipt", none);
+	js_kv_u64(&w, "epoch", r->epoch);
+	js_kv_bool(&w, "stopped", r->stopped);
+	js_kv_bool(&w, "local", r->local);
+	if (r->began != 0)
+		put_stamp(&w, "began_at", r->began);
+	if (r->done != 0)
+		put_stamp(&w, "done_at", r->done);
+	put_ended(&w, r);
+	js_kv_array(&w, "left");
+	for (size_t i = 0; i < r->ended_count && left < PIDS; i++)
+		left += put_pids(&w, r->ended[i].left, PIDS - left);
+	js_end(&w);
+	js_kv_u64(&w, "tunnels_closed", 0);
+	end(&w, b, r->at);
+}
+
+void
+words_put_local_stop(struct buf *b, bool stopped, wall_msec since,
+    struct slice reason, wall_msec at)
+{
+	struct js_writer w;
+
+	begin(&w, b, "local_stop", none);
+	js_kv_bool(&w, "stopped", stopped);
+	put_stamp(&w, "at", since);
+	js_kv_string(&w, "reason", reason);
+	end(&w, b, at);
 }
 
 /* heartbeat, pong -----------------------------------------------------------
@@ -230,11 +324,41 @@ words_put_pong(struct buf *b, struct slice request_id, wall_msec at)
 /* Reading -------------------------------------------------------------------
  */
 
+/* Nothing but a bad number makes it unheard. */
+static void
+read_stop(struct js_fields *f, struct js_value from, struct word *w)
+{
+	struct record_stop *s = &w->stop;
+	struct slice at = { 0 };
+	struct js_fields m;
+	int64_t epoch = 0;
+
+	js_fields_init(&m, from);
+	js_need_i64(&m, "epoch", 0, INT64_MAX, &epoch);
+	*f = m;
+	s->epoch = (uint64_t)epoch;
+	(void)js_bool(js_get(from, "stopped"), &s->stopped);
+	(void)js_bool(js_get(from, "keep_tunnels"), &s->keep_tunnels);
+	(void)js_string(js_get(from, "scope"), &s->scope);
+	(void)js_string(js_get(from, "reason"), &s->reason);
+	(void)js_string(js_get(from, "mac"), &s->mac);
+	(void)js_string(js_get(from, "at"), &at);
+	(void)stamp_parse(at, &s->at);
+	w->has_stop = m.err == 0;
+}
+
+static void
+read_stop_order(struct js_fields *f, struct word *w)
+{
+	read_stop(f, f->obj, w);
+	w->stop.stopped = slice_eq(w->type, SL("stop"));
+}
+
 static void
 read_registered(struct js_fields *f, struct word *w)
 {
-	int64_t epoch, beat, size;
-	struct js_value muster, limits;
+	int64_t beat, size;
+	struct js_value muster, limits, stop;
 	struct js_fields m;
 
 	js_opt_string(f, "cluster_id", &w->cluster_id);
@@ -244,15 +368,16 @@ read_registered(struct js_fields *f, struct word *w)
 		return;
 	js_fields_init(&m, muster);
 	js_opt_string(&m, "incarnation", &w->incarnation);
-	js_opt_i64(&m, "stop_epoch", 0, INT64_MAX, 0, &epoch);
 	js_opt_i64(&m, "heartbeat_ms", 1000, 3600 * 1000, 30000, &beat);
 	js_opt_kind(&m, "limits", JS_OBJECT, &limits);
+	js_opt_kind(&m, "stop", JS_OBJECT, &stop);
 	*f = m;
 	if (m.err != 0)
 		return;
-	w->stop_epoch = (uint64_t)epoch;
 	w->heartbeat_ms = beat;
-	if (limits.kind != JS_OBJECT)
+	if (stop.kind == JS_OBJECT)
+		read_stop(f, stop, w);
+	if (f->err != 0 || limits.kind != JS_OBJECT)
 		return;
 	js_fields_init(&m, limits);
 	js_opt_i64(&m, "message", 1024, INT64_MAX, WORDS_TEXT_MAX, &size);
@@ -285,6 +410,8 @@ static const struct {
 	{ SL_INIT("pong"), WORD_PONG, NULL },
 	{ SL_INIT("error"), WORD_ERROR, read_error },
 	{ SL_INIT("reconnect"), WORD_RECONNECT, read_reconnect },
+	{ SL_INIT("stop"), WORD_STOP, read_stop_order },
+	{ SL_INIT("resume_work"), WORD_STOP, read_stop_order },
 };
 
 static int

@@ -13,6 +13,7 @@
 
 #include "agent/policy.h"
 #include "agent/probe.h"
+#include "agent/record.h"
 
 enum { WORDS_TEXT_MAX = 1024 * 1024, WORDS_DEPTH_MAX = 16 };
 
@@ -28,7 +29,8 @@ struct words_hello {
 	const struct probe_facts *facts;
 	const struct policy *policy;
 	struct slice install_id, boot_id, session_id;
-	uint64_t stop_epoch;
+	const struct record_stop *stop;
+	bool local_stop;
 	struct slice incarnation; /* absent at first */
 	uint64_t sequence;
 	const struct words_held *held;
@@ -48,6 +50,25 @@ struct words_beat {
 void words_put_heartbeat(struct buf *b, const struct words_beat *h);
 void words_put_pong(struct buf *b, struct slice request_id, wall_msec at);
 
+/* What a stop did to one command; pids have commas between. */
+struct words_ended {
+	struct slice id, pids, left;
+	uint64_t count, took_ms;
+};
+
+struct words_receipt {
+	uint64_t epoch;
+	bool stopped, local;
+	wall_msec began, done; /* 0: absent */
+	const struct words_ended *ended;
+	size_t ended_count;
+	wall_msec at;
+};
+void words_put_receipt(struct buf *b, const struct words_receipt *r);
+
+void words_put_local_stop(struct buf *b, bool stopped, wall_msec since,
+    struct slice reason, wall_msec at);
+
 enum word_kind {
 	WORD_OTHER, /* not for this agent, or of a later version */
 	WORD_REGISTERED,
@@ -56,6 +77,7 @@ enum word_kind {
 	WORD_PONG,
 	WORD_ERROR,
 	WORD_RECONNECT,
+	WORD_STOP, /* or resume_work */
 };
 
 /* Slices borrow from the text or the arena. */
@@ -64,9 +86,11 @@ struct word {
 	struct slice type, request_id;
 	/* REGISTERED */
 	struct slice cluster_id, name, incarnation;
-	uint64_t stop_epoch;
 	msec heartbeat_ms;
 	uint64_t message_max;
+	/* REGISTERED, if it was said; STOP */
+	bool has_stop;
+	struct record_stop stop;
 	/* ERROR */
 	struct slice error, code;
 	/* RECONNECT */

@@ -7,7 +7,10 @@
 
 #include "support/guard.h"
 #include "support/oom.h"
+#include "support/schema.h"
 #include "support/unit.h"
+
+#define SCHEMAS "docs/protocol/schema/cluster/"
 
 static const struct words_held held[] = {
 	{ SL_INIT("cmd_a"), "running" },
@@ -23,6 +26,9 @@ put_hello(struct buf *b)
 		.memory_bytes = UINT64_C(16) << 30 };
 	struct policy p;
 
+	const struct record_stop stop = {
+		.epoch = 3, .stopped = true, .scope = SL("all"), .mac = SL("ab")
+	};
 	policy_init(&p);
 	words_put_register(b,
 	    &(struct words_hello){
@@ -34,7 +40,8 @@ put_hello(struct buf *b)
 		.install_id = SL("i"),
 		.boot_id = SL("b"),
 		.session_id = SL("s"),
-		.stop_epoch = 3,
+		.stop = &stop,
+		.local_stop = true,
 		.incarnation = SL("db_1"),
 		.sequence = 17,
 		.held = held,
@@ -70,6 +77,9 @@ test_register(void **state)
 	    SL("{\"incarnation\":\"db_1\",\"sequence\":17,\"commands\":["
 	       "{\"id\":\"cmd_a\",\"state\":\"running\"},"
 	       "{\"id\":\"cmd_b\",\"state\":\"unknown\"}]}"));
+	assert_slice(js_raw(js_get(muster, "stop")),
+	    SL("{\"epoch\":3,\"stopped\":true,\"scope\":\"all\","
+	       "\"mac\":\"ab\",\"local\":true}"));
 	struct js_value policy = js_get(muster, "policy");
 	assert_int_equal(js_string(js_get(policy, "verbs"), &text), 0);
 	assert_slice(text, SL("observe"));
@@ -125,6 +135,8 @@ test_read(void **state)
 	    read_text("{\"type\":\"register_success\",\"request_id\":\"r\","
 		      "\"payload\":{\"cluster_id\":\"c\",\"muster\":{"
 		      "\"incarnation\":\"db\",\"stop_epoch\":5,"
+		      "\"stop\":{\"epoch\":6,\"stopped\":true,"
+		      "\"scope\":\"all\"},"
 		      "\"heartbeat_ms\":5000,\"limits\":{\"message\":"
 		      "2048}}}}",
 		&w),
@@ -132,7 +144,8 @@ test_read(void **state)
 	assert_int_equal(w.kind, WORD_REGISTERED);
 	assert_slice(w.cluster_id, SL("c"));
 	assert_slice(w.incarnation, SL("db"));
-	assert_int_equal(w.stop_epoch, 5);
+	assert_true(w.has_stop && w.stop.epoch == 6 && w.stop.stopped);
+	assert_slice(w.stop.scope, SL("all"));
 	assert_int_equal(w.heartbeat_ms, 5000);
 	assert_int_equal(w.message_max, 2048);
 	assert_int_equal(read_text("{\"type\":\"reconnect\",\"payload\":"
@@ -144,6 +157,116 @@ test_read(void **state)
 	assert_int_equal(w.spread_ms, 20);
 	assert_int_equal(read_text("{\"type\":\"new\"}", &w), 0);
 	assert_int_equal(w.kind, WORD_OTHER);
+}
+
+static void
+test_stop(void **state)
+{
+	struct word w;
+
+	(void)state;
+	assert_int_equal(
+	    read_text("{\"type\":\"stop\",\"payload\":{\"epoch\":7,\"scope\":"
+		      "\"agent:a\",\"keep_tunnels\":true,\"reason\":\"r\","
+		      "\"at\":\"1970-01-01T00:00:01.000Z\",\"mac\":\"cd\"}}",
+		&w),
+	    0);
+	assert_int_equal(w.kind, WORD_STOP);
+	assert_true(w.has_stop && w.stop.stopped && w.stop.keep_tunnels);
+	assert_int_equal(w.stop.epoch, 7);
+	assert_int_equal(w.stop.at, 1000);
+	assert_slice(w.stop.scope, SL("agent:a"));
+	assert_slice(w.stop.reason, SL("r"));
+	assert_slice(w.stop.mac, SL("cd"));
+	/* Nothing but its number can be missing or wrong. */
+	assert_int_equal(
+	    read_text("{\"type\":\"stop\",\"payload\":{\"epoch\":8,\"scope\":"
+		      "5,\"reason\":null,\"at\":\"soon\",\"mac\":{}}}",
+		&w),
+	    0);
+	assert_true(w.kind == WORD_STOP && w.stop.stopped);
+	assert_int_equal(w.stop.epoch, 8);
+	assert_int_equal(
+	    read_text("{\"type\":\"resume_work\",\"payload\":{\"epoch\":9,"
+		      "\"stopped\":true}}",
+		&w),
+	    0);
+	assert_true(w.kind == WORD_STOP && !w.stop.stopped);
+	assert_int_equal(
+	    read_text("{\"type\":\"stop\",\"payload\":{}}", &w), ERR_MISSING);
+	assert_int_equal(
+	    read_text("{\"type\":\"stop\",\"payload\":{\"epoch\":-1}}", &w),
+	    ERR_RANGE);
+}
+
+static void
+test_receipt(void **state)
+{
+	static const struct words_ended ended[] = {
+		{ SL_INIT("cmd_a"), SL_INIT("11,12"), SL_INIT(""), 70, 4 },
+		{ SL_INIT("cmd_b"), SL_INIT(""), SL_INIT("13,x,14"), 2, 0 },
+	};
+	struct words_receipt r = { .epoch = 7,
+		.stopped = true,
+		.began = 1000,
+		.done = 2000,
+		.ended = ended,
+		.ended_count = 2 };
+	const char *wrong;
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, WORDS_TEXT_MAX);
+	words_put_receipt(&b, &r);
+	assert_int_equal(b.err, 0);
+	assert_slice(buf_peek(&b),
+	    SL("{\"type\":\"stop_receipt\",\"payload\":{\"epoch\":7,"
+	       "\"stopped\":true,\"local\":false,"
+	       "\"began_at\":\"1970-01-01T00:00:01.000Z\","
+	       "\"done_at\":\"1970-01-01T00:00:02.000Z\",\"commands\":["
+	       "{\"command_id\":\"cmd_a\",\"pids\":[11,12],\"count\":70,"
+	       "\"took_ms\":4},{\"command_id\":\"cmd_b\",\"pids\":[],"
+	       "\"count\":2,\"took_ms\":0}],\"left\":[13,14],"
+	       "\"tunnels_closed\":0},"
+	       "\"timestamp\":\"1970-01-01T00:00:00.000Z\"}"));
+	wrong = schema_check(SCHEMAS "stop_receipt.json", buf_peek(&b));
+	assert_null(wrong);
+	buf_clear(&b);
+	words_put_local_stop(&b, true, 1000, SL("r"), 0);
+	wrong = schema_check(SCHEMAS "local_stop.json", buf_peek(&b));
+	assert_null(wrong);
+	buf_fini(&b);
+}
+
+/* As many commands as an agent may have, with as many names as it knows. */
+static void
+test_receipt_of_many(void **state)
+{
+	static struct words_ended ended[4096];
+	static char ids[4096][32];
+	struct words_receipt r = { .ended = ended };
+	char pids[64 * 9] = "";
+	struct buf b;
+	size_t n = 0;
+
+	(void)state;
+	for (int i = 0; i < 64; i++)
+		n += (size_t)snprintf(
+		    pids + n, sizeof(pids) - n, "%s4000001", i ? "," : "");
+	for (size_t i = 0; i < 4096; i++) {
+		(void)snprintf(ids[i], sizeof(ids[i]),
+		    "cmd_aaaaaaaaaaaaaaaa%04u", (unsigned)i);
+		ended[i] = (struct words_ended){ slice_from(ids[i]),
+			slice_from(pids), slice_from(pids), 1 << 20, 1 << 20 };
+	}
+	for (r.ended_count = 1024; r.ended_count <= 4096; r.ended_count += 1) {
+		if (r.ended_count == 1026)
+			r.ended_count = 4096;
+		buf_init(&b, WORDS_TEXT_MAX);
+		words_put_receipt(&b, &r);
+		assert_int_equal(b.err, 0);
+		buf_fini(&b);
+	}
 }
 
 static void
@@ -214,6 +337,9 @@ main(void)
 		cmocka_unit_test(test_register),
 		cmocka_unit_test(test_heartbeat),
 		cmocka_unit_test(test_read),
+		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_receipt),
+		cmocka_unit_test(test_receipt_of_many),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_oom),
 	};
