@@ -180,8 +180,12 @@ load_command(struct hub *h, const struct command_record *r, msec now)
 	struct command *c = hub_add_command(h, r);
 	if (c == NULL)
 		return ERR_NOMEM;
-	if (a->record->sequence < r->sequence)
+	if (r->state == COMMAND_QUEUED) {
+		c->floor = r->sequence;
+		c->record->sequence = 0;
+	} else if (a->record->sequence < r->sequence) {
 		a->record->sequence = r->sequence;
+	}
 	/* No wall clock is known here: the first turn looks at its deadline. */
 	return hub_command_active(c) ? 0
 				     : heap_set(&h->deadlines, &c->timer, now);

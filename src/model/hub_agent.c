@@ -561,7 +561,7 @@ hub_on_register(struct hub *h, struct link *l, const struct event *ev)
 	struct agent_record rec = updated(h, l, a, r);
 	bool again = a != NULL && a->record->registered_at != 0;
 	bool wait = a == NULL || !a->stored || a->unsaved || a->joining != 0 ||
-	    !same_words(a->record, &rec);
+	    !same_words(a->record, &rec) || hub_doubts(h, a, &r->native);
 	a = write_down(h, a, &rec, ev);
 	if (a == NULL)
 		return;

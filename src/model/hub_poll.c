@@ -54,6 +54,7 @@ hub_on_poll(struct hub *h, struct link *l, const struct event *ev)
 
 	if (a == NULL)
 		return;
+	hub_judge_restored(h, a, NULL);
 	while (a->link == NULL && hub_take_waiting(h, a, &after) != NULL)
 		;
 	if (after != 0)

@@ -104,6 +104,55 @@ hub_open_streams(struct hub *h, struct agent *a)
 		hub_open_stream(h, all[i]);
 }
 
+static bool
+other_life(const struct hub *h, const struct native_hello *n)
+{
+	return !slice_eq(n->incarnation, h->incarnation);
+}
+
+bool
+hub_doubts(
+    const struct hub *h, const struct agent *a, const struct native_hello *n)
+{
+	if (!n->present || !other_life(h, n))
+		return false;
+	for (size_t p = 0; p < 3; p++)
+		for (struct list *at = a->waiting[p].next;
+		     at != &a->waiting[p]; at = at->next)
+			if (LIST_OF(at, struct command, link)->floor != 0)
+				return true;
+	return false;
+}
+
+/* Who polls has no numbers that would tell. */
+static bool
+may_have_run(const struct hub *h, const struct command *c, uint64_t floor,
+    const struct native_hello *n)
+{
+	if (floor == 0 || n == NULL)
+		return floor != 0;
+	return n->sequence >= floor && other_life(h, n) &&
+	    find_held(n, c->record->id) == NULL;
+}
+
+void
+hub_judge_restored(struct hub *h, struct agent *a, const struct native_hello *n)
+{
+	for (size_t p = 0; p < 3; p++) {
+		struct list *at = a->waiting[p].next;
+		while (at != &a->waiting[p]) {
+			struct command *c = LIST_OF(at, struct command, link);
+			uint64_t floor = c->floor;
+			at = at->next;
+			c->floor = 0;
+			if (may_have_run(h, c, floor, n))
+				end_unknown(h, c,
+				    SL("it may have run between the backup "
+				       "and its restoration"));
+		}
+	}
+}
+
 void
 hub_resume_commands(struct hub *h, struct agent *a,
     const struct native_hello *n, uint64_t after)
@@ -113,6 +162,7 @@ hub_resume_commands(struct hub *h, struct agent *a,
 
 	forget_rest(h, a, n, after);
 	a->resuming = true;
+	hub_judge_restored(h, a, n);
 	for (size_t i = 0; i < count; i++) {
 		all[i]->opened = false;
 		if (!goes_on(all[i], n))

@@ -164,6 +164,8 @@ struct command {
 	bool interrupt;          /* to be interrupted when it is back */
 	bool reopen;             /* the timer is to open its stream again */
 	struct slice key;        /* owned: user, NUL, key; may be absent */
+	uint64_t floor;          /* restored while queued: an agent that has
+				  * taken this number may have run it */
 };
 
 /* The last outcomes that came by HTTP, to know a repetition from a lie. */
@@ -468,6 +470,16 @@ void hub_cancel_command(
 /* A native agent is back: what of its commands goes on, what is lost. */
 void hub_resume_commands(struct hub *h, struct agent *a,
     const struct native_hello *n, uint64_t after);
+/*
+ * What was queued in a backup may have been sent since, under a number that
+ * the agent (n NULL: one that polls) took from the life that is lost: such
+ * are unknown.  Asked once; then a native agent knows of this life, so that
+ * the answer which tells it must wait for the same commit: hub_doubts.
+ */
+void hub_judge_restored(
+    struct hub *h, struct agent *a, const struct native_hello *n);
+bool hub_doubts(
+    const struct hub *h, const struct agent *a, const struct native_hello *n);
 /* A foreign agent is gone: its sent commands are unknown now. */
 void hub_forsake_commands(struct hub *h, struct agent *a);
 void hub_dispatch(struct hub *h, struct agent *a);

@@ -211,6 +211,12 @@ renew(struct store *s)
 	int err = store_begin(s);
 	if (err == 0)
 		err = store_renew(s);
+	/* What was queued may have been sent since the backup, as any number
+	 * from here on (hub_state.h, floor). */
+	if (err == 0)
+		err = db_run(&s->db,
+		    "UPDATE commands SET sequence = 1 + (SELECT sequence FROM "
+		    "agents WHERE id = commands.agent_id) WHERE state = 0");
 	snprintf(detail, sizeof(detail), "{\"from\":\"%s\",\"to\":\"%s\"}", was,
 	    s->incarnation);
 	note.object = slice_from(s->incarnation);

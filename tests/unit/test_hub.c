@@ -631,6 +631,60 @@ test_restart(void **state)
 	       "1 open #4 10\n");
 }
 
+/* A backup with two queued commands was restored, when the agent's number was
+ * 3: it comes back having taken more, or as it was. */
+static void
+restored(uint64_t sequence, const char *held, const char *expected)
+{
+	const struct hub_config config = { .node = 1,
+		.incarnation = SL("db-2") };
+	const struct agent_record agent = { .id = SL("a"),
+		.cluster_id = SL("11111111-1111-4111-8111-111111111111"),
+		.name = SL("a"),
+		.token_id = SL("tok_a"),
+		.registered_at = 5,
+		.sequence = 3,
+		.workspace_id = 1 };
+	struct command_record commands[2];
+	const struct hub_snapshot snapshot = { .agents = &agent,
+		.agent_count = 1,
+		.commands = commands,
+		.command_count = 2 };
+	const struct held_command has = { slice_from(held), HELD_RUNNING };
+
+	end(NULL);
+	begin_with(&config);
+	for (size_t i = 0; i < 2; i++)
+		commands[i] = (struct command_record){ .agent_id = SL("a"),
+			.user_id = SL("usr_root"),
+			.argv_json = SL("[\"true\"]"),
+			.priority = (uint8_t)i,
+			.sequence = 4,
+			.deadline_at = w.rig.wall + 1000,
+			.workspace_id = 1 };
+	commands[0].id = SL("cmd_low");
+	commands[1].id = SL("cmd_high");
+	assert_int_equal(hub_load(w.rig.hub, &snapshot, 0), 0);
+	arrive(1, "a",
+	    (struct back){
+		.sequence = sequence, .held = &has, .count = held != NULL });
+	expect(expected);
+}
+
+static void
+test_restored_queue(void **state)
+{
+	(void)state;
+	restored(3, NULL, "1 registered a again\n1 open #1 4\n1 open #2 5\n");
+	restored(4, NULL,
+	    "1 registered a again\n1 done #1 unknown UNKNOWN_OUTCOME\n"
+	    "1 done #2 unknown UNKNOWN_OUTCOME\n");
+	/* What it has it tells. */
+	restored(9, "cmd_high",
+	    "1 registered a again\n1 done #1 unknown UNKNOWN_OUTCOME\n"
+	    "1 open #2 10\n");
+}
+
 static void
 test_stream_lost(void **state)
 {
@@ -1250,6 +1304,7 @@ main(void)
 		TEST(test_resume),
 		TEST(test_numbers_never_go_back),
 		TEST(test_restart),
+		TEST(test_restored_queue),
 		TEST(test_stream_lost),
 		TEST(test_native_no_more),
 		TEST(test_deadline),
