@@ -175,8 +175,8 @@ bench: all
 	bench/run
 demo: all
 	tools/demo
-soak: all
-	tests/system/run soak
+soak: all helpers
+	tests/system/run -v soak
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

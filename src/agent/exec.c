@@ -273,19 +273,17 @@ queue_due(struct exec *e)
 /* Sending -------------------------------------------------------------------
  */
 
-/* Acknowledged and pruned: only what is left can be told. */
+/* Pruned or lost: only what is left can be told. */
 static void
-skip_gap(struct exec *e, int which)
+skip_gap(struct exec *e, int which, uint64_t gone)
 {
 	const struct command *c = e->command;
-	uint64_t to = c->acked[which] > HOLDER_KEEP
-	    ? c->acked[which] - HOLDER_KEEP
-	    : e->at[which] + 1;
+	uint64_t left = c->size[which] - e->at[which];
+	uint64_t to = e->at[which] + (gone < left ? gone : left);
 
-	if (to <= e->at[which])
-		to = e->at[which] + 1;
-	if (to > c->size[which])
-		to = c->size[which];
+	log_warn("output_gone", kv_s("id", run_id(c->run)),
+	    kv_i("stream", which + 1), kv_u("from", e->at[which]),
+	    kv_u("to", to));
 	put_frame(e,
 	    &(struct execframe){ .type = EXECFRAME_GAP,
 		.stream = (uint8_t)(which + 1),
@@ -306,14 +304,19 @@ put_bulk(struct exec *e, uint8_t *out, size_t room, size_t *n)
 
 	int err = runner_read(
 	    c->run, which, e->at[which], out + BULK_HEAD, want, &got);
+	/* Nothing where the record says there is: power was lost. */
+	if (err == 0 && got == 0) {
+		err = ERR_GONE;
+		got = (size_t)left;
+	}
 	if (err == ERR_GONE) {
-		skip_gap(e, which);
+		skip_gap(e, which, got);
 		return 0;
 	}
-	if (err != 0 || got == 0) {
+	if (err != 0) {
 		log_error("spool_read", kv_s("id", run_id(c->run)),
 		    kv_u("at", e->at[which]), kv_e("err", err));
-		return err != 0 ? err : ERR_CORRUPT;
+		return err;
 	}
 	const struct execframe f = {
 		.type = which == 0 ? EXECFRAME_STDOUT : EXECFRAME_STDERR,

@@ -346,28 +346,64 @@ runner_more(struct run *r, const uint64_t seen[2])
 		(void)say(r, 'R', body, sizeof(body), (struct slice){ 0 });
 }
 
+static int
+open_spool(struct run *r, int stream)
+{
+	struct arena a;
+
+	arena_init(&a, 2 * RUNNER_PATH);
+	char *path =
+	    dir_path(&a, r->rn->cmd, r->id, stream == 0 ? "out" : "err");
+	int err = path == NULL
+	    ? ERR_NOMEM
+	    : file_open(r->rn->c.fs, path, FILE_READ, 0, &r->spool[stream]);
+	arena_fini(&a);
+	return err;
+}
+
+/*
+ * How much of n bytes at an offset is there, or else how much is not: the
+ * holder leaves a hole where it prunes, and so does a power failure between
+ * what had reached the disk.
+ */
+static int
+look_at_hole(struct file *f, uint64_t at, size_t *n, size_t *gone)
+{
+	uint64_t from = 0, to = 0;
+	int err = file_data(f, at, &from, &to);
+
+	if (err == ERR_NOT_FOUND) {
+		*n = 0;
+		return 0;
+	}
+	if (err != 0)
+		return err;
+	*gone = (size_t)(from - at);
+	if (from > at)
+		return ERR_GONE;
+	if (to - at < *n)
+		*n = (size_t)(to - at);
+	return 0;
+}
+
 int
 runner_read(
     struct run *r, int stream, uint64_t at, uint8_t *out, size_t n, size_t *got)
 {
 	struct file *f = &r->spool[stream];
-	struct arena a;
 	int err = 0;
 
-	if (at + HOLDER_KEEP < r->acked[stream])
-		return ERR_GONE;
-	if (f->layer == NULL) {
-		arena_init(&a, 2 * RUNNER_PATH);
-		char *path = dir_path(
-		    &a, r->rn->cmd, r->id, stream == 0 ? "out" : "err");
-		err = path == NULL
-		    ? ERR_NOMEM
-		    : file_open(r->rn->c.fs, path, FILE_READ, 0, f);
-		arena_fini(&a);
-	}
 	*got = 0;
+	if (at + HOLDER_KEEP < r->acked[stream]) {
+		*got = (size_t)(r->acked[stream] - HOLDER_KEEP - at);
+		return ERR_GONE;
+	}
+	if (f->layer == NULL)
+		err = open_spool(r, stream);
 	if (err == ERR_NOT_FOUND)
 		return 0;
+	if (err == 0 && r->adopted)
+		err = look_at_hole(f, at, &n, got);
 	return err != 0 ? err : file_read(f, at, out, n, got);
 }
 
@@ -518,6 +554,7 @@ adopt_one(struct runner *rn, const char *name, struct arena *a)
 	int err = runner_new_run(rn, slice_from(name), seq, &r);
 	if (err != 0)
 		return err;
+	r->adopted = true;
 	/* Attaching is quick where there is a holder, and where there is
 	 * none the verdict follows. */
 	runner_attach(r);

@@ -127,8 +127,9 @@ const struct run_input *run_input(const struct run *r);
 void runner_more(struct run *r, const uint64_t seen[2]);
 
 /*
- * Read the spool: up to n bytes at an offset.  ERR_GONE when it was
- * acknowledged and is pruned.  Page cache as a rule; n <= 256 KiB.
+ * Read the spool: up to n bytes at an offset.  ERR_GONE when *got bytes from
+ * there on were acknowledged and pruned, or lost with the host's power.  Page
+ * cache as a rule; n <= 256 KiB.
  */
 int runner_read(struct run *r, int stream, uint64_t at, uint8_t *out, size_t n,
     size_t *got);

@@ -28,6 +28,7 @@ struct run {
 	struct file spool[2]; /* opened when first read */
 	struct arena exit;    /* holds the record's text */
 	struct loop_timer again;
+	bool adopted;     /* an earlier agent's: what it pruned is not known */
 	struct buf order; /* as sent, until it runs */
 	unsigned tries;   /* holders that were ordered */
 	bool lives;       /* ended, but its holder stays */

@@ -84,6 +84,12 @@ file_sync(struct file *f)
 }
 
 int
+file_data(struct file *f, uint64_t at, uint64_t *from, uint64_t *to)
+{
+	return f->layer->ops->data(f->layer, f->fd, at, from, to);
+}
+
+int
 file_size(struct file *f, uint64_t *out)
 {
 	return f->layer->ops->size(f->layer, f->fd, out);

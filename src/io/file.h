@@ -76,6 +76,14 @@ int file_append(struct file *f, struct slice s);
 int file_sync(struct file *f);
 
 int file_size(struct file *f, uint64_t *out);
+
+/*
+ * The first bytes at or behind an offset that were ever written and are not
+ * punched out: [*from, *to).  ERR_NOT_FOUND when there are none.  A file
+ * system that does not know holes says that all is there.
+ */
+int file_data(struct file *f, uint64_t at, uint64_t *from, uint64_t *to);
+
 int file_truncate(struct file *f, uint64_t size);
 
 /*

@@ -25,6 +25,8 @@ struct file_ops {
 	    struct file_layer *fs, int fd, struct slice s, size_t *done);
 	int (*sync)(struct file_layer *fs, int fd); /* directories too */
 	int (*size)(struct file_layer *fs, int fd, uint64_t *out);
+	int (*data)(struct file_layer *fs, int fd, uint64_t at, uint64_t *from,
+	    uint64_t *to);
 	int (*truncate)(struct file_layer *fs, int fd, uint64_t size);
 	int (*lock)(struct file_layer *fs, int fd, bool shared);
 	int (*rename)(struct file_layer *fs, const char *from, const char *to);

@@ -144,6 +144,22 @@ real_sync(struct file_layer *fs, int fd)
 }
 
 static int
+real_data(
+    struct file_layer *fs, int fd, uint64_t at, uint64_t *from, uint64_t *to)
+{
+	(void)fs;
+	if (at > INT64_MAX)
+		return ERR_NOT_FOUND;
+	off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+	off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+	if (hole < 0)
+		return errno == ENXIO ? ERR_NOT_FOUND : sys_err(errno);
+	*from = (uint64_t)data;
+	*to = (uint64_t)hole;
+	return 0;
+}
+
+static int
 real_size(struct file_layer *fs, int fd, uint64_t *out)
 {
 	struct stat st;
@@ -269,6 +285,7 @@ static const struct file_ops real_ops = {
 	.append = real_append,
 	.sync = real_sync,
 	.size = real_size,
+	.data = real_data,
 	.truncate = real_truncate,
 	.lock = real_lock,
 	.rename = real_rename,

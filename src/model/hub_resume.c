@@ -117,8 +117,8 @@ hub_doubts(
 	if (!n->present || !other_life(h, n))
 		return false;
 	for (size_t p = 0; p < 3; p++)
-		for (struct list *at = a->waiting[p].next;
-		     at != &a->waiting[p]; at = at->next)
+		for (struct list *at = a->waiting[p].next; at != &a->waiting[p];
+		     at = at->next)
 			if (LIST_OF(at, struct command, link)->floor != 0)
 				return true;
 	return false;

@@ -533,6 +533,20 @@ lossy_sync(struct file_layer *fs, int fd)
 	return sync_file(n);
 }
 
+/* It has no holes. */
+static int
+lossy_data(
+    struct file_layer *fs, int fd, uint64_t at, uint64_t *from, uint64_t *to)
+{
+	int err = fs->ops->size(fs, fd, to);
+
+	if (err == 0 && at >= *to)
+		err = ERR_NOT_FOUND;
+	if (err == 0)
+		*from = at;
+	return err;
+}
+
 static int
 lossy_size(struct file_layer *fs, int fd, uint64_t *out)
 {
@@ -703,6 +717,7 @@ static const struct file_ops lossy_ops = {
 	.append = lossy_append,
 	.sync = lossy_sync,
 	.size = lossy_size,
+	.data = lossy_data,
 	.truncate = lossy_truncate,
 	.lock = lossy_lock,
 	.rename = lossy_rename,

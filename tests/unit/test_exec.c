@@ -121,8 +121,10 @@ runner_read(
 {
 	size_t len = strlen(r->out);
 
-	if (at < r->pruned)
+	if (at < r->pruned) {
+		*got = (size_t)(r->pruned - at);
 		return ERR_GONE;
+	}
 	*got = 0;
 	if (stream == 0 && at < len) {
 		*got = len - at < n ? len - at : n;
@@ -135,7 +137,8 @@ void
 runner_ack(struct run *r, int stream, uint64_t offset)
 {
 	(void)stream;
-	r->acked = offset;
+	if (offset > r->acked)
+		r->acked = offset;
 }
 
 int
@@ -577,6 +580,49 @@ test_gap(void **state)
 	assert_slice(f.data, SL("123"));
 }
 
+/* The record promises more than the spool has: power was lost. */
+static void
+test_torn_spool(void **state)
+{
+	struct world *w = *state;
+	struct run_output o = { .size = { 9, 0 } };
+	struct run *r;
+
+	begin(w, &r);
+	r->out = "0123";
+	fake.ops->output(fake.arg, r, &o);
+	drain(w, &w->e, 512);
+	(void)said(w, EXECFRAME_STARTED);
+	(void)said(w, EXECFRAME_STDIN_ACK);
+	assert_slice(said(w, EXECFRAME_STDOUT).data, SL("0123"));
+	struct execframe f = said(w, EXECFRAME_GAP);
+	assert_int_equal(f.offset, 4);
+	assert_int_equal(f.limit, 9);
+}
+
+/* Nobody knows it there: DONE comes with the opening, before the end. */
+static void
+test_disowned(void **state)
+{
+	struct world *w = *state;
+	struct run *r;
+
+	begin(w, &r);
+	exec_fini(&w->e);
+	exec_init(&w->e, &w->home, 3);
+	assert_int_equal(open_with(&w->e, "{\"id\":\"c1\",\"argv\":[]}"), 0);
+	assert_int_equal(
+	    tell(&w->e, (struct execframe){ .type = EXECFRAME_DONE }), 0);
+	assert_true(exec_done(&w->e));
+	assert_int_equal(r->forgets, 0);
+	/* What it still writes is dropped, so that it can end. */
+	grow(r, "01234");
+	assert_int_equal(r->acked, 5);
+	finish(r, "exited", 0);
+	assert_int_equal(r->forgets, 1);
+	assert_null(commands_find(&w->commands, SL("c1")));
+}
+
 static int
 input(struct world *w, uint64_t at, size_t n)
 {
@@ -723,6 +769,8 @@ main(void)
 		TEST(test_unknown_stream),
 		TEST(test_attach),
 		TEST(test_gap),
+		TEST(test_torn_spool),
+		TEST(test_disowned),
 		TEST(test_input),
 		TEST(test_signal),
 		TEST(test_linger),

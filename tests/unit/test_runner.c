@@ -476,6 +476,68 @@ test_backpressure_and_acks(void **state)
 	assert_int_equal(
 	    runner_read(r, 0, 8000000 - 5, text, sizeof(text), &n), 0);
 	assert_int_equal(n, 5);
+
+	/* The next agent does not take what was pruned for zeros. */
+	close_runner(w);
+	open_runner(w);
+	turn_until(w, &w->seen.ended, 1);
+	r = w->seen.last;
+	assert_int_equal(
+	    runner_read(r, 0, 0, text, sizeof(text), &n), ERR_GONE);
+	assert_true(n >= 1 << 20 && n <= 7 << 20);
+	assert_int_equal(runner_read(r, 0, n, text, sizeof(text), &n), 0);
+	assert_int_equal(n, sizeof(text));
+}
+
+/* A program that takes an order and dies, once or always. */
+static void
+break_holder(struct world *w, bool always)
+{
+	char path[256], text[1024];
+
+	(void)snprintf(path, sizeof(path), "%s/holder", w->state);
+	int n = snprintf(text, sizeof(text),
+	    "#!/bin/sh\n%s mkdir %s/once 2>/dev/null && "
+	    "{ head -c 5 >/dev/null; exit 0; }\nexec %s\n",
+	    always ? "true ||" : "", w->state, w->holder);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	assert_int_equal(write(fd, text, (size_t)n), n);
+	close(fd);
+	(void)snprintf(w->holder, sizeof(w->holder), "%s", path);
+}
+
+static void
+test_order_survives_its_holder(void **state)
+{
+	struct world *w = *state;
+	struct run *r;
+
+	break_holder(w, false);
+	open_runner(w);
+	for (uint64_t i = 1; i <= 3; i++) {
+		char id[] = "cmd_0";
+		id[4] += (char)i;
+		assert_int_equal(
+		    start(w, id, i, "exit 3", (struct run_order){ 0 }, &r), 0);
+	}
+	turn_until(w, &w->seen.ended, 3);
+	assert_string_equal(w->seen.outcome, "exited");
+	assert_int_equal(w->seen.code, 3);
+}
+
+static void
+test_no_holder_lives(void **state)
+{
+	struct world *w = *state;
+	struct run *r;
+
+	break_holder(w, true);
+	open_runner(w);
+	assert_int_equal(
+	    start(w, "cmd_a", 1, "true", (struct run_order){ 0 }, &r), 0);
+	turn_until(w, &w->seen.refused, 1);
+	assert_string_equal(w->seen.refusal, "holder");
+	assert_int_equal(runner_forget(r), 0);
 }
 
 static void
@@ -837,6 +899,8 @@ main(void)
 		RUN(test_bare_directory_is_unknown),
 		RUN(test_exists_leads_to_attaching),
 		RUN(test_backpressure_and_acks),
+		RUN(test_order_survives_its_holder),
+		RUN(test_no_holder_lives),
 		RUN(test_input_window),
 		RUN(test_halt),
 		RUN(test_halted_at_birth),
