@@ -274,7 +274,15 @@ class World:
     # Talking to a controller that may not be there.
 
     def call(self, method, path, body=None, headers=None):
-        """None when there is no answer."""
+        """None when there is no answer; one that asks too often waits."""
+        while True:
+            a = self.call_once(method, path, body, headers)
+            if not a or a[0] != 429 or json.loads(a[2])["code"] != "RATE_LIMITED":
+                return a
+            self.figures["waits for the rate limit"] += 1
+            time.sleep(1)
+
+    def call_once(self, method, path, body, headers):
         c = http.client.HTTPConnection("127.0.0.1", self.d.port, timeout=10)
         try:
             c.request(method, path, None if body is None else json.dumps(body),
@@ -517,26 +525,29 @@ class World:
 
     # Proof.
 
-    def state_of(self, command):
-        a = self.call("GET", "/api/v1/commands/" + command.id)
-        check(a, "no answer from a healed controller")
-        return json.loads(a[2]) if a[0] == 200 else None
+    def listed(self):
+        """All commands that the controller knows, {id: row}."""
+        rows, cursor = {}, ""
+        while True:
+            a = self.call("GET", "/api/v1/commands?limit=1000" + cursor)
+            check(a and a[0] == 200, "no answer from a healed controller", a)
+            page = json.loads(a[2])
+            rows.update((row["id"], row) for row in page["items"])
+            if not page["next"]:
+                return rows
+            cursor = "&cursor=" + page["next"]
 
     def settle(self):
         """Wait until all is final; {command: row or None}."""
-        rows, waiting = {}, list(self.commands)
         end = time.monotonic() + self.options.patience
-        while waiting:
-            for c in list(waiting):
-                row = self.state_of(c)
-                if row is None or row["state"] in FINAL:
-                    rows[c] = row
-                    waiting.remove(c)
+        while True:
             self.revive()
-            check(not waiting or time.monotonic() < end, len(waiting), "commands are not final:",
-                  [self.state_of(c) for c in waiting[:5]])
-            time.sleep(0.05)
-        return rows
+            rows = self.listed()
+            open_ = [r for r in rows.values() if r["state"] not in FINAL]
+            if not open_:
+                return {c: rows.get(c.id) for c in self.commands}
+            check(time.monotonic() < end, len(open_), "commands are not final:", open_[:5])
+            time.sleep(0.2)
 
     def output(self, command, stream):
         """What is stored: bytes, and the gaps that are shown [(from, to)]."""
@@ -604,9 +615,6 @@ class World:
         for h in self.hosts:
             self.d.agent_is(h.name, "online")
             until(lambda h=h: not h.left(), "%s forgets %s" % (h.name, h.left()[:3]))
-        listed = json.loads(self.call("GET", "/api/v1/commands?limit=1000")[2])
-        for row in listed["items"]:
-            check(row["state"] in FINAL, "not final:", row)
 
     def run(self):
         plan = draw_plan(self.options.seed, self.options.kills, len(self.hosts))
