@@ -158,3 +158,20 @@ cidr_list_has(struct slice list, const struct address *a)
 	}
 	return false;
 }
+
+bool
+address_is_refused(const struct address *a)
+{
+	static const uint8_t nat64[12] = { 0, 0x64, 0xff, 0x9b };
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	const struct slice list =
+	    SL("0.0.0.0/8,169.254.0.0/16,100.100.100.200,192.0.0.192,"
+	       "224.0.0.0/4,255.255.255.255,::,fe80::/10,fd00:ec2::254,"
+	       "ff00::/8");
+	struct address inner = *a;
+
+	/* RFC 6052: the IPv4 address is in the last four bytes. */
+	if (memcmp(a->bytes, nat64, sizeof(nat64)) == 0)
+		memcpy(inner.bytes, mapped, sizeof(mapped));
+	return cidr_list_has(list, &inner);
+}

@@ -24,4 +24,11 @@ int cidr_check(struct slice text);
 /* Whether the address lies in any range of the comma-separated list. */
 bool cidr_list_has(struct slice list, const struct address *a);
 
+/*
+ * Never to be asked by ourselves (decisions 10): this network, link-local,
+ * the metadata services of clouds, multicast, and the same behind an
+ * IPv4-mapped or NAT64 form.
+ */
+bool address_is_refused(const struct address *a);
+
 #endif

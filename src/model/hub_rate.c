@@ -67,7 +67,7 @@ rate_take(struct hub *h, struct rate_table *t, struct slice key, uint32_t limit,
 	}
 	list_remove(&a->link);
 	list_push(&t->age, &a->link);
-	out->reset = (uint32_t)((a->since + WINDOW - h->now) / 1000 + 1);
+	out->reset = (uint32_t)((a->since + WINDOW - h->now + 999) / 1000);
 	if (a->count >= limit)
 		return false;
 	out->left = limit - ++a->count;

@@ -487,13 +487,16 @@ put_list(struct conn *c, struct js_writer *w, const struct reply *r)
 {
 	js_begin_object(w);
 	js_kv_string(w, "schema",
-	    r->op == OP_AGENT_LIST ? SL("muster.agents/1")
-				   : SL("muster.tokens/1"));
+	    r->op == OP_AGENT_LIST      ? SL("muster.agents/1")
+		: r->op == OP_USER_LIST ? SL("muster.users/1")
+					: SL("muster.tokens/1"));
 	js_kv_array(w, "items");
 	for (size_t i = 0; i < r->agent_count; i++)
 		show_agent(w, &r->agents[i], &c->dock->scratch);
 	for (size_t i = 0; i < r->token_count; i++)
 		show_token(w, &r->tokens[i], none);
+	for (size_t i = 0; i < r->user_count; i++)
+		show_user(w, &r->users[i]);
 	js_end(w);
 	show_text(w, "next", r->cursor);
 	js_kv_u64(w, "total", r->total);
@@ -511,7 +514,10 @@ put_whoami(struct conn *c, struct js_writer *w, const struct reply *r)
 	else
 		js_put_null(w);
 	js_key(w, SL("token"));
-	show_token(w, r->tokens, none);
+	if (r->token_count > 0)
+		show_token(w, r->tokens, none);
+	else
+		js_put_null(w);
 	show_scopes(w, "scopes", r->scopes);
 	js_kv_object(w, "controller");
 	js_kv_string(w, "version", SL(MUSTER_VERSION));
@@ -548,10 +554,13 @@ put_reply(struct conn *c, struct call *call, struct js_writer *w,
 {
 	const struct asked *asked = call->state;
 
-	if (r->op == OP_AGENT_LIST || r->op == OP_TOKEN_LIST)
+	if (r->op == OP_AGENT_LIST || r->op == OP_TOKEN_LIST ||
+	    r->op == OP_USER_LIST)
 		put_list(c, w, r);
-	else if (r->op == OP_WHOAMI && r->token_count > 0)
+	else if (r->op == OP_WHOAMI)
 		put_whoami(c, w, r);
+	else if (r->user_count > 0)
+		show_user(w, &r->users[0]);
 	else if (r->joined != NULL)
 		put_joined(w, r->joined);
 	else if (r->agent_count > 0)

@@ -124,8 +124,8 @@ make_admin(struct store *s, const struct hub_snapshot *all, const char *path,
 }
 
 int
-boot_admin(
-    struct store *s, const char *dir, wall_msec now, char *path, size_t size)
+boot_admin(struct store *s, const char *dir, wall_msec now, char *path,
+    size_t size, bool *first)
 {
 	char file[PATH_SIZE];
 	struct hub_snapshot all;
@@ -135,7 +135,8 @@ boot_admin(
 	arena_init(&a, SIZE_MAX / 2);
 	path[0] = '\0';
 	int err = store_load(s, &a, &all);
-	if (err == 0 && !token_is_good(&all, file, now, &a)) {
+	*first = err == 0 && find_admin(&all) == NULL;
+	if (err == 0 && (*first || !token_is_good(&all, file, now, &a))) {
 		err = make_admin(s, &all, file, now);
 		snprintf(path, size, "%s", file);
 	}

@@ -12,10 +12,10 @@
  * See that there is an administrator and that DIR/admin.token (0600) holds a
  * token of theirs that is good for another week: made anew when it is
  * missing, revoked or about to end.  *path gets the file's name when one was
- * written.  0 or ERR_*.
+ * written; *first, whether the administrator was made, too.  0 or ERR_*.
  */
-int boot_admin(
-    struct store *s, const char *dir, wall_msec now, char *path, size_t size);
+int boot_admin(struct store *s, const char *dir, wall_msec now, char *path,
+    size_t size, bool *first);
 
 /* Make DIR and its parents' last part if they are not there (0700). */
 int boot_directory(const char *dir, char *why, size_t size);

@@ -63,6 +63,9 @@ call_new(struct conn *c, const struct http1_head *h)
 	call->request_key = call_keep(call, http1_field(h, "Idempotency-Key"));
 	call->range = call_keep(call, http1_field(h, "Range"));
 	call->last_event = call_keep(call, http1_field(h, "Last-Event-ID"));
+	call->cookie_mark = call_keep(call, http1_field(h, "X-Muster"));
+	call->safe =
+	    slice_eq(h->method, SL("GET")) || slice_eq(h->method, SL("HEAD"));
 	call->origin = call_keep(call, http1_field(h, "Origin"));
 	call->origin_is = http1_count(h, "Origin") > 1
 	    ? ORIGIN_FOREIGN

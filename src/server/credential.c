@@ -1,14 +1,17 @@
 #include "base/err.h"
 
 #include "wire/enc.h"
+#include "wire/jwt.h"
 #include "wire/token.h"
 
 #include "model/cidr.h"
+#include "model/role.h"
 
 #include "io/addr.h"
 #include "io/clock.h"
 
 #include "server/forwarded.h"
+#include "server/keyring.h"
 
 #include "server/credential.h"
 
@@ -189,35 +192,189 @@ scheme(struct slice value, struct slice name, struct slice *rest)
 	return true;
 }
 
-int
-credential_read(const struct server *s, const struct http1_head *h,
-    struct slice query, struct arena *a, struct credential *out)
+/* One pair of a Cookie field (RFC 6265 5.4); absent when it is not there or
+ * stands twice. */
+static struct slice
+cookie(struct slice field, struct slice name)
+{
+	struct slice part, found = { 0 };
+	int count = 0;
+
+	while (slice_split(&field, ';', &part)) {
+		part = slice_trim(part);
+		size_t at = slice_find(part, '=');
+		if (at < part.len && slice_eq(slice_first(part, at), name)) {
+			found = slice_from_at(part, at + 1);
+			count++;
+		}
+	}
+	return count == 1 ? found : (struct slice){ 0 };
+}
+
+/* Of document 2: only where consoles come in, and only with our own page as
+ * the origin, since a browser sends it whoever asks. */
+static bool
+takes_token_cookie(const struct call *call)
+{
+	return call->route->websocket && call->origin_is == ORIGIN_OWN &&
+	    slice_starts(slice_from(call->route->path), SL("/ws"));
+}
+
+/* All texts that a head shows; -1 when two differ. */
+struct shown {
+	struct slice text;
+	bool cookie;  /* in a cookie */
+	bool session; /* in that of a login */
+	bool proof;
+	struct slice params; /* of the proof */
+	int err;
+};
+
+static void
+show(struct shown *s, struct slice text, bool is_cookie)
+{
+	if (text.len == 0)
+		return;
+	if (s->proof || (s->text.ptr != NULL && !slice_eq(s->text, text)))
+		s->err = ERR_INVALID;
+	s->text = text;
+	s->cookie |= is_cookie;
+}
+
+static void
+gather(const struct http1_head *h, const struct call *call, struct arena *a,
+    struct shown *s)
 {
 	struct slice field = http1_field(h, "Authorization"), rest;
-	struct slice bearer = { 0 }, text = { 0 };
+	struct slice cookies = http1_field(h, "Cookie"), text = { 0 };
+	int err = url_query_get(call->query, SL("token"), a, &text);
 
-	if (http1_count(h, "Authorization") > 1)
-		return ERR_INVALID;
-	int err = url_query_get(query, SL("token"), a, &text);
-	if (err != 0 && err != ERR_MISSING)
-		return ERR_INVALID;
-	if (field.ptr != NULL && scheme(field, SL("Muster-Key"), &rest)) {
+	if (http1_count(h, "Authorization") > 1 ||
+	    (err != 0 && err != ERR_MISSING)) {
+		s->err = ERR_INVALID;
+		return;
+	}
+	if (field.ptr != NULL && scheme(field, SL("Muster-Key"), &s->params))
+		s->proof = true;
+	else if (field.ptr != NULL && scheme(field, SL("Bearer"), &rest))
+		show(s, rest, false);
+	show(s, text, false);
+	if (http1_count(h, "Cookie") > 1)
+		cookies = (struct slice){ 0 };
+	show(s, cookie(cookies, SL(CREDENTIAL_COOKIE_NAME)), true);
+	s->session = s->cookie;
+	if (takes_token_cookie(call))
+		show(s, cookie(cookies, SL("token")), true);
+}
+
+static bool
+looks_like_jwt(struct slice text)
+{
+	struct slice part;
+	int parts = 0;
+
+	while (slice_split(&text, '.', &part))
+		parts++;
+	return parts == 3;
+}
+
+/* Names that are not ours are not about us; without any of ours it is not
+ * limited at all, as with the tokens of OpenID providers. */
+static void
+read_scopes(struct slice list, bool own, struct claims *c)
+{
+	struct slice name;
+
+	while (slice_split(&list, ' ', &name))
+		c->scopes |= scope_find(name);
+	c->has_scopes = c->scopes != 0 || (own && list.ptr != NULL);
+}
+
+static void
+fill_claims(
+    const struct server *s, const struct jwt *t, bool own, struct claims *c)
+{
+	c->subject = t->subject;
+	c->name = t->name;
+	c->issued_at = t->issued;
+	c->expires_at = t->expires;
+	read_scopes(t->scope, own, c);
+	if (own) {
+		c->login_id = t->session;
+		return;
+	}
+	c->issuer = t->issuer.ptr != NULL ? t->issuer : SL("");
+	if (role_find(t->role, &c->role) != 0)
+		role_find(s->settings.jwt_default_role, &c->role);
+}
+
+/* 0 whatever it is worth: the hub answers, and counts. */
+static int
+check_jwt(const struct server *s, struct slice text, struct arena *a,
+    struct credential *out)
+{
+	struct jwt_rules rules = { .issuer = s->settings.jwt_issuer,
+		.audience = s->settings.jwt_audience };
+	struct jwt *t = arena_alloc(a, sizeof(*t));
+	struct jws j;
+	bool own = false;
+
+	if (t == NULL)
+		return ERR_NOMEM;
+	out->kind = CREDENTIAL_JWT;
+	out->claims.err = ERR_DENIED;
+	if (jws_read(&j, text, a) != 0 ||
+	    keyring_verify(s->keyring, &j, &own) != 0 ||
+	    jwt_read(t, j.payload, a) != 0)
+		return 0;
+	if (own)
+		rules = (struct jwt_rules){ .issuer = SL("muster") };
+	out->claims.err = jwt_check(t, &rules, clock_wall());
+	if (out->claims.err != ERR_DENIED)
+		fill_claims(s, t, own, &out->claims);
+	return 0;
+}
+
+static int
+check_cookie(struct slice text, struct arena *a, struct credential *out)
+{
+	char id[KEYRING_LOGIN + 1];
+
+	out->kind = CREDENTIAL_COOKIE;
+	if (!keyring_read_cookie(text, id))
+		id[0] = '\0';
+	int err = token_sha256(text, out->hash);
+	return err != 0 ? err
+			: arena_copy(a, slice_from(id), &out->claims.login_id);
+}
+
+int
+credential_read(
+    const struct server *s, const struct http1_head *h, struct call *call)
+{
+	struct credential *out = &call->credential;
+	struct arena *a = &call->arena;
+	struct shown shown = { .err = 0 };
+
+	gather(h, call, a, &shown);
+	if (shown.err != 0)
+		return shown.err;
+	call->by_cookie = shown.cookie;
+	if (shown.proof) {
 		/* A proof that does not hold is no credential: the answer
 		 * is a new challenge. */
-		if (text.ptr != NULL)
+		if (shown.text.ptr != NULL)
 			return ERR_INVALID;
-		check_proof(s, rest, out, a);
+		check_proof(s, shown.params, out, a);
 		return 0;
 	}
-	if (field.ptr != NULL && scheme(field, SL("Bearer"), &rest))
-		bearer = rest;
-	if (bearer.ptr != NULL && text.ptr != NULL && !slice_eq(bearer, text))
-		return ERR_INVALID;
-	if (bearer.ptr == NULL)
-		bearer = text;
-	if (bearer.len == 0)
+	if (shown.text.len == 0)
 		return 0;
-	err = credential_hash(bearer, out->hash);
+	if (shown.session)
+		return check_cookie(shown.text, a, out);
+	if (looks_like_jwt(shown.text))
+		return check_jwt(s, shown.text, a, out);
+	int err = credential_hash(shown.text, out->hash);
 	if (err == 0)
 		out->kind = CREDENTIAL_TOKEN;
 	return err;

@@ -1,22 +1,25 @@
 /*
  * credential: who a request says it is from (floor: server).
  *
- * Authorization: Bearer, ?token=, or the proof of an agent's own key
+ * Authorization: Bearer, ?token=, the session's cookie, on consoles' paths
+ * also the cookie `token`, or the proof of an agent's own key
  * (docs/protocol/muster.md, 2).  Tokens are hashed at once and go no
- * further.
+ * further; of a JWT its claims do, when its signature holds.
  */
 #ifndef SERVER_CREDENTIAL_H
 #define SERVER_CREDENTIAL_H
 
 #include "server/web.h"
 
+#define CREDENTIAL_COOKIE_NAME "__Host-muster"
+
 /*
- * Fill in what a head shows; the address is there already.  query: of its
- * target.  0; ERR_INVALID for two different credentials or one that is
- * malformed; ERR_NOMEM.
+ * Fill in what a head shows: call->credential and call->by_cookie; the
+ * address, the origin and the route are there already.  0; ERR_INVALID for
+ * two different credentials or one that is malformed; ERR_NOMEM.
  */
-int credential_read(const struct server *s, const struct http1_head *h,
-    struct slice query, struct arena *a, struct credential *out);
+int credential_read(
+    const struct server *s, const struct http1_head *h, struct call *call);
 
 /* Where the request comes from, proxies before us considered: fills in the
  * credential's address and remote, call->tls and call->local. */

@@ -13,6 +13,7 @@
 
 #include "store/store.h"
 
+#include "server/keyring.h"
 #include "server/run.h"
 
 enum { FLAGS_MAX = 64, FILE_MAX = 1024 * 1024, WHY = 512 };
@@ -31,6 +32,7 @@ static const char usage[] =
     "       musterd [OPTIONS] check       say what is wrong with the settings\n"
     "       musterd [OPTIONS] backup FILE copy everything, also while serving\n"
     "       musterd [OPTIONS] restore FILE\n"
+    "       musterd [OPTIONS] rotate-keys sign with a new key from now on\n"
     "       musterd version | help\n"
     "\n"
     "  --config FILE           settings (default /etc/muster/muster.conf)\n"
@@ -178,6 +180,24 @@ backup(const struct settings *s, const struct invocation *in, bool restore)
 }
 
 static int
+rotate(const struct settings *s)
+{
+	char dir[4096], why[KEYRING_WHY] = "";
+
+	if (slice_cstr(s->data, dir, sizeof(dir)) != 0)
+		return 1;
+	if (keyring_rotate(dir, why, sizeof(why)) != 0) {
+		fprintf(stderr, "musterd: %s\n", why);
+		return 1;
+	}
+	fprintf(stderr,
+	    "musterd: a new signing key is in %s/keys.json; a running musterd "
+	    "takes it on SIGHUP\n",
+	    dir);
+	return 0;
+}
+
+static int
 act(struct invocation *in)
 {
 	struct settings s;
@@ -209,6 +229,8 @@ act(struct invocation *in)
 		return backup(&s, in, false);
 	if (strcmp(in->verb, "restore") == 0)
 		return backup(&s, in, true);
+	if (strcmp(in->verb, "rotate-keys") == 0)
+		return rotate(&s);
 	return misuse("there is no verb", in->verb);
 }
 

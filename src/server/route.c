@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/accounts.h"
 #include "server/api.h"
 #include "server/attach.h"
 #include "server/echo.h"
@@ -15,6 +16,7 @@
 enum { KIB = 1024, MIB = 1024 * KIB };
 
 #define HUB .handle = api_ask, .event = api_answer
+#define ACCOUNT .handle = accounts_ask, .event = accounts_answer
 #define READ .handle = api_ask, .event = lookup_answer
 #define LEGACY .handle = legacy_ask, .event = legacy_answer
 #define AGENT "/api/v1/clusters/agent"
@@ -31,6 +33,30 @@ static const struct route table[] = {
 	  .dev = true },
 	{ "GET", "/api/v1/whoami", HUB, .op = OP_WHOAMI,
 	  .summary = "Who the credential is" },
+	{ "GET", "/api/v1/me", HUB, .op = OP_WHOAMI,
+	  .summary = "Who the credential is" },
+	{ "POST", "/api/v1/auth/login", ACCOUNT, .op = OP_LOGIN,
+	  .body_max = 16 * KIB, .summary = "Log in by name and password" },
+	{ "POST", "/api/v1/auth/refresh", ACCOUNT, .op = OP_REFRESH,
+	  .body_max = 16 * KIB, .summary = "Renew a login's token" },
+	{ "POST", "/api/v1/auth/logout", ACCOUNT, .op = OP_LOGOUT,
+	  .body_max = 16 * KIB, .ends = true, .summary = "End a login" },
+	{ "POST", "/api/v1/auth/setup", ACCOUNT, .op = OP_SETUP,
+	  .body_max = 16 * KIB,
+	  .summary = "Set the first administrator's password" },
+	{ "GET", "/api/v1/users", HUB, .op = OP_USER_LIST,
+	  .summary = "List users" },
+	{ "POST", "/api/v1/users", ACCOUNT, .op = OP_USER_ADD,
+	  .body_max = 16 * KIB, .summary = "Add a user" },
+	{ "GET", "/api/v1/users/{}", HUB, .op = OP_USER_SHOW,
+	  .summary = "Show a user" },
+	{ "PATCH", "/api/v1/users/{}", ACCOUNT, .op = OP_USER_CHANGE,
+	  .body_max = 16 * KIB,
+	  .summary = "Change role, selector or password" },
+	{ "DELETE", "/api/v1/users/{}", HUB, .op = OP_USER_REMOVE,
+	  .ends = true, .summary = "Remove a user" },
+	{ "POST", "/api/v1/users/{}/token", ACCOUNT, .op = OP_USER_TOKEN,
+	  .body_max = 16 * KIB, .summary = "Sign a JWT for a user" },
 	{ "GET", "/api/v1/agents", HUB, .op = OP_AGENT_LIST,
 	  .summary = "List agents" },
 	{ "POST", "/api/v1/agents/join", HUB, .op = OP_JOIN,

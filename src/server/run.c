@@ -1,3 +1,4 @@
+#include <curl/curl.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,7 +19,9 @@
 #include "io/tls.h"
 
 #include "server/boot.h"
+#include "server/credential.h"
 #include "server/dock.h"
+#include "server/jwks.h"
 #include "server/pressure.h"
 #include "server/router.h"
 #include "server/sources.h"
@@ -33,6 +36,7 @@ enum {
 	MAIL_ARENA = 256 * 1024 * 1024,
 	LOAD_ARENA = 1 << 30,
 	DRAIN_SPREAD = 5000,
+	SETUP_LIFE = 900000,
 	RESERVE = 16, /* connections for what ends things */
 	OWN_FILES = 64,
 	FILES_A_LANE = 48,
@@ -48,6 +52,8 @@ struct runner {
 	char url[PATH_SIZE];
 	char host[256];
 	char admin_file[PATH_SIZE + 16]; /* when it was made anew */
+	char setup[RAND_TOKEN_SIZE];     /* at the first start */
+	struct jwks *jwks;
 	run_reload_fn *reload;
 	void *reload_arg;
 	struct loop_timer grace;
@@ -165,6 +171,7 @@ open_store(struct runner *r)
 {
 	const struct settings *s = &r->server.settings;
 	char why[WHY] = "";
+	bool first = false;
 
 	r->server.store_config = (struct store_config){ .dir = r->dir,
 		.files = &file_real,
@@ -177,7 +184,9 @@ open_store(struct runner *r)
 		return fail(why);
 	r->server.incarnation = store_incarnation(r->store);
 	int err = boot_admin(r->store, r->dir, clock_wall(), r->admin_file,
-	    sizeof(r->admin_file));
+	    sizeof(r->admin_file), &first);
+	if (err == 0 && first)
+		rand_token("mst_", r->setup);
 	if (err != 0) {
 		fprintf(stderr, "musterd: cannot make %s/admin.token: %s\n",
 		    r->dir, err_name(err));
@@ -194,6 +203,12 @@ say_admin(const struct runner *r)
 		    "musterd: an administrator's token is in %s\n"
 		    "musterd: use it by: muster login %s --token-file %s\n",
 		    r->admin_file, r->url, r->admin_file);
+	if (r->setup[0] != '\0')
+		fprintf(stderr,
+		    "musterd: set the administrator's password within 15 "
+		    "minutes by\n"
+		    "musterd:   muster user setup %s/setup#%s\n",
+		    r->url, r->setup);
 }
 
 static struct hub *
@@ -201,11 +216,17 @@ load_hub(struct runner *r)
 {
 	struct hub_config c = { .node = 1,
 		.fence = store_fence(r->store),
+		.request_rate = (uint32_t)r->server.settings.request_rate,
+		.login_rate = (uint32_t)r->server.settings.login_rate,
+		.may_set_up = r->setup[0] != '\0',
+		.setup_until = clock_wall() + SETUP_LIFE,
 		.incarnation = r->server.incarnation };
 	struct hub_snapshot all;
 	struct arena a;
 
 	rand_fill(c.seed, sizeof(c.seed));
+	if (credential_hash(slice_from(r->setup), c.setup_hash) != 0)
+		return NULL;
 	struct hub *h = hub_new(&c);
 	if (h == NULL)
 		return NULL;
@@ -240,6 +261,20 @@ start_core(struct runner *r)
 	if (writer_start(&r->server.writer, &c) != 0)
 		return fail("cannot start the store's thread");
 	return 0;
+}
+
+static int
+start_keys(struct runner *r)
+{
+	const struct settings *s = &r->server.settings;
+	char why[KEYRING_WHY] = "out of memory";
+
+	if (keyring_open(&r->server.keyring, r->dir, s, why, sizeof(why)) != 0)
+		return fail(why);
+	if (s->jwt_jwks_url.len == 0)
+		return 0;
+	r->jwks = jwks_start(&r->loop, r->server.keyring, s->jwt_jwks_url);
+	return r->jwks == NULL ? fail("out of memory") : 0;
 }
 
 /* How many lanes: the hub's thread and the store's want a core, too. */
@@ -392,6 +427,10 @@ reload(void *arg, int number)
 	if (r->server.tls != NULL &&
 	    boot_tls(&r->server, r->dir, why, sizeof(why)) != 0)
 		log_error("tls_reload_refused", kv_s("why", slice_from(why)));
+	r->server.settings.jwt_hs256_secret_file = fresh.jwt_hs256_secret_file;
+	r->server.settings.jwt_keys_file = fresh.jwt_keys_file;
+	if (keyring_reload(r->server.keyring, &fresh, why, sizeof(why)) != 0)
+		log_error("keys_reload_refused", kv_s("why", slice_from(why)));
 	log_info("reloaded");
 	boot_notify("READY=1");
 }
@@ -420,6 +459,8 @@ start(struct runner *r)
 		return 1;
 	if (boot_tls(&r->server, r->dir, why, sizeof(why)) != 0)
 		return fail(why);
+	if (start_keys(r) != 0)
+		return 1;
 	if (start_counting(r) != 0 || start_core(r) != 0 || start_lanes(r) != 0)
 		return 1;
 	if (loop_signal(&r->loop, SIGTERM, drain, r) != 0 ||
@@ -445,6 +486,7 @@ stop(struct runner *r)
 		lane_fini(&r->docks[i].lane);
 	alloc_free(r->docks);
 	sources_free(r->server.sources);
+	jwks_stop(r->jwks);
 	if (r->store != NULL)
 		store_close(r->store);
 	if (r->server.tls != NULL)
@@ -465,6 +507,7 @@ run_server(const struct settings *s, run_reload_fn *reload_fn, void *arg)
 	loop_task_init(&r->watch, look_for_end);
 	rand_fill(r->server.nonce_key, sizeof(r->server.nonce_key));
 	signal(SIGPIPE, SIG_IGN);
+	curl_global_init(CURL_GLOBAL_DEFAULT);
 	raise_file_limit();
 	if (loop_init(&r->loop, TIMERS) != 0)
 		return fail("cannot make an event loop");
@@ -480,6 +523,7 @@ run_server(const struct settings *s, run_reload_fn *reload_fn, void *arg)
 	}
 	stop(r);
 	loop_fini(&r->loop);
+	keyring_free(r->server.keyring);
 	if (status == 0)
 		log_info("stopped");
 	log_flush();

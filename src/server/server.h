@@ -19,6 +19,7 @@
 
 struct core;
 struct dock;
+struct keyring;
 struct sources;
 struct tls_server;
 
@@ -47,9 +48,11 @@ struct server {
 	size_t dock_count;
 	int inherited; /* listening sockets from the service manager */
 	struct sources *sources;
-	struct tls_server *tls;   /* NULL without TLS */
-	struct slice public_url;  /* as in settings */
-	struct slice public_host; /* its host, lower case */
+	struct keyring *keyring;      /* its own locks */
+	atomic_uint_fast32_t hashing; /* passwords at work; see accounts.c */
+	struct tls_server *tls;       /* NULL without TLS */
+	struct slice public_url;      /* as in settings */
+	struct slice public_host;     /* its host, lower case */
 	struct slice incarnation;
 	uint8_t nonce_key[32]; /* of links' challenges; random */
 	uint8_t pin[32];       /* of the TLS key */

@@ -2,9 +2,12 @@
 
 #include "base/err.h"
 
+#include "model/role.h"
+
 #include "io/log.h"
 
 #include "server/forwarded.h"
+#include "server/jwks.h"
 #include "server/ours.h"
 
 #include "server/settings.h"
@@ -73,6 +76,37 @@ static const struct conf_option options[] = {
 	{ "drain_grace", CONF_DURATION, CONF_HOT, 0, 600000, "30s",
 	  "Time that connections have to end after SIGTERM.",
 	  AT(drain_grace) },
+	{ "request_rate", CONF_COUNT, CONF_RESTART, 1, 1000000000, "600",
+	  "Requests a minute of one user; what ends things is not counted.",
+	  AT(request_rate) },
+	{ "login_rate", CONF_COUNT, CONF_RESTART, 1, 1000000, "5",
+	  "Logins a minute of one account, right and wrong ones.",
+	  AT(login_rate) },
+	{ "access_ttl", CONF_DURATION, CONF_RESTART, 60000, 86400000, "15m",
+	  "How long the token of a login is good before it is renewed.",
+	  AT(access_ttl) },
+	{ "refresh_ttl", CONF_DURATION, CONF_RESTART, 60000, 34560000000,
+	  "30d", "How long a login can be renewed.", AT(refresh_ttl) },
+	{ "session_ttl", CONF_DURATION, CONF_RESTART, 60000, 34560000000,
+	  "12h", "How long a browser stays logged in.", AT(session_ttl) },
+	{ "jwt_hs256_secret_file", CONF_TEXT, CONF_HOT, 0, 4000, "",
+	  "File with the secret that another issuer signs JWTs with (HS256).",
+	  AT(jwt_hs256_secret_file) },
+	{ "jwt_keys_file", CONF_TEXT, CONF_HOT, 0, 4000, "",
+	  "File with public keys of other issuers: PEM, JWK or JWK Set.",
+	  AT(jwt_keys_file) },
+	{ "jwt_jwks_url", CONF_TEXT, CONF_RESTART, 0, 2000, "",
+	  "URL of another issuer's JWK Set, fetched again when it changes.",
+	  AT(jwt_jwks_url) },
+	{ "jwt_issuer", CONF_TEXT, CONF_RESTART, 0, 2000, "",
+	  "What iss of other issuers' JWTs must be; empty: anything.",
+	  AT(jwt_issuer) },
+	{ "jwt_audience", CONF_TEXT, CONF_RESTART, 0, 2000, "",
+	  "What aud of other issuers' JWTs must have; empty: anything.",
+	  AT(jwt_audience) },
+	{ "jwt_default_role", CONF_TEXT, CONF_RESTART, 5, 8, "viewer",
+	  "Role of other issuers' users whose JWT names none: viewer, "
+	  "operator or admin.", AT(jwt_default_role) },
 };
 /* clang-format on */
 
@@ -108,6 +142,20 @@ check_level(struct slice value)
 	return log_level_parse(value, &level);
 }
 
+static int
+check_role(struct slice value)
+{
+	enum role role;
+
+	return role_find(value, &role);
+}
+
+static int
+check_url(struct slice value)
+{
+	return value.len == 0 ? 0 : jwks_check_url(value);
+}
+
 /* Texts that are not any text. */
 static const struct {
 	const char *key;
@@ -118,6 +166,8 @@ static const struct {
 	{ "cors_origins", ours_check_origins,
 	    "has origins like https://app.example.com or "
 	    "https://*.example.com:8443, joined by commas" },
+	{ "jwt_default_role", check_role, "is viewer, operator or admin" },
+	{ "jwt_jwks_url", check_url, "is an https URL, or http on loopback" },
 	{ "trusted_proxies", forwarded_check,
 	    "has addresses and ranges like 10.0.0.0/8, joined by commas" },
 };

@@ -32,6 +32,17 @@ struct settings {
 	uint64_t output_max;
 	uint64_t output_total;
 	msec drain_grace;
+	uint64_t request_rate;
+	uint64_t login_rate;
+	msec access_ttl;
+	msec refresh_ttl;
+	msec session_ttl;
+	struct slice jwt_hs256_secret_file;
+	struct slice jwt_keys_file;
+	struct slice jwt_jwks_url;
+	struct slice jwt_issuer;
+	struct slice jwt_audience;
+	struct slice jwt_default_role;
 	/* "ADDR:PORT[,proxy]", from the strongest source that names any. */
 	struct slice listens[LISTENS_MAX];
 	size_t listen_count;

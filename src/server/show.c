@@ -1,6 +1,7 @@
 #include "base/js.h"
 
 #include "model/command.h"
+#include "model/role.h"
 
 #include "wire/enc.h"
 
@@ -177,15 +178,15 @@ show_token(struct js_writer *w, const struct token_record *t, struct slice text)
 void
 show_user(struct js_writer *w, const struct user_record *u)
 {
-	static const struct slice roles[] = { SL_INIT("none"),
-		SL_INIT("viewer"), SL_INIT("operator"), SL_INIT("admin") };
-
 	js_begin_object(w);
+	js_kv_string(w, "schema", SL("muster.user/1"));
 	js_kv_string(w, "id", u->id);
 	js_kv_string(w, "name", u->name);
-	js_kv_string(w, "role", roles[u->role]);
+	js_kv_string(w, "role", role_name(u->role));
 	show_text(w, "selector", u->selector);
+	js_kv_bool(w, "has_password", u->password.len > 0);
 	js_kv_i64(w, "workspace_id", u->workspace_id);
+	show_at(w, "created_at", u->created_at);
 	js_end(w);
 }
 

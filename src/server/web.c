@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <stdio.h>
 
 #include "base/alloc.h"
 #include "base/err.h"
@@ -15,9 +16,7 @@
 
 #include "server/web.h"
 
-enum {
-	FIELDS_MAX = 16,
-};
+enum { FIELDS_MAX = 16, OURS_RATE = 3 };
 
 /* The state of a connection in this role. */
 struct web {
@@ -79,15 +78,36 @@ web_cors(struct conn *c, struct http1_pair out[OURS_CORS])
 	return ours_cors(c->dock->server, call->origin_is, call->origin, out);
 }
 
+/* How much of its user's share is left. */
+static size_t
+put_rate(struct call *call, struct http1_pair *out)
+{
+	static const struct slice names[] = { SL_INIT("RateLimit-Limit"),
+		SL_INIT("RateLimit-Remaining"), SL_INIT("RateLimit-Reset") };
+
+	if (call == NULL || call->rate.limit == 0)
+		return 0;
+	const uint32_t values[] = { call->rate.limit, call->rate.left,
+		call->rate.reset };
+	for (size_t i = 0; i < OURS_RATE; i++) {
+		snprintf(call->rate.texts[i], sizeof(call->rate.texts[i]), "%u",
+		    (unsigned)values[i]);
+		out[i] = (struct http1_pair){ names[i],
+			slice_from(call->rate.texts[i]) };
+	}
+	return OURS_RATE;
+}
+
 /* Into an array of the caller's, which the reply then uses. */
 static void
 add_cors(
     struct conn *c, struct http1_reply *r, struct http1_pair fields[FIELDS_MAX])
 {
-	assert(r->count + OURS_CORS <= FIELDS_MAX);
+	assert(r->count + OURS_CORS + OURS_RATE <= FIELDS_MAX);
 	if (r->count > 0)
 		memcpy(fields, r->fields, r->count * sizeof(*fields));
 	r->count += web_cors(c, fields + r->count);
+	r->count += put_rate(web_of(c)->call, fields + r->count);
 	r->fields = fields;
 }
 
@@ -424,12 +444,23 @@ find_route(struct conn *c, struct call *call, const struct http1_head *h)
 	return r;
 }
 
+/* A browser sends its cookies whoever makes it ask: what changes something
+ * needs the proof that it was a page of ours. */
+static bool
+cookie_may(const struct call *call)
+{
+	if (call->route->websocket)
+		return call->origin_is == ORIGIN_OWN;
+	return call->safe ||
+	    (call->origin_is == ORIGIN_OWN &&
+		slice_eq(call->cookie_mark, SL("1")));
+}
+
 /* Whether it may be answered at all: whose name it uses, who sends it. */
 static bool
 may_ask(struct conn *c, struct call *call, const struct http1_head *h)
 {
-	if (credential_read(c->dock->server, h, call->query, &call->arena,
-		&call->credential) != 0) {
+	if (credential_read(c->dock->server, h, call) != 0) {
 		refuse_for_good(
 		    c, h, 400, SL("one credential a request, not two"));
 		return false;
@@ -443,9 +474,17 @@ may_ask(struct conn *c, struct call *call, const struct http1_head *h)
 		refuse(c, h, &p, NULL, 0);
 		return false;
 	}
-	if (call->route->dev || call->origin_is != ORIGIN_FOREIGN)
+	if (!call->route->dev && call->origin_is == ORIGIN_FOREIGN) {
+		refuse_origin(c, h);
+		return false;
+	}
+	if (!call->by_cookie || cookie_may(call))
 		return true;
-	refuse_origin(c, h);
+	const struct problem p = { .status = 403,
+		.code = SL("CSRF_REFUSED"),
+		.text = SL("with a cookie this takes our own Origin, and the "
+			   "field X-Muster: 1 unless it is a WebSocket") };
+	refuse(c, h, &p, NULL, 0);
 	return false;
 }
 
@@ -627,6 +666,11 @@ on_event(struct conn *c, const struct event *ev)
 	if (call != NULL && c->counted && ev->kind == EVENT_REPLY &&
 	    ev->reply->user != NULL)
 		conn_know(c, call->credential.address);
+	if (call != NULL && ev->kind == EVENT_REPLY) {
+		call->rate.limit = ev->reply->rate.limit;
+		call->rate.left = ev->reply->rate.left;
+		call->rate.reset = ev->reply->rate.reset;
+	}
 	if (call != NULL && call->route != NULL && call->route->event != NULL)
 		call->route->event(c, call, ev);
 	web_resume(c);

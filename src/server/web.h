@@ -28,11 +28,19 @@ struct call {
 	struct slice range;       /* Range */
 	struct slice last_event;  /* Last-Event-ID */
 	struct slice cookie_mark; /* X-Muster */
+	bool safe;                /* GET or HEAD */
+	struct {
+		uint32_t limit; /* 0: not counted */
+		uint32_t left;
+		uint32_t reset;
+		char texts[3][12];
+	} rate; /* requests of its user, for the answer */
 	struct slice origin;
 	enum origin origin_is;
 	struct credential credential;
-	bool tls;   /* the client came by https, to us or to our proxy */
-	bool local; /* straight from this host */
+	bool by_cookie; /* the browser sent it, whoever asked it to */
+	bool tls;       /* the client came by https, to us or to our proxy */
+	bool local;     /* straight from this host */
 	/* WebSocket: what the handshake wants. */
 	struct slice ws_key;
 	struct slice ws_protocols;

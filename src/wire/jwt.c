@@ -51,9 +51,7 @@ jwt_read(struct jwt *t, struct slice payload, struct arena *a)
 	js_opt_string(&f, "role", &t->role);
 	js_opt_string(&f, "scope", &t->scope);
 	js_opt_string(&f, "iss", &t->issuer);
-	js_opt_string(&f, "jti", &t->id);
 	js_opt_string(&f, "sid", &t->session);
-	js_opt_string(&f, "use", &t->purpose);
 	read_time(&f, "exp", true, &t->expires);
 	read_time(&f, "nbf", false, &t->not_before);
 	read_time(&f, "iat", false, &t->issued);

@@ -18,9 +18,7 @@ struct jwt {
 	struct slice role;
 	struct slice scope;   /* separated by spaces (RFC 8693 4.2) */
 	struct slice issuer;  /* iss */
-	struct slice id;      /* jti */
 	struct slice session; /* sid */
-	struct slice purpose; /* use */
 	wall_msec expires;    /* exp */
 	wall_msec not_before; /* nbf */
 	wall_msec issued;     /* iat */

@@ -338,16 +338,73 @@ test_every_route_is_found(void **state)
 static struct server server = { .nonce_key = { 1, 2, 3 } };
 
 static int
+read_as(const struct route *route, enum origin origin, const char *fields,
+    const char *query, struct credential *out)
+{
+	struct call call = {
+		.route = route, .origin_is = origin, .query = slice_from(query)
+	};
+
+	arena_init(&call.arena, 65536);
+	int err = credential_read(&server, request(fields), &call);
+	*out = call.credential;
+	arena_fini(&call.arena);
+	return err;
+}
+
+static int
 read_it(const char *fields, const char *query, struct credential *out)
 {
-	struct arena a;
+	const struct route plain = { .path = "/api/v1/agents" };
 
-	arena_init(&a, 65536);
-	*out = (struct credential){ .kind = CREDENTIAL_NONE };
-	int err = credential_read(&server, request(fields),
-	    query == NULL ? (struct slice){ 0 } : slice_from(query), &a, out);
-	arena_fini(&a);
-	return err;
+	return read_as(&plain, ORIGIN_NONE, fields, query, out);
+}
+
+#define SESSION "mss_abcdefghijklmnopqrstabcdefghijklmnopqrstuvwxyz234567"
+
+static void
+test_cookies(void **state)
+{
+	const struct route console = { .path = "/ws/dashboard",
+		.websocket = true };
+	const char *session = "Cookie: a=b; __Host-muster=" SESSION "\r\n";
+	struct credential c, d;
+
+	(void)state;
+	assert_int_equal(read_it(session, NULL, &c), 0);
+	assert_int_equal(c.kind, CREDENTIAL_COOKIE);
+	/* A token is no session, and a session no token. */
+	assert_int_equal(read_it("Cookie: __Host-muster=abc\r\n", NULL, &c), 0);
+	assert_int_equal(c.kind, CREDENTIAL_COOKIE);
+	assert_int_equal(c.claims.login_id.len, 0);
+	assert_int_equal(
+	    read_it("Authorization: Bearer " SESSION "\r\n", NULL, &c), 0);
+	assert_int_equal(c.kind, CREDENTIAL_TOKEN);
+	/* Two different ones, wherever they stand. */
+	assert_int_equal(read_it("Authorization: Bearer abc\r\n"
+				 "Cookie: __Host-muster=" SESSION "\r\n",
+			     NULL, &c),
+	    ERR_INVALID);
+	assert_int_equal(read_it(session, "token=abc", &c), ERR_INVALID);
+	/* Twice the same name: whose it is nobody knows. */
+	assert_int_equal(
+	    read_it("Cookie: __Host-muster=a; __Host-muster=b\r\n", NULL, &c),
+	    0);
+	assert_int_equal(c.kind, CREDENTIAL_NONE);
+	/* `token` only where consoles come in, from our own pages. */
+	assert_int_equal(read_it("Cookie: token=abc\r\n", NULL, &c), 0);
+	assert_int_equal(c.kind, CREDENTIAL_NONE);
+	for (enum origin o = ORIGIN_NONE; o <= ORIGIN_FOREIGN; o++) {
+		assert_int_equal(
+		    read_as(&console, o, "Cookie: token=abc\r\n", NULL, &c), 0);
+		assert_int_equal(c.kind,
+		    o == ORIGIN_OWN ? CREDENTIAL_TOKEN : CREDENTIAL_NONE);
+	}
+	assert_int_equal(
+	    read_as(&console, ORIGIN_OWN, "Cookie: token=abc\r\n", NULL, &c),
+	    0);
+	assert_int_equal(read_it("", "token=abc", &d), 0);
+	assert_memory_equal(c.hash, d.hash, sizeof(c.hash));
 }
 
 static void
@@ -643,6 +700,7 @@ main(void)
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_every_route_is_found),
 		cmocka_unit_test(test_tokens),
+		cmocka_unit_test(test_cookies),
 		cmocka_unit_test(test_proofs),
 		cmocka_unit_test(test_broken_proofs),
 		cmocka_unit_test(test_settings_precedence),
