@@ -17,6 +17,8 @@ struct shape {
 #define C(f) offsetof(struct command_record, f)
 #define L(f) offsetof(struct connection_record, f)
 #define O(f) offsetof(struct outcome, f)
+#define S(f) offsetof(struct stop_record, f)
+#define R(f) offsetof(struct receipt_record, f)
 
 static const struct shape shapes[CLONE_KINDS] = {
 	[CLONE_USER] = { sizeof(struct user_record), 4,
@@ -35,6 +37,11 @@ static const struct shape shapes[CLONE_KINDS] = {
 	    { L(agent_id), L(session_id), L(remote), L(dialect), L(why) } },
 	[CLONE_OUTCOME] = { sizeof(struct outcome), 5,
 	    { O(command_id), O(code), O(why), O(out), O(err) } },
+	[CLONE_STOP] = { sizeof(struct stop_record), 6,
+	    { S(target), S(bound), S(reason), S(actor), S(lifted_by),
+		S(request_key) } },
+	[CLONE_RECEIPT] = { sizeof(struct receipt_record), 2,
+	    { R(agent_id), R(report.detail_json) } },
 };
 
 static struct slice

@@ -19,6 +19,8 @@ enum clone_kind {
 	CLONE_COMMAND,
 	CLONE_LINK, /* struct connection_record */
 	CLONE_OUTCOME,
+	CLONE_STOP,
+	CLONE_RECEIPT,
 	CLONE_KINDS
 };
 

@@ -39,8 +39,10 @@ enum event_kind {
 	 * ones that say they heed it. */
 	EVENT_STOP_REPORT,
 	EVENT_LOCAL_STOP,
-	/* The stop's own file is written, or not: stored. */
+	/* The stop's own file is written, or not: stored, number = epoch. */
 	EVENT_STOP_WRITTEN,
+	/* The file STOP of the data directory is there, or gone: stop. */
+	EVENT_STOP_SWITCH,
 
 	/* From exec streams of Muster's agent. */
 	EVENT_COMMAND_STARTED,
@@ -253,6 +255,10 @@ enum request_op {
 	OP_COMMAND_INTERRUPT,
 	OP_COMMAND_CANCEL,
 	OP_COMMAND_ATTACH, /* this peer wants its streams from now on */
+	OP_STOP_RAISE,
+	OP_STOP_LIFT,
+	OP_STOP_LIST,
+	OP_STOP_SHOW, /* id: the epoch in decimal */
 	/* Granted or refused by the hub, answered from the store's readers. */
 	OP_COMMAND_SHOW,
 	OP_COMMAND_LIST,
@@ -319,6 +325,13 @@ struct request {
 	const struct login_record *login;
 	bool passed;
 	uint8_t new_hash[HASH_LEN];
+	/* STOP_RAISE, STOP_LIFT: scope and target, or of LIFT the epoch */
+	enum stop_scope scope;
+	struct slice target; /* selector; or an agent, named as in id */
+	struct slice reason;
+	bool keep_tunnels;
+	bool dry_run;   /* RAISE: only say whom it would hit */
+	uint64_t epoch; /* LIFT: this one; 0: the one of that scope */
 	/* JOIN */
 	struct slice name;
 	struct slice install_id;
@@ -342,6 +355,9 @@ struct agent_view {
 	struct slice policy_hash;
 	uint32_t running;
 	uint32_t queued;
+	uint64_t stop_epoch;    /* of the newest stop over it; 0: none */
+	struct slice stop_text; /* its scope: all, selector:TEXT, agent:ID */
+	bool stopped_locally;   /* by its own host */
 };
 
 struct reply {
@@ -378,8 +394,13 @@ struct reply {
 	} rate;
 	const struct agent_news *news; /* WATCH: what is there now */
 	size_t news_count;
-	bool truncated;    /* WATCH: there are more */
-	uint16_t audience; /* of this watcher: WATCH, EVENTS */
+	bool truncated;                /* WATCH: there are more */
+	uint16_t audience;             /* of this watcher: WATCH, EVENTS */
+	const struct stop_view *stops; /* STOP_*: newest first */
+	size_t stop_count;
+	const struct receipt_record *receipts; /* STOP_SHOW, dry RAISE */
+	size_t receipt_count;
+	uint64_t stop_epoch; /* STOP_*: the epoch now */
 };
 
 /* An entrance is granted. */

@@ -70,6 +70,7 @@ hub_new(const struct hub_config *config)
 	arena_init(&h->scratch, SCRATCH);
 	list_init(&h->pending);
 	list_init(&h->queue_news);
+	hub_stop_init(h);
 	heap_init(&h->timers, c->max_agents);
 	heap_init(&h->deadlines, c->max_commands);
 	heap_init(&h->watch_timers, (size_t)c->max_agents * 2);
@@ -102,6 +103,7 @@ hub_free(struct hub *h)
 	for (struct agent *a;
 	     pos = 0, (a = map_next(&h->agents, &pos)) != NULL;)
 		hub_remove_agent(h, a);
+	hub_stop_fini(h);
 	for (struct token *t;
 	     pos = 0, (t = map_next(&h->tokens_by_id, &pos)) != NULL;)
 		hub_remove_token(h, t);
@@ -210,7 +212,7 @@ hub_load(struct hub *h, const struct hub_snapshot *s, msec now)
 		err = load_link(h, &s->links[i], now);
 	for (size_t i = 0; i < s->command_count && err == 0; i++)
 		err = load_command(h, &s->commands[i], now);
-	return err;
+	return err != 0 ? err : hub_load_stops(h, s, now);
 }
 
 /* Ids, effects, notices ---------------------------------------------------- */
@@ -541,6 +543,8 @@ static void (*const from_anyone[EVENT_KINDS])(
 	[EVENT_COMMAND_EXIT] = hub_on_outcome,
 	[EVENT_COMMAND_REFUSED] = hub_on_outcome,
 	[EVENT_STREAM_LOST] = hub_on_stream_lost,
+	[EVENT_STOP_WRITTEN] = hub_on_stop_written,
+	[EVENT_STOP_SWITCH] = hub_on_stop_switch,
 	[EVENT_PONGED] = on_stray,
 	[EVENT_GOODBYE] = hub_goodbye,
 };
@@ -557,6 +561,8 @@ static void (*const from_link[EVENT_KINDS])(
 	[EVENT_BAD] = on_bad,
 	[EVENT_AGENT_STARTED] = hub_on_agent_word,
 	[EVENT_AGENT_ENDED] = hub_on_agent_word,
+	[EVENT_STOP_REPORT] = hub_on_stop_report,
+	[EVENT_LOCAL_STOP] = hub_on_local_stop,
 };
 
 /* Dashboards are corrected and answered, too. */
@@ -637,7 +643,19 @@ hub_deadline(const struct hub *h)
 		due = c->due;
 	if (q < due)
 		due = q;
+	if (hub_stop_deadline(h) < due)
+		due = hub_stop_deadline(h);
 	return w != NULL && w->due < due ? w->due : due;
+}
+
+static void
+keep_stops(struct hub *h)
+{
+	if (hub_stop_deadline(h) > h->now)
+		return;
+	struct hub_mark mark = hub_mark(h);
+	hub_stop_timer(h);
+	hub_roll_back(h, &mark);
 }
 
 enum { TIMERS_PER_TURN = 1024 };
@@ -650,6 +668,7 @@ hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out)
 	h->now = now;
 	h->wall = wall;
 	h->out = out;
+	keep_stops(h);
 	for (int i = 0; i < TIMERS_PER_TURN; i++) {
 		n = heap_first(&h->timers);
 		if (n == NULL || n->due > now)
@@ -699,6 +718,7 @@ hub_stats_get(const struct hub *h, struct hub_stats *out)
 	for (struct user *u; (u = map_next(&h->users, &at)) != NULL;)
 		out->watching_users += u->watch_count > 0;
 	out->commands_live = h->commands.count;
+	hub_stop_stats(h, out);
 	memset(out->by_presence, 0, sizeof(out->by_presence));
 	out->bytes = h->commands.count * sizeof(struct command);
 	for (struct agent *a; (a = map_next(&h->agents, &pos)) != NULL;) {

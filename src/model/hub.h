@@ -22,7 +22,6 @@ struct hub_config {
 	uint64_t fence;           /* of this controller's lease */
 	struct slice incarnation; /* id of the database */
 	uint64_t seed[4];         /* random: hash seeds and ids */
-	uint64_t stop_epoch;
 	/* Caps and times; 0 takes the default in brackets. */
 	uint32_t max_agents;   /* [100000] */
 	uint32_t max_commands; /* live ones kept in memory [200000] */
@@ -56,7 +55,17 @@ struct hub_snapshot {
 	size_t command_count;
 	const struct connection_record *links; /* the last one of each agent */
 	size_t link_count;
-	uint64_t last_link; /* highest connection_record id */
+	uint64_t last_link;              /* highest connection_record id */
+	const struct stop_record *stops; /* by epoch */
+	size_t stop_count;
+	const struct receipt_record *receipts;
+	size_t receipt_count;
+	uint64_t stop_epoch; /* the highest that the store knows */
+	/* What the stop's own file said; NULL: there is none.  Of it and the
+	 * store the one with the higher epoch is right. */
+	const struct stop_state *kept;
+	bool stop_switch;              /* the file STOP is there */
+	struct slice stop_switch_text; /* and what it says */
 };
 
 struct hub_stats {
@@ -69,6 +78,9 @@ struct hub_stats {
 	uint64_t commands_live;
 	uint64_t commands_ended[COMMAND_STATES];
 	uint64_t denied;
+	uint64_t stop_epoch;
+	uint64_t stops_standing;
+	uint64_t stop_receipts[RECEIPT_KINDS]; /* of those */
 	uint64_t bytes; /* memory of records and tables, about */
 };
 

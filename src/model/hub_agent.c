@@ -110,6 +110,8 @@ hub_add_agent(struct hub *h, const struct agent_record *r)
 	list_init(&a->active);
 	list_init(&a->ending);
 	list_init(&a->queue_news);
+	list_init(&a->stop.receipts);
+	list_init(&a->stop.sweep);
 	memcpy(a->key, r->public_key, KEY_LEN);
 	a->presence = PRESENCE_OFFLINE;
 	a->why = SL("never_connected");
@@ -139,6 +141,7 @@ hub_remove_agent(struct hub *h, struct agent *a)
 		drop_commands(h, &a->waiting[i]);
 	drop_commands(h, &a->active);
 	drop_commands(h, &a->ending);
+	hub_stop_forget(h, a);
 	if (a->link != NULL)
 		a->link->agent = NULL;
 	map_del(&h->agents, a->id);
@@ -251,6 +254,7 @@ hub_on_gone(struct hub *h, const struct event *ev)
 	close_history(h, a, why);
 	hub_forsake_commands(h, a);
 	a->native = a->console = false;
+	hub_stop_away(h, a);
 	hub_move_agent(
 	    h, a, goodbye ? PRESENCE_OFFLINE : PRESENCE_RECONNECTING, why);
 	if (goodbye)
@@ -456,8 +460,17 @@ answer_register(struct hub *h, const struct agent *a, const struct event *ev,
 		.at = r->registered_at,
 		.again = again,
 		.native = ev->registration.native.present,
-		.stop_epoch = h->config.stop_epoch,
+		.stop_epoch = h->stop.epoch,
 		.incarnation = h->incarnation };
+	if (!re->registered.native || h->stop.epoch == 0)
+		return;
+	struct stop_order *stop = arena_alloc(&h->out->arena, sizeof(*stop));
+	if (stop == NULL) {
+		h->out->err = ERR_NOMEM;
+		return;
+	}
+	hub_stop_order(h, a, stop);
+	re->registered.stop = stop;
 }
 
 static int
@@ -521,7 +534,10 @@ hub_attach_http(struct hub *h, struct link *l, struct agent *a)
 		a->connected_at = h->wall;
 		open_history(h, a);
 	}
+	bool fresh = !a->http;
 	a->http = true;
+	if (fresh)
+		hub_stop_meet(h, a, NULL);
 }
 
 /* The agent with what it says of itself now; NULL and answered when there is
@@ -575,7 +591,14 @@ hub_on_register(struct hub *h, struct link *l, const struct event *ev)
 	a->ill = (struct slice){ 0 };
 	hub_look_at_clock(a, ev);
 	hub_heard_from(h, a);
+	if (!l->http)
+		hub_stop_meet(h, a, &r->native);
+	/* What the disk holds up is said at once as well: early is safe. */
+	if (!a->native || (after != 0 && a->stop.covers > 0))
+		hub_tell_stop(h, a);
 	answer_register(h, a, ev, again, after);
+	if (a->native)
+		a->stop.sent = h->stop.epoch;
 	hub_settle(h, a, SL("registered"));
 	if (l->http)
 		return;

@@ -175,7 +175,12 @@ may_run(struct hub *h, const struct event *ev, const struct agent *a)
 	const struct command_record *r = q->command;
 	bool there = a->link != NULL || a->http;
 
-	if (a->link != NULL && !hub_takes_commands(a))
+	if (hub_is_stopped(a))
+		hub_reply_error(h, ev, ERR_STOPPED, 409, SL("AGENT_STOPPED"),
+		    none,
+		    a->stop.covers > 0 ? SL("the agent is under a stop")
+				       : SL("the agent's own host stopped it"));
+	else if (a->link != NULL && !hub_takes_commands(a))
 		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
 		    SL("NOT_PERMITTED"), none,
 		    SL("this agent's protocol has no verb for commands"));

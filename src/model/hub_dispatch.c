@@ -58,6 +58,9 @@ hub_open_stream(struct hub *h, struct command *c)
 	if (!hub_takes_commands(a) || a->joining != 0 || c->opened ||
 	    c->sending != 0 || c->outcome != NULL || !hub_command_active(c))
 		return;
+	/* What it has may be fetched; nothing new begins. */
+	if (hub_is_stopped(a) && !c->tried)
+		return;
 	if (a->console) {
 		/* Once: if its link ends first, nobody knows what came of
 		 * it. */
@@ -171,7 +174,8 @@ hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
 {
 	struct command *c;
 
-	if (a->record->removed_at != 0 || a->record->cordoned_at != 0)
+	if (a->record->removed_at != 0 || a->record->cordoned_at != 0 ||
+	    hub_is_stopped(a))
 		return NULL;
 	while ((c = hub_first_waiting(a)) != NULL && is_overdue(h, c) &&
 	    h->out->err == 0)
@@ -214,6 +218,21 @@ pick(struct hub *h, const struct event *ev, const struct access *who)
 	return NULL;
 }
 
+/* One that is out of reach hears of it as soon as it is back. */
+void
+hub_pass_interrupt(struct hub *h, struct command *c)
+{
+	c->interrupt = true;
+	if (c->agent->console) {
+		if (c->opened && c->outcome == NULL)
+			tell_agent(h, c, EVENT_INTERRUPT);
+	} else if (c->agent->link != NULL && c->outcome == NULL) {
+		struct stream_order *o = order(h, c, STREAM_SIGNAL, 0);
+		if (o != NULL)
+			o->signal = SIGNAL_INTERRUPT;
+	}
+}
+
 void
 hub_interrupt_command(
     struct hub *h, const struct event *ev, const struct access *who)
@@ -238,16 +257,7 @@ hub_interrupt_command(
 	op->lazy = true;
 	op->audit = hub_audit(who->user->id, SL("command.interrupt"),
 	    hub_text(h, &c->record->id, 1), ev, ev->request.credential.remote);
-	/* One that is out of reach hears of it as soon as it is back. */
-	c->interrupt = true;
-	if (c->agent->console) {
-		if (c->opened && c->outcome == NULL)
-			tell_agent(h, c, EVENT_INTERRUPT);
-	} else if (c->agent->link != NULL && c->outcome == NULL) {
-		struct stream_order *o = order(h, c, STREAM_SIGNAL, 0);
-		if (o != NULL)
-			o->signal = SIGNAL_INTERRUPT;
-	}
+	hub_pass_interrupt(h, c);
 	hub_reply_command(h, ev, who, c, true, 0);
 }
 

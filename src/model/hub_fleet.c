@@ -61,7 +61,13 @@ show(struct hub *h, const struct agent *a, struct agent_view *v)
 		.policy_hash = keep_text(h, s->policy_hash),
 		.running = a->attached + a->detached,
 		.queued = a->queued,
+		.stopped_locally = a->stop.local,
 	};
+	const struct stop_record *over = hub_stop_over(a);
+	if (over != NULL) {
+		v->stop_epoch = over->epoch;
+		v->stop_text = keep_text(h, hub_stop_text(h, over));
+	}
 	if (v->record == NULL)
 		h->out->err = ERR_NOMEM;
 }
@@ -135,8 +141,8 @@ read_filter(struct hub *h, const struct event *ev, struct filter *f)
 }
 
 /* The first agent whose id is above the cursor. */
-static size_t
-first_after(const struct hub *h, struct slice cursor)
+size_t
+hub_first_after(const struct hub *h, struct slice cursor)
 {
 	size_t low = 0, high = h->agents.count;
 
@@ -169,7 +175,7 @@ hub_list_agents(struct hub *h, const struct event *ev, const struct access *who)
 		return;
 	}
 	r->agents = views;
-	size_t first = q->cursor.len > 0 ? first_after(h, q->cursor) : 0;
+	size_t first = q->cursor.len > 0 ? hub_first_after(h, q->cursor) : 0;
 	for (size_t i = 0; i < h->agents.count && h->out->err == 0; i++) {
 		struct agent *a = h->sorted[i];
 		if (!hub_may_see(h, who, a) || !fits(h, &f, a))
@@ -206,7 +212,7 @@ static void
 pick_by_prefix(struct hub *h, const struct access *who, struct slice prefix,
     struct picked *p)
 {
-	size_t i = first_after(h, prefix);
+	size_t i = hub_first_after(h, prefix);
 
 	for (; i < h->agents.count && p->count < PICKS; i++) {
 		struct agent *a = h->sorted[i];
@@ -409,6 +415,7 @@ hub_label_agent(struct hub *h, const struct event *ev, const struct access *who)
 		p->was = was;
 	else
 		alloc_free(was);
+	hub_stop_relabelled(h, a);
 	reply_agent(h, ev, who, a, op->number);
 	hub_notice(h, SL("agent.labelled"), a, none, none, op->number);
 }

@@ -33,14 +33,15 @@ hub_answer_poll(struct hub *h, struct agent *a, struct peer_id peer,
 	}
 	/* One that has a link as well is served there. */
 	for (struct list *at = a->active.next;
-	     at != &a->active && a->link == NULL; at = at->next) {
+	     at != &a->active && a->link == NULL && !hub_is_stopped(a);
+	     at = at->next) {
 		struct command *c = LIST_OF(at, struct command, link);
 		if (!c->acked && c->sending == 0 && !c->record->foreground)
 			offer(h, c, &list[n++]);
 	}
 	re->poll = (struct poll_reply){ .commands = list,
 		.count = n,
-		.stop_epoch = h->config.stop_epoch,
+		.stop_epoch = h->stop.epoch,
 		.next_seconds = n > 0 ? 1 : 5 };
 }
 

@@ -58,7 +58,8 @@ hub_move_agent(
 {
 	if (a->presence == to) {
 		/* The same for another reason. */
-		if (to == PRESENCE_DEGRADED || to == PRESENCE_ERROR)
+		if (to == PRESENCE_DEGRADED || to == PRESENCE_ERROR ||
+		    to == PRESENCE_STOPPED)
 			a->why = why;
 		return;
 	}
@@ -109,9 +110,14 @@ hub_settle(struct hub *h, struct agent *a, struct slice why)
 	hub_queue_news(h, a);
 	if (a->link == NULL && !a->http)
 		return;
+	hub_stop_quiet(h, a);
 	enum presence to =
 	    presence_lower(presence_lower(derived(a), a->claim), a->blamed);
-	hub_move_agent(h, a, to, cause(a, to, why));
+	/* Nobody's word makes it less stopped. */
+	if (hub_is_stopped(a) && a->stored)
+		hub_move_agent(h, a, PRESENCE_STOPPED, hub_stop_why(a));
+	else
+		hub_move_agent(h, a, to, cause(a, to, why));
 }
 
 void

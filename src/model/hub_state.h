@@ -107,6 +107,17 @@ struct session {
 	struct slice version; /* console agents */
 };
 
+/* What an agent has to do with stops; see hub_stop.h. */
+struct agent_stop {
+	struct list receipts; /* of struct receipt, by epoch */
+	uint32_t covers;      /* standing stops among them */
+	uint64_t want;        /* epoch in which that last changed */
+	uint64_t sent;        /* epoch that its link was told */
+	bool local;           /* its own host stopped it */
+	bool unproven;        /* it shows a stop that is none of ours */
+	struct list sweep;    /* its queue is to be emptied */
+};
+
 struct agent {
 	struct agent_record *record; /* owned; replaced when it changes */
 	uint8_t key[KEY_LEN];        /* likewise, when it has one */
@@ -145,6 +156,7 @@ struct agent {
 	bool queue_changed;     /* since that was told */
 	struct list queue_news; /* among those to be told of */
 	msec queue_news_due;
+	struct agent_stop stop;
 };
 
 struct command {
@@ -189,7 +201,8 @@ enum pending_kind {
 	PENDING_ENDED,
 	PENDING_CALL, /* an answer to a legacy HTTP call */
 	PENDING_POLL, /* of an agent, to be answered either way */
-	PENDING_ANSWER
+	PENDING_ANSWER,
+	PENDING_STOP, /* its row; id is the epoch's eight bytes */
 };
 
 struct pending {
@@ -231,6 +244,26 @@ struct rate_state {
 	uint32_t reset; /* seconds */
 };
 
+/* The emergency stop; see hub_stop.h. */
+struct stops {
+	uint64_t epoch;
+	uint64_t written;  /* the file has it */
+	struct list all;   /* of struct stop, by epoch */
+	struct list broad; /* standing ones that cover many */
+	size_t broad_count;
+	size_t lifted; /* of all */
+	size_t receipts;
+	struct map standing; /* by key */
+	struct list asks;    /* of struct stop_ask */
+	struct list sweep;   /* of struct agent_stop.sweep */
+	bool switched;       /* the file STOP is there */
+	bool dirty;          /* the file is behind */
+	bool unresolved;     /* somebody may not be covered or told yet */
+	bool unsaved;        /* some row is behind */
+	msec retry_at;       /* for those three */
+	msec sweep_at;
+};
+
 struct hub {
 	struct hub_config config;
 	uint64_t rng[4];
@@ -267,6 +300,7 @@ struct hub {
 	struct arena scratch;   /* of one look at labels or at what was said */
 	struct ended ended[ENDED_KEPT];
 	size_t ended_at;
+	struct stops stop;
 	struct hub_stats stats;
 
 	msec now;
@@ -459,6 +493,8 @@ bool hub_takes_commands(const struct agent *a);
 void hub_drop_command(struct hub *h, struct command *c);
 void hub_create_command(
     struct hub *h, const struct event *ev, const struct access *who);
+/* Have it interrupted, now or when its agent is back. */
+void hub_pass_interrupt(struct hub *h, struct command *c);
 void hub_interrupt_command(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_attach_command(
@@ -561,6 +597,54 @@ void hub_place_command(
 void hub_purge_queue(
     struct hub *h, const struct event *ev, const struct access *who);
 
+/* hub_stop.c, hub_receipt.c, hub_stop_ask.c ----------------------------- */
+
+void hub_stop_init(struct hub *h);
+void hub_stop_fini(struct hub *h);
+/* After the agents. */
+int hub_load_stops(struct hub *h, const struct hub_snapshot *s, msec now);
+msec hub_stop_deadline(const struct hub *h);
+void hub_stop_timer(struct hub *h);
+/* Nothing may begin on it: by a stop of ours or its host's. */
+bool hub_is_stopped(const struct agent *a);
+struct slice hub_stop_why(const struct agent *a);
+/* The newest stop over it; NULL for none. */
+const struct stop_record *hub_stop_over(const struct agent *a);
+/* "all", "selector:TEXT", "agent:ID", in the outbox's arena. */
+struct slice hub_stop_text(struct hub *h, const struct stop_record *r);
+/* It registers (n: says so of itself) or calls: what covers it, what it
+ * knows. */
+void hub_stop_meet(
+    struct hub *h, struct agent *a, const struct native_hello *n);
+/* How things stand for it, for its registration and orders. */
+void hub_stop_order(
+    struct hub *h, const struct agent *a, struct stop_order *out);
+/* Tell it that, when it has not heard. */
+void hub_tell_stop(struct hub *h, struct agent *a);
+/* Its link is gone. */
+void hub_stop_away(struct hub *h, struct agent *a);
+/* A foreign agent may have ended all that ran. */
+void hub_stop_quiet(struct hub *h, struct agent *a);
+/* Operators gave it other labels. */
+void hub_stop_relabelled(struct hub *h, struct agent *a);
+void hub_stop_forget(struct hub *h, struct agent *a);
+/* An effect of ours was taken back. */
+void hub_stop_taken_back(struct hub *h, const struct effect *e);
+void hub_stop_unsaved(struct hub *h, struct pending *p);
+void hub_on_stop_report(struct hub *h, struct link *l, const struct event *ev);
+void hub_on_local_stop(struct hub *h, struct link *l, const struct event *ev);
+void hub_on_stop_written(struct hub *h, const struct event *ev);
+void hub_on_stop_switch(struct hub *h, const struct event *ev);
+void hub_raise_stop(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_lift_stop(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_list_stops(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_show_stop(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_stop_stats(const struct hub *h, struct hub_stats *out);
+
 /* hub_request.c ------------------------------------------------------------ */
 
 void hub_on_request(struct hub *h, const struct event *ev);
@@ -575,6 +659,8 @@ void hub_reply_error(struct hub *h, const struct event *ev, int err,
 
 /* One agent by id, name or prefix of an id, as far as who may see it; or an
  * error answer and NULL. */
+/* Where the agents begin whose id is above the cursor, in h->sorted. */
+size_t hub_first_after(const struct hub *h, struct slice cursor);
 struct agent *hub_pick_agent(struct hub *h, const struct event *ev,
     const struct access *who, struct slice id);
 bool hub_may_see(

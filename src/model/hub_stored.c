@@ -99,6 +99,7 @@ undo_labels(struct hub *h, struct pending *p)
 	}
 	alloc_free(a->record);
 	a->record = kept;
+	hub_stop_relabelled(h, a);
 }
 
 static void
@@ -192,6 +193,7 @@ static const struct {
 	[PENDING_LOGIN] = { NULL, hub_undo_login },
 	[PENDING_POLL] = { answer_poll, answer_poll },
 	[PENDING_ANSWER] = { NULL, NULL },
+	[PENDING_STOP] = { NULL, hub_stop_unsaved },
 };
 
 /* Tell whoever waited for an op that did not come about. */
@@ -276,6 +278,7 @@ take_back(struct hub *h, const struct effect *e)
 	/* That it was tried stays: one word too many does no harm. */
 	if (e->kind == EFFECT_STREAM && e->stream.verb == STREAM_OPEN)
 		hub_open_later(h, e->stream.command_id);
+	hub_stop_taken_back(h, e);
 }
 
 void

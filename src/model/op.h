@@ -10,6 +10,7 @@
 #define MODEL_OP_H
 
 #include "model/record.h"
+#include "model/stop.h"
 
 enum op_verb {
 	OP_PUT_USER,
@@ -30,6 +31,8 @@ enum op_verb {
 	OP_PUT_LOGIN,     /* insert, or replace the row of this id */
 	OP_DROP_LOGIN,    /* it is over: its row goes */
 	OP_PUT_META,      /* key and value */
+	OP_PUT_STOP,      /* insert, or replace the row of this epoch */
+	OP_PUT_RECEIPT,   /* the same, of this epoch and agent */
 	OP_AUDIT,         /* the audit line alone */
 	OP_VERBS
 };
@@ -49,6 +52,8 @@ struct op {
 		const struct agent_record *agent;
 		const struct connection_record *link;
 		const struct command_record *command;
+		const struct stop_record *stop;
+		const struct receipt_record *receipt;
 		struct {
 			struct slice key;
 			struct slice value;

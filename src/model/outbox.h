@@ -22,6 +22,7 @@ enum effect_kind {
 	EFFECT_PUBLISH, /* event (a NOTICE) to all followers that may see it */
 	EFFECT_STREAM,  /* order about a command's stream */
 	EFFECT_OUTPUT,  /* output that came inside a message, from offset 0 */
+	EFFECT_STOP,    /* stop_state, to its own file at once */
 };
 
 enum stream_verb {
@@ -63,6 +64,7 @@ struct effect {
 			struct slice reason;
 		} close;
 		struct stream_order stream;
+		const struct stop_state *stop_state;
 		struct {
 			struct slice command_id;
 			struct slice out;

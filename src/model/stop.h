@@ -25,7 +25,9 @@ struct stop_order {
 	wall_msec at;
 	bool has_mac;
 	uint8_t mac[STOP_MAC_LEN];
-	bool local; /* in a registration: its own owner stopped it, too */
+	bool proved; /* in a registration: the mac is one of ours; said by who
+		      * has the key */
+	bool local;  /* in a registration: its own owner stopped it, too */
 };
 
 /* What an agent says that it did. */
@@ -43,10 +45,18 @@ struct stop_report {
 
 enum stop_scope { STOP_ALL, STOP_SELECTOR, STOP_AGENT };
 
+enum {
+	STOP_SELECTOR_MAX = 512, /* bytes */
+	STOP_REASON_MAX = 1000,
+};
+
 struct stop_record {
 	uint64_t epoch;
 	enum stop_scope scope;
-	struct slice target; /* selector text or agent id; absent for ALL */
+	struct slice target; /* selector text, over labels set by operators, or
+			      * agent id; absent for ALL */
+	struct slice bound;  /* SELECTOR: only what this selector lets its
+			      * user see; absent: everything */
 	bool keep_tunnels;
 	struct slice reason;
 	struct slice actor;
@@ -55,6 +65,14 @@ struct stop_record {
 	struct slice lifted_by;
 	wall_msec lifted_at;
 	int64_t workspace_id;
+	struct slice request_key; /* who raised it may ask again */
+};
+
+/* What must survive at any price: the epoch, and what stands. */
+struct stop_state {
+	uint64_t epoch;
+	const struct stop_record *stops; /* by epoch */
+	size_t count;
 };
 
 enum receipt_kind {
@@ -63,6 +81,7 @@ enum receipt_kind {
 	RECEIPT_ACKNOWLEDGED, /* a foreign agent said so */
 	RECEIPT_UNABLE,       /* its protocol has no verb for it */
 	RECEIPT_UNREACHABLE,  /* not connected: it learns when it is back */
+	RECEIPT_KINDS
 };
 
 struct receipt_record {
@@ -73,5 +92,18 @@ struct receipt_record {
 	wall_msec at;
 	struct stop_report report; /* CONFIRMED */
 };
+
+/* A stop as shown: kinds of receipts are counted apart, never as one. */
+struct stop_view {
+	const struct stop_record *record;
+	uint32_t counts[RECEIPT_KINDS];
+	uint32_t left; /* of the confirmed: something would not die */
+};
+
+/* The name, as in REST and the command line; absent out of range. */
+struct slice receipt_kind_name(enum receipt_kind k);
+struct slice stop_scope_name(enum stop_scope s);
+/* 0, or ERR_INVALID. */
+int stop_scope_find(struct slice name, enum stop_scope *out);
 
 #endif

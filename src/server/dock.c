@@ -441,6 +441,7 @@ static void (*const actions[])(struct dock *d, const struct lane_mail *m) = {
 	[EFFECT_PUBLISH] = do_publish,
 	[EFFECT_STREAM] = do_stream,
 	[EFFECT_OUTPUT] = do_nothing, /* the core's own */
+	[EFFECT_STOP] = do_nothing,   /* the core's own */
 };
 
 /* Words of the hub's thread -------------------------------------------------

@@ -125,6 +125,8 @@ end_batch(struct rig *r)
 		r->err = b->out.err;
 	for (size_t i = 0; i < b->out.count; i++) {
 		const struct effect *e = &b->out.effects[i];
+		if (e->kind == EFFECT_STOP)
+			r->stop_epoch = e->stop_state->epoch;
 		if (e->kind == EFFECT_STORE)
 			wait_for(r, &r->ops, b, e);
 		else if (e->after != 0)
@@ -148,9 +150,28 @@ release(struct rig *r, uint64_t number, int err)
 	}
 }
 
+/* The stop's own file is written by its own thread, beside the store. */
+static void
+write_stop(struct rig *r)
+{
+	struct event ev = { .kind = EVENT_STOP_WRITTEN };
+
+	if (r->stop_epoch == 0 || r->stop_err == RIG_HOLD)
+		return;
+	ev.stored.number = r->stop_epoch;
+	ev.stored.err = r->stop_err;
+	if (r->stop_err == 0)
+		r->stop_file = r->stop_epoch;
+	r->stop_epoch = 0;
+	rig_open(r);
+	rig_add(r, &ev);
+	end_batch(r);
+}
+
 void
 rig_settle(struct rig *r)
 {
+	write_stop(r);
 	while (!list_empty(&r->ops)) {
 		struct waiting *w = LIST_OF(r->ops.next, struct waiting, link);
 		int err = r->store == NULL ? 0 : r->store(r->arg, w->op);
@@ -166,6 +187,12 @@ rig_settle(struct rig *r)
 		release(r, ev.stored.number, err);
 		end_batch(r);
 	}
+}
+
+struct outbox *
+rig_outbox(struct rig *r)
+{
+	return &r->open->out;
 }
 
 void

@@ -28,8 +28,11 @@ struct rig {
 	void *arg;
 	struct rig_batch *open;
 	struct list spare;
-	struct list ops;  /* not yet answered */
-	struct list held; /* effects that wait */
+	struct list ops;     /* not yet answered */
+	struct list held;    /* effects that wait */
+	uint64_t stop_epoch; /* to be written to the stop's file; 0: nothing */
+	uint64_t stop_file;  /* what that holds */
+	int stop_err;        /* what comes of writing it; RIG_HOLD: nothing */
 	uint64_t op_count;
 	int err; /* the last outbox error, sticky */
 };
@@ -46,6 +49,8 @@ void rig_input(struct rig *r, const struct event *ev);
 void rig_open(struct rig *r);
 void rig_add(struct rig *r, const struct event *ev);
 void rig_close(struct rig *r);
+/* Of the open batch. */
+struct outbox *rig_outbox(struct rig *r);
 
 /* Let the store answer what it held; as far as it does. */
 void rig_settle(struct rig *r);

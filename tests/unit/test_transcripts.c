@@ -294,6 +294,7 @@ perform(void *arg, const struct effect *e)
 		break;
 	case EFFECT_STORE:
 	case EFFECT_OUTPUT:
+	case EFFECT_STOP:
 		break;
 	}
 }
