@@ -98,6 +98,8 @@ reap(struct hold *h)
 	while (read(h->children, &info, sizeof(info)) > 0)
 		;
 	while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+		if (h->step == KILLING)
+			tree_note(&h->tree, pid);
 		if (pid != h->child.pid || h->reaped)
 			continue;
 		h->reaped = true;

@@ -1,10 +1,11 @@
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "agent/proctree.h"
 
 #include "agent/holder_tree.h"
 
@@ -46,81 +47,15 @@ tree_enter(const struct tree *t)
 		(void)poke(t->cgroup, "cgroup.procs", "0");
 }
 
-/* Add the decimal numbers in /proc/<pid>/task/<task>/children. */
-static size_t
-add_task(struct tree *t, size_t count, pid_t pid, const char *task)
-{
-	char path[64], text[4096];
-	ssize_t len;
-	pid_t n = 0;
-
-	(void)snprintf(
-	    path, sizeof(path), "/proc/%d/task/%.16s/children", pid, task);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return count;
-	while ((len = read(fd, text, sizeof(text))) > 0) {
-		for (ssize_t i = 0; i < len; i++) {
-			if (text[i] >= '0' && text[i] <= '9') {
-				n = n * 10 + (text[i] - '0');
-				continue;
-			}
-			if (n > 0 && count < TREE_PIDS)
-				t->pids[count++] = n;
-			n = 0;
-		}
-	}
-	close(fd);
-	return count;
-}
-
-/* Children hang on the thread that forked them. */
-static size_t
-add_children(struct tree *t, size_t count, pid_t pid)
-{
-	char path[64];
-	struct dirent *e;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	DIR *d = opendir(path);
-	if (d == NULL)
-		return count;
-	while ((e = readdir(d)) != NULL)
-		if (e->d_name[0] != '.')
-			count = add_task(t, count, pid, e->d_name);
-	closedir(d);
-	return count;
-}
-
-static bool
-dead(pid_t pid)
-{
-	char path[32], text[512];
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return true;
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return true;
-	text[n] = '\0';
-	/* The name may hold anything; the state follows its last bracket. */
-	const char *state = strrchr(text, ')');
-	return state == NULL || state[1] == '\0' || state[2] == 'Z' ||
-	    state[2] == 'X';
-}
-
 size_t
 tree_count(struct tree *t)
 {
-	size_t count = add_children(t, 0, getpid()), live = 0;
+	size_t count = proctree_add(t->pids, 0, TREE_PIDS, getpid()), live = 0;
 
 	for (size_t i = 0; i < count; i++)
-		count = add_children(t, count, t->pids[i]);
+		count = proctree_add(t->pids, count, TREE_PIDS, t->pids[i]);
 	for (size_t i = 0; i < count; i++)
-		if (!dead(t->pids[i]))
+		if (!proctree_dead(t->pids[i]))
 			t->pids[live++] = t->pids[i];
 	return live;
 }
@@ -159,9 +94,8 @@ tree_name(struct tree *t, struct tree_names *out)
 		add_name(out, t->pids[i]);
 }
 
-/* Count who is killed once, however many passes it takes. */
-static void
-note(struct tree *t, pid_t pid)
+void
+tree_note(struct tree *t, pid_t pid)
 {
 	uint64_t bit = UINT64_C(1) << ((unsigned)pid % 64);
 	uint64_t *word = &t->seen[(unsigned)pid % TREE_PID_LIMIT / 64];
@@ -180,7 +114,7 @@ kill_some(struct tree *t, size_t from, size_t to)
 	for (size_t i = from; i < to; i++)
 		(void)kill(t->pids[i], SIGKILL);
 	for (size_t i = from; i < to; i++)
-		note(t, t->pids[i]);
+		tree_note(t, t->pids[i]);
 }
 
 bool
@@ -190,10 +124,11 @@ tree_kill(struct tree *t)
 		(void)poke(t->cgroup, "cgroup.kill", "1");
 	/* Each dies as it is found: what a fork bomb makes meanwhile comes to
 	 * us, its subreaper, and is found at the top by the next pass. */
-	size_t count = add_children(t, 0, getpid());
+	size_t count = proctree_add(t->pids, 0, TREE_PIDS, getpid());
 	kill_some(t, 0, count);
 	for (size_t i = 0; i < count; i++) {
-		size_t more = add_children(t, count, t->pids[i]);
+		size_t more =
+		    proctree_add(t->pids, count, TREE_PIDS, t->pids[i]);
 		kill_some(t, count, more);
 		count = more;
 	}

@@ -32,7 +32,7 @@ struct tree {
 	int cgroup;    /* owned directory; -1 = none */
 	int parent;    /* owned directory the cgroup is in; -1 */
 	char name[80]; /* of the cgroup */
-	size_t killed; /* processes that were sent SIGKILL */
+	size_t killed; /* processes that were sent SIGKILL, or died of it */
 	struct tree_names named;            /* the first of them */
 	uint64_t seen[TREE_PID_LIMIT / 64]; /* all of them, a bit each */
 	pid_t pids[TREE_PIDS];
@@ -58,6 +58,10 @@ void tree_signal(struct tree *t, int sig);
  * one that waits to be reaped.  The caller reaps between passes.
  */
 bool tree_kill(struct tree *t);
+
+/* Count this one as killed, once however often it is told: who died between
+ * two looks is known from its reaping alone. */
+void tree_note(struct tree *t, pid_t pid);
 
 /* Give the cgroup back, if nothing is in it. */
 void tree_fini(struct tree *t);

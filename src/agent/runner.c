@@ -124,7 +124,9 @@ see_deaths(struct run *r, struct slice body)
 
 	r->dead = text_u64(body, "dead") != 0;
 	r->stuck = k.left.len > 0;
-	if (k.count > 0 && (r->dead || r->stuck))
+	/* One that has ended is of interest when something of it was left. */
+	if (r->rn->halted && (r->dead || r->stuck) &&
+	    (r->state < RUN_ENDED || k.count > 0))
 		runner_note_kill(r, &k);
 	runner_look(r->rn);
 }
@@ -584,7 +586,7 @@ void
 runner_finish_if_closed(struct runner *rn)
 {
 	if (!rn->closing || rn->told || rn->home.handles > 0 ||
-	    !list_empty(&rn->jobs))
+	    !list_empty(&rn->jobs) || rn->forcing != NULL)
 		return;
 	rn->told = true;
 	rn->c.ops->closed(rn->c.arg);
@@ -601,6 +603,7 @@ runner_close(struct runner *rn)
 	rn->closing = true;
 	loop_task_drop(&rn->refill);
 	loop_task_drop(&rn->settle);
+	loop_timer_stop(rn->c.loop, &rn->force);
 	while (pos = 0, (r = map_next(&rn->runs, &pos)) != NULL)
 		runner_free_run(r);
 	while (!list_empty(&rn->idle))

@@ -100,16 +100,17 @@ write_unknown(struct file_layer *fs, const char *dir, struct slice id,
 }
 
 /* Its holder is dead; named by id, so nobody else's. */
-static void
-kill_cgroup(const char *cgroup, const char *id, struct arena *a)
+void
+dir_kill(const char *cgroup, const char *id, struct arena *a)
 {
 	char name[HOLDER_ID_MAX + 16];
 
 	(void)snprintf(name, sizeof(name), "muster-%s", id);
 	char *path = dir_path(a, cgroup, name, "cgroup.kill");
 	char *dir = dir_path(a, cgroup, name, NULL);
-	int fd = path == NULL ? -1 : open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || dir == NULL)
+	int fd =
+	    path == NULL || dir == NULL ? -1 : open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
 		return;
 	(void)!write(fd, "1", 1);
 	close(fd);
@@ -145,7 +146,7 @@ dir_verdict(struct file_layer *fs, const char *cmd, const char *id,
 			crash_point("agent.unknown");
 		}
 		if (cgroup != NULL)
-			kill_cgroup(cgroup, id, a);
+			dir_kill(cgroup, id, a);
 	}
 	file_close(&f);
 	return err;

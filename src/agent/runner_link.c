@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -216,8 +217,23 @@ link_spawn(struct link_home *h, const char *holder, struct link **out)
 		link_close(l);
 		return err;
 	}
+	l->pid = k->proc.pid;
 	*out = l;
 	return 0;
+}
+
+/* Who listens there. */
+static pid_t
+peer_pid(struct link *l)
+{
+	struct ucred who = { 0 };
+	socklen_t size = sizeof(who);
+	uv_os_fd_t fd;
+
+	if (uv_fileno((uv_handle_t *)&l->pipe, &fd) != 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0)
+		return 0;
+	return who.pid;
 }
 
 static void
@@ -232,6 +248,8 @@ on_connect(uv_connect_t *req, int status)
 		    uv_read_start((uv_stream_t *)&l->pipe, on_alloc, on_read);
 	if (status != 0)
 		link_close(l);
+	else
+		l->pid = peer_pid(l);
 	l->home->ops->opened(l, status == 0 ? 0 : sys_err(-status));
 }
 

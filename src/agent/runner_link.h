@@ -39,6 +39,7 @@ struct link {
 	struct list idle;       /* in the pool */
 	struct link_home *home; /* borrowed */
 	void *run;              /* the owner's own */
+	pid_t pid;              /* of the holder; 0 = not known */
 	struct buf in;
 	bool closing;
 };

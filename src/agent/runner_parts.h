@@ -5,6 +5,7 @@
  *	runner_start.c  the pool of idle holders, and orders
  *	runner_job.c    what waits for the disk: verdicts and removals
  *	runner_stop.c   being under a stop
+ *	runner_force.c  holders that do not answer a stop
  */
 #ifndef AGENT_RUNNER_PARTS_H
 #define AGENT_RUNNER_PARTS_H
@@ -52,6 +53,8 @@ struct runner {
 	bool halted;             /* under a stop */
 	unsigned halts;          /* how often since the start */
 	bool news;               /* quiet is to be called, when it is */
+	struct loop_timer force; /* holders that do not answer a stop */
+	struct force *forcing;   /* owned; NULL: none at work */
 	struct map kills;        /* by id, since it was halted: run_kill */
 	struct loop_task settle; /* looks whether all is quiet */
 };
@@ -77,9 +80,14 @@ void runner_order_again(struct run *r);
 void runner_settle(struct loop_task *t);
 /* Something ended: see by and by whether all is quiet. */
 void runner_look(struct runner *rn);
+/* Dead, or known not to die. */
+bool runner_is_settled(const struct run *r);
 /* What a holder says it killed; k is copied. */
 void runner_note_kill(struct run *r, const struct run_kill *k);
 void runner_drop_kills(struct runner *rn);
+
+/* runner_force.c: look now and then for holders that do not answer. */
+void runner_watch_holders(struct runner *rn);
 
 /* runner_job.c: fetch the verdict on a run, by and by. */
 void runner_judge(struct run *r);

@@ -13,8 +13,8 @@
 #include "agent/runner_parts.h"
 
 /* Is surely dead, or its holder has said that it will not die. */
-static bool
-is_settled(const struct run *r)
+bool
+runner_is_settled(const struct run *r)
 {
 	return r->dead || r->stuck || r->state == RUN_REFUSED ||
 	    (r->state == RUN_ENDED && !r->lives);
@@ -27,7 +27,7 @@ runner_quiet(const struct runner *rn)
 	size_t pos = 0;
 
 	while ((r = map_next(&rn->runs, &pos)) != NULL)
-		if (!is_settled(r))
+		if (!runner_is_settled(r))
 			return false;
 	return true;
 }
@@ -134,4 +134,5 @@ runner_halt(struct runner *rn, bool halt)
 	while (halt && (r = map_next(&rn->runs, &pos)) != NULL)
 		(void)runner_signal(r, HOLDER_STOP);
 	runner_look(rn);
+	runner_watch_holders(rn);
 }

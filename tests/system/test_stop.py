@@ -276,6 +276,22 @@ def test_frozen_agent(w):
     check(message(s, 'local_stop')['stopped'], 'it was told')
 
 
+def test_frozen_holder(w):
+    """A command freezes who holds it: it does not outlive a stop by that."""
+    s = w.ready()
+    path = os.path.join(w.dir, 'a')
+    stream = w.run(s, 'sh', '-c', '(trap "" TERM; exec setsid sleep 200) & echo $! >>"$1"; echo $$ >>"$1"; '
+                   'kill -STOP $PPID; echo ready >>"$1"; wait', 'sh', path)
+    until(lambda: os.path.exists(path) and 'ready' in open(path).read(), 'it does not stand')
+    pids = [int(x) for x in open(path).read().split() if x.isdigit()]
+    order(s, 2)
+    r = receipt(s, 2, stopped=True)
+    check(dead(pids) and len(pids) == 2, pids)
+    check(r['commands'][0]['command_id'] == 'cmd_%020d' % 1, r)
+    check('holder_silent' in open(w.log).read(), 'it was not frozen')
+    check(end_of(stream)['stopped'], 'its end')
+
+
 def test_local_stop(w):
     s = w.ready()
     stream, pids = marked(w, s, DOUBLE, 'a')
