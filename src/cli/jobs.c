@@ -65,6 +65,7 @@ job_row(struct cli *c, void *arg, struct js_value job)
 	struct slice state = render_text(job, "state");
 
 	table_cell(t, render_text(job, "id"), TABLE_PLAIN);
+	table_cell(t, render_text(job, "agent_name"), TABLE_PLAIN);
 	table_cell(t, render_text(job, "agent_id"), TABLE_DIM);
 	table_cell(t, state, render_colour(state));
 	table_cell(t, result_text(c, job), TABLE_PLAIN);
@@ -77,15 +78,15 @@ static int
 list_jobs(struct cli *c, struct slice path, size_t max)
 {
 	static const struct table_column columns[] = { { "ID", false, true },
-		{ "AGENT", false, false }, { "STATE", false, true },
-		{ "EXIT", true, true }, { "AGE", true, true },
-		{ "COMMAND", false, false } };
+		{ "AGENT", false, false }, { "AGENT ID", false, false },
+		{ "STATE", false, true }, { "EXIT", true, true },
+		{ "AGE", true, true }, { "COMMAND", false, false } };
 	struct table t;
 	int exit;
 
 	if (c->json)
 		return rest_list_json(c, path, max);
-	table_init(&t, columns, 6, &c->arena);
+	table_init(&t, columns, 7, &c->arena);
 	exit = rest_list(c, path, max, job_row, &t);
 	return exit == EXIT_OK ? render_table(c, &t) : exit;
 }

@@ -12,7 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { AUDIENCES = 256 }; /* different selectors watching at once */
+enum {
+	AUDIENCES = 256,     /* different selectors watching at once */
+	AUDIENCES_IDLE = 16, /* kept for who comes back */
+};
 
 struct audience_set {
 	uint64_t words[AUDIENCES / 64];

@@ -401,6 +401,9 @@ struct reply {
 	const struct receipt_record *receipts; /* STOP_SHOW, dry RAISE */
 	size_t receipt_count;
 	uint64_t stop_epoch; /* STOP_*: the epoch now */
+	/* EVENTS: notices with a higher number were told to that audience,
+	 * for the number was another's before. */
+	uint64_t audience_since;
 };
 
 /* An entrance is granted. */

@@ -43,7 +43,9 @@ struct audience {
 	struct slice text; /* owned */
 	struct selector selector;
 	int64_t workspace_id;
-	size_t refs;
+	size_t refs;       /* 0: idle, kept for who comes back */
+	uint64_t since;    /* number of the last notice before it */
+	uint64_t idled_at; /* the same, when it fell idle */
 };
 
 enum watch_kind {

@@ -56,6 +56,35 @@ tell_streams(struct hub *h)
 	}
 }
 
+static void
+free_audience(struct hub *h, int at)
+{
+	hub_unkeep(&h->audiences[at]->text);
+	alloc_free(h->audiences[at]);
+	h->audiences[at] = NULL;
+	h->audience_version++;
+}
+
+/* Of those that nobody watches with, the longest idle, if there are more
+ * than most. */
+static void
+free_idle(struct hub *h, size_t most)
+{
+	size_t idle = 0;
+	int oldest = -1;
+
+	for (int i = 0; i < AUDIENCES; i++) {
+		const struct audience *u = h->audiences[i];
+		if (u == NULL || u->refs > 0)
+			continue;
+		idle++;
+		if (oldest < 0 || u->idled_at < h->audiences[oldest]->idled_at)
+			oldest = i;
+	}
+	if (idle > most)
+		free_audience(h, oldest);
+}
+
 /* Its number, or -1 when there are too many or no memory. */
 static int
 take_audience(struct hub *h, const struct user_record *user)
@@ -70,12 +99,18 @@ take_audience(struct hub *h, const struct user_record *user)
 		if (at < 0 && h->audiences[i] == NULL)
 			at = i;
 	}
+	if (at < 0) {
+		free_idle(h, 0);
+		for (int i = 0; at < 0 && i < AUDIENCES; i++)
+			at = h->audiences[i] == NULL ? i : -1;
+	}
 	if (at < 0)
 		return -1;
 	h->audiences[at] = new_audience(user);
 	if (h->audiences[at] == NULL)
 		return -1;
 	h->audiences[at]->refs = 1;
+	h->audiences[at]->since = h->next_notice;
 	h->audience_version++;
 	tell_streams(h);
 	return at;
@@ -88,10 +123,8 @@ drop_audience(struct hub *h, int at)
 
 	if (u == NULL || --u->refs > 0)
 		return;
-	hub_unkeep(&u->text);
-	alloc_free(u);
-	h->audiences[at] = NULL;
-	h->audience_version++;
+	u->idled_at = h->next_notice;
+	free_idle(h, AUDIENCES_IDLE);
 }
 
 static bool
@@ -449,8 +482,10 @@ hub_watch_events(
 		return;
 	}
 	struct reply *r = w == NULL ? NULL : hub_reply(h, ev, who, 0);
-	if (r != NULL)
-		r->audience = (uint16_t)w->audience;
+	if (r == NULL)
+		return;
+	r->audience = (uint16_t)w->audience;
+	r->audience_since = h->audiences[w->audience]->since;
 }
 
 /* Going -------------------------------------------------------------------- */

@@ -129,6 +129,7 @@ dock_end(struct lane *lane)
 	loop_task_drop(&d->settle);
 	if (list_empty(&d->conns))
 		stream_loop_fini(lane->loop);
+	recent_fini(&d->recent);
 	wsconn_lane_fini(&d->ws);
 	buf_fini(&d->out);
 	buf_fini(&d->text);
@@ -418,7 +419,7 @@ do_close(struct dock *d, const struct lane_mail *m)
 static void
 do_publish(struct dock *d, const struct lane_mail *m)
 {
-	follow_publish(d, m->effect->event, &m->effect->seen_by);
+	follow_publish(d, m->effect->event, &m->effect->seen_by, m->number);
 }
 
 static void

@@ -14,6 +14,7 @@
 #include "io/lane.h"
 
 #include "server/core.h"
+#include "server/recent.h"
 
 struct conn;
 struct listener;
@@ -38,6 +39,7 @@ struct dock {
 	size_t free_count;
 	struct list conns;     /* all of them */
 	struct list followers; /* of the event stream */
+	struct recent recent;  /* what they were told */
 	uint64_t flying;     /* output handed to the writer, not yet durable */
 	struct map pipes;    /* streams of commands, by command id */
 	struct list readers; /* idle struct reader */

@@ -102,6 +102,23 @@ end_page(struct js_writer *w, struct slice next)
 	js_end(w);
 }
 
+/* A row as shown.  A list is of few agents, in runs: last has the name of
+ * the row before. */
+static int
+show_row(struct lookup *q, struct store_reader *r, struct js_writer *w,
+    const struct command_record *row, struct slice last[2])
+{
+	int err = 0;
+
+	if (!slice_eq(row->agent_id, last[0])) {
+		last[0] = row->agent_id;
+		last[1] = (struct slice){ 0 };
+		err = store_read_agent_name(r, last[0], &q->rows, &last[1]);
+	}
+	show_named(w, row, last[1], q->position, q->wait);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 static int
 read_commands(struct lookup *q, struct store_reader *r, struct js_writer *w)
 {
@@ -118,10 +135,11 @@ read_commands(struct lookup *q, struct store_reader *r, struct js_writer *w)
 	if (err != 0)
 		return err;
 	put_page(w, "muster.commands/1");
-	for (size_t i = 0; i < n; i++)
-		show_command(w, &rows[i]);
+	struct slice last[2] = { { 0 } };
+	for (size_t i = 0; err == 0 && i < n; i++)
+		err = show_row(q, r, w, &rows[i], last);
 	end_page(w, next);
-	return 0;
+	return err;
 }
 
 static int
@@ -135,9 +153,8 @@ read_command(struct lookup *q, struct store_reader *r, struct js_writer *w)
 
 	if (err == 0 && row->workspace_id != q->workspace_id)
 		err = ERR_NOT_FOUND;
-	if (err == 0)
-		show_placed(w, row, q->position, q->wait);
-	return err;
+	struct slice last[2] = { { 0 } };
+	return err == 0 ? show_row(q, r, w, row, last) : err;
 }
 
 static int

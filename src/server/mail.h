@@ -78,7 +78,8 @@ struct lane_mail {
 		struct {
 			struct batch *batch; /* one reference */
 			const struct effect *effect;
-			bool awaits; /* an OPEN: ARRIVE follows */
+			bool awaits;     /* an OPEN: ARRIVE follows */
+			uint64_t number; /* a PUBLISH: in its order */
 		};
 		struct writer_done *done; /* owned */
 		struct transit *transit;  /* LET_GO: lent */

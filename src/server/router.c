@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/map.h"
 
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/rand.h"
 
@@ -43,7 +44,8 @@ struct router {
 	struct debt debts[LANES_MAX];
 	size_t lane_count;
 	bool owes;
-	struct map places; /* of open streams; empty with one lane */
+	uint64_t published; /* notices so far */
+	struct map places;  /* of open streams; empty with one lane */
 };
 
 static void
@@ -214,16 +216,12 @@ forfeit(struct router *r, unsigned lane, const struct effect *e)
  * that explains it, nor a signal the order to open.
  */
 static void
-hand_over_open(struct router *r, unsigned lane, struct batch *b,
-    const struct effect *e, bool awaits)
+hand_over_mail(struct router *r, unsigned lane, struct lane_mail *m,
+    struct batch *b, const struct effect *e)
 {
-	struct lane_mail *m =
-	    new_mail(r->lanes[lane], MAIL_NORMAL, LANE_EFFECT);
-
 	if (m != NULL) {
 		m->batch = b;
 		m->effect = e;
-		m->awaits = awaits;
 	}
 	/* Held before the lane can drop it. */
 	batch_hold(b);
@@ -234,19 +232,42 @@ hand_over_open(struct router *r, unsigned lane, struct batch *b,
 }
 
 static void
+hand_over_open(struct router *r, unsigned lane, struct batch *b,
+    const struct effect *e, bool awaits)
+{
+	struct lane_mail *m =
+	    new_mail(r->lanes[lane], MAIL_NORMAL, LANE_EFFECT);
+
+	if (m != NULL)
+		m->awaits = awaits;
+	hand_over_mail(r, lane, m, b, e);
+}
+
+static void
 hand_over(
     struct router *r, unsigned lane, struct batch *b, const struct effect *e)
 {
 	hand_over_open(r, lane, b, e, false);
 }
 
+/* Numbered in the order in which it is told, which is not that in which it
+ * happened: some waits for the disk. */
 static void
 publish(struct router *r, struct batch *b, const struct effect *e)
 {
-	if (atomic_load(&r->server->counts.followers) == 0)
+	struct server *s = r->server;
+
+	r->published++;
+	if (atomic_load(&s->counts.followers) == 0 &&
+	    clock_mono() >= atomic_load(&s->follow_until))
 		return;
-	for (unsigned i = 0; i < r->lane_count; i++)
-		hand_over(r, i, b, e);
+	for (unsigned i = 0; i < r->lane_count; i++) {
+		struct lane_mail *m =
+		    new_mail(r->lanes[i], MAIL_NORMAL, LANE_EFFECT);
+		if (m != NULL)
+			m->number = r->published;
+		hand_over_mail(r, i, m, b, e);
+	}
 }
 
 /* Streams ------------------------------------------------------------------ */

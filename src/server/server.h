@@ -59,6 +59,9 @@ struct server {
 	bool has_pin;
 	wall_msec started_at;
 	atomic_uint_fast64_t tickets; /* see mail.h */
+	/* Monotonic: until then what happens is told to the lanes, although
+	 * nobody follows, for who comes back (see recent.h). */
+	atomic_int_fast64_t follow_until;
 	atomic_bool draining;
 	atomic_bool store_failing;
 	atomic_bool short_of_memory; /* see pressure.h */

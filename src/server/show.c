@@ -200,6 +200,13 @@ void
 show_placed(struct js_writer *w, const struct command_record *r,
     uint32_t position, msec wait)
 {
+	show_named(w, r, (struct slice){ 0 }, position, wait);
+}
+
+void
+show_named(struct js_writer *w, const struct command_record *r,
+    struct slice agent, uint32_t position, msec wait)
+{
 	/* What has not ended has no outcome, and what never ran none; an
 	 * agent that says no more than the code need not say when. */
 	bool ran = r->started_at != 0 || r->code.len == 0;
@@ -210,6 +217,8 @@ show_placed(struct js_writer *w, const struct command_record *r,
 	js_kv_string(w, "schema", SL("muster.command/1"));
 	js_kv_string(w, "id", r->id);
 	js_kv_string(w, "agent_id", r->agent_id);
+	if (agent.len > 0)
+		js_kv_string(w, "agent_name", agent);
 	js_kv_string(w, "user_id", r->user_id);
 	js_kv_string(w, "state", command_state_name(r->state));
 	show_json(w, "argv", r->argv_json);

@@ -18,6 +18,9 @@ void show_command(struct js_writer *w, const struct command_record *r);
 /* The same with its place in the queue, 0 for none. */
 void show_placed(struct js_writer *w, const struct command_record *r,
     uint32_t position, msec wait);
+/* And with its agent's name, where the store is at hand. */
+void show_named(struct js_writer *w, const struct command_record *r,
+    struct slice agent, uint32_t position, msec wait);
 void show_queue(struct js_writer *w, const struct queue_view *q);
 void show_link(struct js_writer *w, const struct connection_record *r);
 void show_audit(struct js_writer *w, const struct audit_record *r);

@@ -38,6 +38,7 @@ static const struct statement texts[READ_STATEMENTS] = {
 	    " ORDER BY place DESC LIMIT ?3", &table_audit },
 	[READ_CHAINS] = { "SELECT $COLS, workspace_id FROM audit ORDER BY node, number", &table_audit },
 	[READ_CHAIN_START] = { "SELECT number, hash FROM audit_pruned WHERE node = ?1", NULL },
+	[READ_AGENT_NAME] = { "SELECT name FROM agents WHERE id = ?1", NULL },
 	[READ_META] = { "SELECT value FROM meta WHERE key = ?1", NULL },
 };
 /* clang-format on */
@@ -268,12 +269,13 @@ store_read_command_key(struct store_reader *r, int64_t workspace_id,
 	return read_command(r, st, a, row);
 }
 
-int
-store_read_meta(struct store_reader *r, struct slice key, struct arena *a,
-    struct slice *value)
+/* The one text that a statement gives for a key. */
+static int
+read_text(struct store_reader *r, size_t which, struct slice key,
+    struct arena *a, struct slice *value)
 {
 	int err = 0;
-	sqlite3_stmt *st = db_statement(&r->db, READ_META, &err);
+	sqlite3_stmt *st = db_statement(&r->db, which, &err);
 
 	if (st == NULL || (err = column_bind_text(st, 1, key)) != 0)
 		return err;
@@ -287,6 +289,20 @@ store_read_meta(struct store_reader *r, struct slice key, struct arena *a,
 	err = arena_copy(a, found, value);
 	sqlite3_reset(st);
 	return err;
+}
+
+int
+store_read_meta(struct store_reader *r, struct slice key, struct arena *a,
+    struct slice *value)
+{
+	return read_text(r, READ_META, key, a, value);
+}
+
+int
+store_read_agent_name(struct store_reader *r, struct slice id, struct arena *a,
+    struct slice *name)
+{
+	return read_text(r, READ_AGENT_NAME, id, a, name);
 }
 
 /* The journal ----------------------------------------------------------- */

@@ -164,6 +164,9 @@ int store_read_commands(struct store_reader *r, const struct command_query *q,
 /* By id; ERR_NOT_FOUND. */
 int store_read_command(struct store_reader *r, struct slice id, struct arena *a,
     const struct command_record **row);
+/* Of an agent, removed ones too; ERR_NOT_FOUND. */
+int store_read_agent_name(struct store_reader *r, struct slice id,
+    struct arena *a, struct slice *name);
 /* By idempotency key, whatever its state; ERR_NOT_FOUND. */
 int store_read_command_key(struct store_reader *r, int64_t workspace_id,
     struct slice user_id, struct slice request_key, struct arena *a,

@@ -532,7 +532,7 @@ def exec_losing_the_controller():
         ws.bulk(STDOUT, 0, b"some")
         raise Gone()
     with exec_server(cut) as s, Home(s) as h:
-        out, err = h.run("exec", "a", "--", "x", want=1)
+        out, err = h.run("exec", "--reattach=0s", "a", "--", "x", want=1)
         same(out, "some")
         has(err, "muster job wait cmd_1", "goes on")
 
@@ -540,7 +540,65 @@ def exec_losing_the_controller():
         WebSocket(r).message()
         raise Gone()
     with Server(("GET", "/api/v1/exec", early)) as s, Home(s) as h:
-        has(h.run("exec", "a", "--", "x", want=1)[1], "may not have been started")
+        has(h.run("exec", "--reattach=0s", "a", "--", "x", want=1)[1], "may not have been started")
+
+
+@test
+def exec_coming_back():
+    asked = []
+
+    def cut(ws, ask):
+        asked.append(ask)
+        if len(asked) == 1:
+            ws.bulk(STDOUT, 0, b"some")
+            ws.bulk(STDERR, 0, b"err")
+            raise Gone()
+        # More than was asked for: it is not shown twice.
+        ws.bulk(STDOUT, 2, b"me more")
+        if len(asked) == 2:
+            ws.send(CLOSE, struct.pack(">H", 1001))
+            raise Gone()
+        ws.ended(exit_code=3)
+    with exec_server(cut) as s, Home(s) as h:
+        out, err = h.run("exec", "a", "--", "x", want=3)
+        same(out, "some more")
+        same(err.count("attaching again"), 2)
+        same(err.count("attached again"), 2)
+        same(asked[1:], [{"attach": "cmd_1", "out": 4, "err": 3}, {"attach": "cmd_1", "out": 9, "err": 3}])
+
+    # Lost before it was accepted: asked for once more, with the same key.
+    keys = []
+
+    def early(r):
+        ws = WebSocket(r)
+        keys.append(json.loads(ws.message())["request_key"])
+        if len(keys) < 3:
+            raise Gone()
+        ws.words(type="accepted", id="cmd_1", agent_id="agt_1")
+        ws.ended(exit_code=0)
+    with Server(("GET", "/api/v1/exec", early)) as s, Home(s) as h:
+        h.run("exec", "a", "--", "x", want=0)
+        same((len(keys), len(set(keys))), (3, 1))
+
+    # A verdict is final.
+    def revoked(ws, ask):
+        ws.send(CLOSE, struct.pack(">H", 1008) + b"revoked")
+        raise Gone()
+    with exec_server(revoked) as s, Home(s) as h:
+        has(h.run("exec", "a", "--", "x", want=1)[1], "goes on")
+
+    first = []
+
+    def refused(ws, ask):
+        if not first:
+            first.append(1)
+            raise Gone()
+    with exec_server(refused) as s, Home(s) as h:
+        def deny(r):
+            return exec_route(r) if not first else refuse(403, "NOT_PERMITTED")(r)
+        exec_route = s.routes[0][2]
+        s.routes = (("GET", "/api/v1/exec", deny),) + tuple(s.routes[1:])
+        h.run("exec", "a", "--", "x", want=4)
 
 
 @test
@@ -730,7 +788,7 @@ def exec_on_several():
         name = ask["agent"]
         same(ask["stdin"], False)
         ws.bulk(STDOUT, 0, b"one " + name.encode() + b"\ntw")
-        ws.bulk(STDOUT, 9, b"o\nlast")
+        ws.bulk(STDOUT, 12, b"o\nlast")
         ws.ended(exit_code={"web-1": 0, "web-2": 9, "agt_3": 2}[name], state="completed")
     with exec_server(talk) as s, Home(s) as h:
         out = h.run("exec", "web-1", "web-2", "--", "x", want=9)[0]
@@ -901,7 +959,8 @@ def status_and_doctor():
 def completions():
     with Home() as h:
         script = h.run("completion", "bash")[0]
-        for words, at, want in ((["ag"], 1, ["agent"]), (["agent", ""], 2, ["ls", "show", "label", "rm", "wait"]),
+        for words, at, want in ((["ag"], 1, ["agent"]), (["agent", ""], 2, ["ls", "show", "label", "rm", "wait",
+                                                                                    "cordon", "uncordon", "drain"]),
                                 (["exec", "--or"], 2, ["--or-fail"]), (["agent", "wait", "--f"], 3, ["--for"])):
             asked = script + "COMP_WORDS=(muster %s); COMP_CWORD=%d; _muster; printf '%%s\\n' \"${COMPREPLY[@]}\"" % (
                 " ".join("'%s'" % w for w in words), at)

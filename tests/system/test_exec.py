@@ -206,8 +206,11 @@ def test_detached(t):
     check(b"one\n" in e.out, e)
     e = t.cli(d, "job", "ls", "--json", code=0)
     check(ident.encode() in e.out, e)
+    equal([x["agent_name"] for x in e.json["items"]] if "items" in e.json else [e.json["agent_name"]], ["web-1"])
     e = t.cli(d, "job", "show", ident, "--json", code=0)
-    equal(e.json["id"], ident)
+    equal((e.json["id"], e.json["agent_name"]), (ident, "web-1"))
+    e = t.cli(d, "job", "ls", code=0)
+    equal(e.out.decode().split("\t")[:3], [ident, "web-1", c["agent_id"]])
 
 
 def test_logs_follow(t):

@@ -2,6 +2,7 @@
 """The REST surface of musterd (docs/api.md), over the socket."""
 
 import glob
+import http.client
 import json
 import re
 import socket
@@ -443,6 +444,93 @@ def test_events(t):
     s.shutdown(socket.SHUT_RDWR)
     s.close()
     reader.join(5)
+
+
+class Events:
+    """A follower, as a browser's EventSource is one."""
+
+    def __init__(self, d, last=None, token=None):
+        self.c = http.client.HTTPConnection(d.host, d.port, timeout=20)
+        fields = {"Authorization": "Bearer " + (token or d.token)}
+        if last is not None:
+            fields["Last-Event-ID"] = last
+        self.c.request("GET", "/api/v1/events", headers=fields)
+        self.r = self.c.getresponse()
+        equal(self.r.status, 200)
+
+    def next(self):
+        """(id, name, data) of the next event."""
+        got = {}
+        while True:
+            line = self.r.readline().decode().rstrip("\n")
+            check(self.r.fp is not None, "the stream has ended")
+            if line == "" and "data" in got:
+                return got["id"], got.get("event"), json.loads(got["data"])
+            key, _, value = line.partition(": ")
+            if key:
+                got[key] = value
+
+    def until(self, agent):
+        """All up to and with agent's going online."""
+        seen = []
+        while not seen or (seen[-1][1], seen[-1][2].get("agent_id")) != ("agent.online", agent):
+            seen.append(self.next())
+        return seen
+
+    def end(self):
+        self.r.close()
+        self.c.close()
+
+
+def test_events_again(t):
+    """A follower that comes back is told what it has missed, or that it is gone."""
+    d = t.musterd()
+    f = Events(d)
+    other = Events(d)
+    register(d, "n1")
+    at = f.until("n1")[-1][0]
+    f.end()
+    register(d, "n2")
+    register(d, "n3")
+    whole = other.until("n1") + other.until("n2") + other.until("n3")
+    f = Events(d, last=at)
+    equal(f.until("n3"), [e for e in whole if e[2]["agent_id"] != "n1"], "what was missed")
+    # Nothing missed: only what comes.
+    at = whole[-1][0]
+    f.end()
+    other.end()
+    f = Events(d, last=at)
+    register(d, "n4")
+    equal({e[2]["agent_id"] for e in f.until("n4")}, {"n4"})
+    f.end()
+    # Nobody follows now, and still it is kept for a while.
+    register(d, "n5")
+    f = Events(d, last=at)
+    check({"n4", "n5"} <= {e[2]["agent_id"] for e in f.until("n5")}, "what came while nobody was there")
+    f.end()
+    # What the ring does not have is said to be missing.
+    for i, last in enumerate(("1-1", "nonsense", at.split("-")[0] + "-99999999", "x" * 5000)):
+        f = Events(d, last=last)
+        ident, name, data = f.next()
+        equal((name, data["name"], data["data"]["after"]), ("gap", "gap", last[:48]))
+        register(d, "g%d" % i)
+        f.end()
+        f = Events(d, last=ident)
+        check(f.next()[1] != "gap", "the id of a gap is one to go on from")
+        f.end()
+    token = d.make_token("many")
+    for i in range(600):
+        equal(d.post("/api/v1/clusters/agent/register", {"agent_id": "m%d" % i, "name": "m"}, token=token).status, 200)
+    f = Events(d, last=at)
+    equal(f.next()[1], "gap")
+    f.end()
+    # A new controller counts anew.
+    d.stop()
+    d = d.again()
+    register(d, "n7")
+    f = Events(d, last=at)
+    equal(f.next()[1], "gap")
+    f.end()
 
 
 def test_audit(t):

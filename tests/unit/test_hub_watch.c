@@ -19,6 +19,8 @@ static struct world {
 	/* Which audience each peer below 100 is, as it was told. */
 	unsigned audience[100];
 	bool watching[100];
+	uint64_t since[100]; /* EVENTS: as it was told */
+	uint64_t notices;
 } w;
 
 static void __attribute__((format(printf, 1, 2))) note(const char *format, ...)
@@ -55,7 +57,10 @@ note_send(uint32_t peer, const struct event *ev)
 	else if (ev->kind == EVENT_REPLY && ev->reply->err != 0)
 		note("%u %u %.*s\n", peer, ev->reply->status,
 		    SLICE_FMT(ev->reply->code));
-	else if (ev->kind == EVENT_REPLY)
+	else if (ev->kind == EVENT_REPLY && ev->reply->op == OP_EVENTS) {
+		w.since[peer] = ev->reply->audience_since;
+		watches(peer, ev->reply->audience, NULL, 0);
+	} else if (ev->kind == EVENT_REPLY)
 		watches(peer, ev->reply->audience, ev->reply->news,
 		    ev->reply->news_count);
 	else if (ev->kind == EVENT_DENIED)
@@ -77,6 +82,7 @@ note_send(uint32_t peer, const struct event *ev)
 static void
 note_publish(const struct effect *e)
 {
+	w.notices = e->event->notice.number;
 	note("%.*s %.*s ->", SLICE_FMT(e->event->notice.name),
 	    SLICE_FMT(e->event->notice.agent_id));
 	for (uint32_t i = 0; i < 100; i++) {
@@ -236,12 +242,86 @@ test_who_sees_what(void **state)
 	say(50, EVENT_GONE);
 	expect("51 close 1000 goodbye\nagent.offline b -> 1 3\n"
 	       "agent.offline a -> 1 2 3\n");
-	/* The last of an audience leaves; another may take its number. */
+	/* The last of an audience leaves; it is kept for who comes back. */
 	say(2, EVENT_GONE);
 	w.watching[2] = false;
 	knock(50, AGENT, ENTRANCE_CONSOLE);
 	enrol(50, "a", NULL);
 	expect("50 guest\n50 registered\nagent.online a -> 1 3\n");
+}
+
+static void
+follow(uint32_t peer, uint32_t token)
+{
+	struct event ev = asking(peer, OP_EVENTS, "");
+
+	ev.request.credential =
+	    rig_hello(peer, token, "192.0.2.1", ENTRANCE_CONSOLE)
+		.hello.credential;
+	rig_input(&w.rig, &ev);
+}
+
+/* Who comes back is the same audience, and is told since when it is one. */
+static void
+test_coming_back(void **state)
+{
+	(void)state;
+	follow(1, PROD);
+	expect("1 watches:\n");
+	unsigned audience = w.audience[1];
+	uint64_t since = w.since[1];
+	say(1, EVENT_GONE);
+	knock(50, AGENT, ENTRANCE_CONSOLE);
+	enrol(50, "a", "{\"env\":\"prod\"}");
+	/* It has gone, but what happens is still marked for it. */
+	expect("50 guest\nagent.joining a -> 1\n50 registered\n"
+	       "agent.online a -> 1\n");
+	follow(2, ROOT);
+	assert_int_not_equal(w.audience[2], audience);
+	assert_true(w.since[2] >= w.notices);
+	follow(3, PROD);
+	assert_int_equal(w.audience[3], audience);
+	assert_int_equal(w.since[3], since);
+	assert_true(since < w.notices);
+}
+
+/* Few are kept: a number goes to another in the end, who is told since
+ * when it is his. */
+static void
+test_idle_audiences_are_bounded(void **state)
+{
+	char id[16], selector[16];
+
+	(void)state;
+	follow(1, PROD);
+	unsigned first = w.audience[1];
+	say(1, EVENT_GONE);
+	knock(50, AGENT, ENTRANCE_CONSOLE);
+	enrol(50, "a", NULL);
+	for (uint32_t i = 0; i <= AUDIENCES_IDLE; i++) {
+		snprintf(id, sizeof(id), "usr_%u", i);
+		snprintf(selector, sizeof(selector), "n=%u", i);
+		const struct user_record u = { .id = slice_from(id),
+			.role = ROLE_OPERATOR,
+			.selector = slice_from(selector),
+			.workspace_id = 1 };
+		struct token_record t = { .id = u.id,
+			.user_id = u.id,
+			.scopes = SCOPES_ALL,
+			.workspace_id = 1 };
+		const struct hub_snapshot s = { .users = &u,
+			.user_count = 1,
+			.tokens = &t,
+			.token_count = 1 };
+		rig_hash(t.hash, 100 + i);
+		assert_int_equal(hub_load(w.rig.hub, &s, w.rig.now), 0);
+		follow(2, 100 + i);
+		assert_true(w.since[2] > 0 && w.since[2] == w.notices);
+		if (w.audience[2] == first)
+			return;
+		say(2, EVENT_GONE);
+	}
+	fail_msg("all of them are kept");
 }
 
 static void
@@ -392,6 +472,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_who_sees_what),
+		TEST(test_coming_back),
+		TEST(test_idle_audiences_are_bounded),
 		TEST(test_who_is_let_in),
 		TEST(test_credentials_end),
 		TEST(test_revocation),
