@@ -188,6 +188,36 @@ take_output(void *arg, struct slice piece)
 	return s->err == 0;
 }
 
+/* What is missing is said where it is missing. */
+static void
+take_head(void *arg, struct slice offset, struct slice gap)
+{
+	struct log_stream *s = arg;
+	const struct output_piece p = {
+		.id = slice_from(s->id), .err = s->fd == 2, .offset = s->offset
+	};
+	struct buf line;
+	uint64_t to;
+
+	if (slice_u64(offset, INT64_MAX, &to) != 0 || to <= s->offset)
+		return;
+	if (s->cli->json) {
+		buf_init(&line, LINE_MAX);
+		output_put_gap(&line, &p, to, gap);
+		s->err =
+		    line.err != 0 ? line.err : term_write(1, buf_peek(&line));
+		buf_fini(&line);
+	} else if (slice_eq(gap, SL("pruned"))) {
+		cli_note(s->cli, "[%llu bytes of %s pruned]",
+		    (unsigned long long)(to - s->offset), s->name);
+	} else {
+		cli_note(s->cli,
+		    "[%llu bytes of %s lost before they could be stored]",
+		    (unsigned long long)(to - s->offset), s->name);
+	}
+	s->offset = to;
+}
+
 static struct slice
 output_path(struct cli *c, const struct log_stream *s, bool follow)
 {
@@ -208,6 +238,7 @@ read_output(struct cli *c, struct log_stream *s, size_t count, bool follow,
 	for (size_t i = 0; i < count; i++)
 		specs[i] =
 		    (struct rest_stream){ .path = output_path(c, &s[i], follow),
+			    .head = take_head,
 			    .take = take_output,
 			    .arg = &s[i] };
 	exit = rest_stream(c, specs, count, broken);
@@ -218,19 +249,32 @@ read_output(struct cli *c, struct log_stream *s, size_t count, bool follow,
 	return exit;
 }
 
-/* Following goes on where it was when the connection breaks. */
+static uint64_t
+progress(const struct log_stream *s, size_t count)
+{
+	return s[0].offset + (count > 1 ? s[1].offset : 0);
+}
+
+/* An answer that breaks off ends at a gap, or the connection is lost: either
+ * way it goes on from where it was.  Who follows is more patient. */
 static int
-follow_output(struct cli *c, struct log_stream *s, size_t count)
+print_output(struct cli *c, struct log_stream *s, size_t count, bool follow)
 {
 	struct patience p;
+	uint64_t before;
 	bool broken;
 	int exit;
 
 	patience_init(&p, -1);
-	do
-		exit = read_output(c, s, count, true, &broken);
-	while (broken && s[0].err == 0 && patience_pause(&p));
+	do {
+		before = progress(s, count);
+		exit = read_output(c, s, count, follow, &broken);
+	} while (broken && s[0].err == 0 &&
+	    (progress(s, count) > before || (follow && patience_pause(&p))));
 	patience_fini(&p);
+	if (broken && exit == EXIT_OK)
+		return cli_fail(
+		    c, EXIT_FAILED, "the output broke off; try again");
 	return exit;
 }
 
@@ -243,7 +287,6 @@ verb_job_logs(struct cli *c, const struct args *a)
 		{ .cli = c, .id = a->words[0], .name = "stderr", .fd = 2 },
 	};
 	size_t first = 0, count = 2;
-	bool broken;
 	int exit = EXIT_OK;
 
 	if (only != NULL) {
@@ -254,9 +297,9 @@ verb_job_logs(struct cli *c, const struct args *a)
 			    c, "--stream is stdout or stderr, not '%s'", only);
 	}
 	if (args_has(a, "f"))
-		return follow_output(c, s + first, count);
+		return print_output(c, s + first, count, true);
 	for (size_t i = first; i < first + count && exit == EXIT_OK; i++)
-		exit = read_output(c, &s[i], 1, false, &broken);
+		exit = print_output(c, &s[i], 1, false);
 	return exit;
 }
 

@@ -24,6 +24,34 @@ put_bytes(struct js_writer *w, struct slice bytes)
 	buf_fini(&text);
 }
 
+static void
+begin_piece(struct js_writer *w, const struct output_piece *p)
+{
+	js_begin_object(w);
+	js_kv_string(w, "schema", SL("muster.output/1"));
+	js_kv_string(w, "id", p->id);
+	if (p->agent.ptr != NULL)
+		js_kv_string(w, "agent", p->agent);
+	js_kv_string(w, "stream", p->err ? SL("stderr") : SL("stdout"));
+	js_kv_u64(w, "offset", p->offset);
+}
+
+void
+output_put_gap(struct buf *out, const struct output_piece *p, uint64_t to,
+    struct slice why)
+{
+	struct js_writer w;
+
+	js_write(&w, out);
+	begin_piece(&w, p);
+	js_kv_u64(&w, "gap_to", to);
+	js_kv_string(&w, "gap", why);
+	js_end(&w);
+	if (js_finish(&w) != 0)
+		out->err = ERR_NOMEM;
+	buf_put_byte(out, '\n');
+}
+
 void
 output_put_json(struct buf *out, const struct output_piece *p)
 {
@@ -32,13 +60,7 @@ output_put_json(struct buf *out, const struct output_piece *p)
 
 	buf_init(&raw, PIECE_MAX);
 	js_write(&w, &raw);
-	js_begin_object(&w);
-	js_kv_string(&w, "schema", SL("muster.output/1"));
-	js_kv_string(&w, "id", p->id);
-	if (p->agent.ptr != NULL)
-		js_kv_string(&w, "agent", p->agent);
-	js_kv_string(&w, "stream", p->err ? SL("stderr") : SL("stdout"));
-	js_kv_u64(&w, "offset", p->offset);
+	begin_piece(&w, p);
 	put_bytes(&w, p->bytes);
 	js_end(&w);
 	if (js_finish(&w) != 0)

@@ -17,5 +17,8 @@ struct output_piece {
 /* muster.output/1: `text` for what is UTF-8, else `base64`.  Errors stick to
  * out. */
 void output_put_json(struct buf *out, const struct output_piece *p);
+/* Bytes from p->offset to here that are gone: why is pruned or lost. */
+void output_put_gap(struct buf *out, const struct output_piece *p, uint64_t to,
+    struct slice why);
 
 #endif

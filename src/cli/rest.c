@@ -396,7 +396,34 @@ struct streaming {
 	CURLcode code;
 	struct buf refusal; /* the body of an answer that is not 2xx */
 	bool stopped;
+	bool told; /* the head */
 };
+
+static struct slice
+header_of(CURL *curl, const char *name)
+{
+	struct curl_header *h;
+
+	return curl_easy_header(curl, name, 0, CURLH_HEADER, -1, &h) ==
+		CURLHE_OK
+	    ? slice_from(h->value)
+	    : (struct slice){ 0 };
+}
+
+static void
+tell_head(struct streaming *s)
+{
+	char offset[32] = "";
+
+	if (s->told || s->spec->head == NULL)
+		return;
+	s->told = true;
+	/* What it gives is gone with the next call. */
+	(void)slice_cstr(
+	    header_of(s->call.curl, "X-Muster-Offset"), offset, sizeof(offset));
+	s->spec->head(s->spec->arg, slice_from(offset),
+	    header_of(s->call.curl, "X-Muster-Gap"));
+}
 
 static size_t
 hand_on(char *bytes, size_t one, size_t n, void *arg)
@@ -411,6 +438,7 @@ hand_on(char *bytes, size_t one, size_t n, void *arg)
 		buf_put(&s->refusal, piece);
 		return s->refusal.err == 0 ? n : 0;
 	}
+	tell_head(s);
 	s->stopped = !s->spec->take(s->spec->arg, piece);
 	return s->stopped ? 0 : n;
 }
@@ -468,9 +496,15 @@ stream_end(struct cli *c, struct streaming *s, bool *broken)
 			return cli_nomem(c);
 		return rest_refused(c, &a);
 	}
+	if (a.status > 0 && a.status <= 299)
+		tell_head(s);
 	if (s->code == CURLE_OK)
 		return EXIT_OK;
 	*broken |= a.status == 0 || a.status <= 299;
+	/* Output breaks off where a gap begins: the caller goes on behind it.
+	 */
+	if (s->told)
+		return EXIT_OK;
 	rest_explain(c, (int)s->code, s->call.detail, why);
 	return cli_fail(c, EXIT_FAILED, "%s", why);
 }

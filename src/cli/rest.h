@@ -66,6 +66,11 @@ struct rest_stream {
 	rest_take_fn *take;
 	void *arg;
 	struct slice last_event; /* Last-Event-ID; absent for none */
+	/* Told once, before the first bytes, of an answer that is one: where
+	 * output begins, and what is missing before it.  May be NULL; else the
+	 * caller also says what is to be said when such an answer breaks off.
+	 */
+	void (*head)(void *arg, struct slice offset, struct slice gap);
 };
 int rest_stream(
     struct cli *c, const struct rest_stream *specs, size_t count, bool *broken);

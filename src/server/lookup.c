@@ -59,6 +59,7 @@ struct lookup {
 	bool final; /* the command has ended */
 	uint64_t size;
 	uint64_t next; /* where output goes on behind a gap */
+	int gap;       /* ERR_GONE, ERR_MISSING: what begins the answer */
 };
 
 static void run(struct loop_work *w);
@@ -249,8 +250,8 @@ read_output(struct lookup *q, struct store_reader *r)
 	int64_t n = want == 0 ? 0
 			      : store_read_output(r, q->id, q->stream,
 				    q->offset, room, want, &q->next);
-	if (n == ERR_GONE || n == ERR_NOT_FOUND)
-		return n == ERR_GONE ? ERR_GONE : 0;
+	if (n == ERR_NOT_FOUND)
+		return 0;
 	if (n < 0)
 		return (int)n;
 	buf_commit(&q->result, (size_t)n);
@@ -350,11 +351,18 @@ look_again(struct loop_timer *t)
 		start(q);
 }
 
+/* Bytes that are not there, and others after them. */
+static bool
+is_gap(int err)
+{
+	return err == ERR_GONE || err == ERR_MISSING;
+}
+
 static bool
 begin_output(struct conn *c, struct lookup *q)
 {
 	char size[32], start_at[32], range[96];
-	struct http1_pair fields[5];
+	struct http1_pair fields[6];
 	size_t n = 0;
 
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)q->size);
@@ -368,6 +376,9 @@ begin_output(struct conn *c, struct lookup *q)
 	    (struct http1_pair){ SL("X-Content-Type-Options"), SL("nosniff") };
 	fields[n++] =
 	    (struct http1_pair){ SL("Cache-Control"), SL("no-store") };
+	if (q->gap != 0)
+		fields[n++] = (struct http1_pair){ SL("X-Muster-Gap"),
+			q->gap == ERR_GONE ? SL("pruned") : SL("lost") };
 	if (q->ranged) {
 		snprintf(range, sizeof(range), "bytes %llu-%llu/%s",
 		    (unsigned long long)q->offset,
@@ -386,10 +397,11 @@ output_done(struct conn *c, struct lookup *q)
 {
 	struct slice piece = buf_peek(&q->result);
 
-	if (q->err == ERR_GONE && !q->begun) {
+	if (is_gap(q->err) && !q->begun) {
 		/* From where there is something: the head tells. */
 		q->offset = q->next;
-	} else if (q->err == ERR_GONE) {
+		q->gap = q->err;
+	} else if (is_gap(q->err)) {
 		/* A gap in the middle cannot be told inside a body. */
 		web_stream_abort(c);
 		free_lookup(q);
@@ -405,7 +417,7 @@ output_done(struct conn *c, struct lookup *q)
 	}
 	q->offset += piece.len;
 	buf_clear(&q->result);
-	bool more = piece.len > 0 || q->err == ERR_GONE;
+	bool more = piece.len > 0 || is_gap(q->err);
 	if (!more && (q->final || !q->follow || q->offset >= q->end)) {
 		web_stream_end(c);
 		free_lookup(q);
@@ -435,7 +447,7 @@ done(struct loop_work *work)
 		free_lookup(q);
 		return;
 	}
-	if (q->kind == WORK_OUTPUT && (q->err == 0 || q->err == ERR_GONE)) {
+	if (q->kind == WORK_OUTPUT && (q->err == 0 || is_gap(q->err))) {
 		output_done(c, q);
 		return;
 	}

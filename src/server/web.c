@@ -254,7 +254,7 @@ void
 web_stream_abort(struct conn *c)
 {
 	free_call(web_of(c));
-	conn_drop(c);
+	conn_end(c);
 }
 
 /* Requests -------------------------------------------------------------- */

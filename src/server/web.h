@@ -85,7 +85,7 @@ bool web_stream_begin(struct conn *c, int status, const char *type,
     const struct http1_pair *fields, size_t count);
 bool web_stream_data(struct conn *c, struct slice data);
 void web_stream_end(struct conn *c);
-/* Give it up unfinished. */
+/* Give it up unfinished, once what there is has left. */
 void web_stream_abort(struct conn *c);
 
 /* One parameter of the query, decoded; absent when it is not there or

@@ -1,0 +1,103 @@
+#!/usr/bin/python3
+"""What is kept, what happens when it is full, and how what is missing is
+shown (SPEC decisions 14)."""
+# timeout: 300
+
+import http.client
+import json
+import os
+import struct
+
+from harness import check, equal, main, need, until
+from hostile import FakeAgent
+
+MIB = 1 << 20
+STDOUT, STDERR, EXIT, GAP = 2, 3, 4, 7
+
+
+def u64(n):
+    return struct.pack(">Q", n)
+
+
+def read(d, ident, stream="stdout"):
+    """All of a stream by REST: [(offset, bytes or reason of a gap)]."""
+    at, parts = 0, []
+    while True:
+        c = http.client.HTTPConnection("127.0.0.1", d.port, timeout=30)
+        c.request("GET", "/api/v1/commands/%s/output?stream=%s&offset=%d" % (ident, stream, at),
+                  headers={"Authorization": "Bearer " + d.token})
+        r = c.getresponse()
+        equal(r.status, 200)
+        try:
+            body, whole = r.read(), True
+        except http.client.IncompleteRead as e:
+            body, whole = e.partial, False
+        begin = int(r.headers["X-Muster-Offset"])
+        if begin > at:
+            parts.append((at, r.headers["X-Muster-Gap"]))
+        if body:
+            parts.append((begin, body))
+        c.close()
+        if whole:
+            equal(begin + len(body), int(r.headers["X-Muster-Size"]), "the end")
+            return parts
+        check(begin + len(body) > at, "no progress at", at)
+        at = begin + len(body)
+
+
+def test_gaps_are_shown(t):
+    """Bytes that an agent says are gone show as a gap, wherever they are."""
+    need("musterd", "muster")
+    d = t.musterd("--dev")
+    a = FakeAgent("127.0.0.1", d.port, d.make_token("agents"), "web-1")
+    a.message("register_success")
+    ident = d.post("/api/v1/commands", {"agent": "web-1", "argv": ["x"]})["id"]
+    stream, _ = a.next_exec()
+    a.exec_frame(stream, STDOUT, u64(0) + b"first\n")
+    a.exec_frame(stream, GAP, b"\1" + u64(6) + u64(106))
+    a.exec_frame(stream, STDOUT, u64(106) + b"middle\n")
+    a.exec_frame(stream, GAP, b"\1" + u64(113) + u64(1000))
+    a.exec_frame(stream, STDOUT, u64(1000) + b"last\n")
+    a.exec_frame(stream, GAP, b"\2" + u64(0) + u64(50))
+    a.exec_frame(stream, STDERR, u64(50) + b"err\n")
+    a.exec_frame(stream, EXIT, json.dumps({"exit_code": 0, "signal": 0, "out": 1005,
+                                           "err": 54}).encode())
+    equal(d.command_ends(ident)["state"], "completed")
+    equal(read(d, ident), [(0, b"first\n"), (6, "lost"), (106, b"middle\n"), (113, "lost"),
+                           (1000, b"last\n")])
+    equal(read(d, ident, "stderr"), [(0, "lost"), (50, b"err\n")])
+    for words in (["job", "logs", ident], ["job", "logs", "-f", ident]):
+        e = t.cli(d, *words, code=0)
+        equal(e.out, b"first\nmiddle\nlast\n")
+        for text in (b"[100 bytes of stdout lost", b"[887 bytes of stdout lost",
+                     b"[50 bytes of stderr lost"):
+            check(text in e.err, text, "is not in", e.err)
+        check(b"err\n" in e.err, e.err)
+    e = t.cli(d, "job", "logs", "--json", "--stream", "stdout", ident, code=0)
+    lines = [json.loads(x) for x in e.out.splitlines()]
+    equal([(x["offset"], x.get("text"), x.get("gap"), x.get("gap_to")) for x in lines],
+          [(0, "first\n", None, None), (6, None, "lost", 106), (106, "middle\n", None, None),
+           (113, None, "lost", 1000), (1000, "last\n", None, None)])
+    a.close()
+
+
+def test_pruned_is_said(t):
+    """A command above its cap loses its oldest output, and says how much."""
+    need("musterd", "muster", "muster-agent")
+    d = t.musterd("--dev", env={"MUSTER_OUTPUT_MAX": "9MiB"})
+    t.agent(d, "web-1")
+    e = t.cli(d, "exec", "-d", "--json", "web-1", "--", "sh", "-c",
+              "head -c %d /dev/zero | tr '\\0' x; echo end" % (40 * MIB), code=0)
+    ident = e.json["id"]
+    c = d.command_ends(ident)
+    equal((c["state"], c["out_bytes"]), ("completed", 40 * MIB + 4))
+    (zero, why), (begin, body) = read(d, ident)
+    equal((zero, why), (0, "pruned"))
+    equal((len(body) + begin, body[-4:]), (40 * MIB + 4, b"end\n"))
+    check(len(body) <= 18 * MIB, "kept", len(body))
+    e = t.cli(d, "job", "logs", ident, code=0)
+    check(b"[%d bytes of stdout pruned]" % begin in e.err, e.err)
+    equal(len(e.out), len(body))
+
+
+main(globals())
