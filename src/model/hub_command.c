@@ -350,6 +350,18 @@ of_event(struct hub *h, const struct event *ev)
 	return map_get(&h->commands, ev->outcome.command_id);
 }
 
+const struct command_record *
+hub_begin_command(struct hub *h, struct command *c, wall_msec at)
+{
+	hub_move_command(c, COMMAND_RUNNING);
+	c->record->started_at = at;
+	hub_queue_news(h, c->agent);
+	const struct command_record *now = hub_command_copy(h, c);
+	if (now != NULL)
+		hub_tell_command(h, c, SL("command.running"), now, 0);
+	return now;
+}
+
 void
 hub_on_started(struct hub *h, const struct event *ev)
 {
@@ -357,17 +369,13 @@ hub_on_started(struct hub *h, const struct event *ev)
 
 	if (c == NULL || c->record->state != COMMAND_SENT || c->outcome != NULL)
 		return;
-	hub_move_command(c, COMMAND_RUNNING);
-	c->record->started_at = ev->outcome.started_at;
-	hub_queue_news(h, c->agent);
-	struct op *op = hub_store(h, OP_COMMAND_RUNS);
+	const struct command_record *now =
+	    hub_begin_command(h, c, ev->outcome.started_at);
+	struct op *op = now == NULL ? NULL : hub_store(h, OP_COMMAND_RUNS);
 	if (op == NULL)
 		return;
 	op->lazy = true;
-	op->command = hub_command_copy(h, c);
-	if (op->command == NULL)
-		return;
-	hub_tell_command(h, c, SL("command.running"), op->command, 0);
+	op->command = now;
 }
 
 static struct command_record

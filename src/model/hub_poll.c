@@ -36,7 +36,8 @@ hub_answer_poll(struct hub *h, struct agent *a, struct peer_id peer,
 	     at != &a->active && a->link == NULL && !hub_is_stopped(a);
 	     at = at->next) {
 		struct command *c = LIST_OF(at, struct command, link);
-		if (!c->acked && c->sending == 0 && !c->record->foreground)
+		if (c->record->state == COMMAND_SENT && c->sending == 0 &&
+		    !c->record->foreground)
 			offer(h, c, &list[n++]);
 	}
 	re->poll = (struct poll_reply){ .commands = list,
@@ -65,47 +66,28 @@ hub_on_poll(struct hub *h, struct link *l, const struct event *ev)
 	hub_settle(h, a, SL("poll"));
 }
 
-static uint64_t
-digest(struct hub *h, const struct slice *parts, size_t n)
-{
-	return map_hash(h->commands.seed, hub_text(h, parts, n));
-}
-
-static uint64_t
-outcome_digest(struct hub *h, const struct outcome *o)
-{
-	const int32_t numbers[] = { o->exit_code, o->signal, o->timed_out,
-		o->interrupted };
-	const struct slice parts[] = { { (const uint8_t *)numbers,
-					   sizeof(numbers) },
-		o->code, o->out, o->err };
-
-	return digest(h, parts, 4);
-}
-
-static const struct ended *
-find_ended(const struct hub *h, uint64_t id_hash)
-{
-	for (size_t i = 0; i < ENDED_KEPT; i++) {
-		if (h->ended[i].id_hash == id_hash)
-			return &h->ended[i];
-	}
-	return NULL;
-}
-
-/* The same result again is accepted, once it is durable; another is not. */
+/* Answered when the store has looked: nothing here knows it any more. */
 static void
-repeat(
-    struct hub *h, const struct event *ev, const struct command *c, bool same)
+ask_store(struct hub *h, const struct agent *a, const struct event *ev)
 {
-	if (!same)
-		hub_send_error(h, ev, ERR_EXISTS, SL("RESULT_DIFFERS"), none,
-		    SL("another result for this command is stored"));
-	else if (c != NULL)
-		hub_send_error(h, ev, ERR_BUSY, SL("STORE_FAILED"), none,
-		    SL("the result is not stored yet; try again"));
+	const struct outcome *o = &ev->outcome;
+	const struct command_record said = { .id = o->command_id,
+		.agent_id = a->id,
+		.state = hub_final_state(o),
+		.exit_code = o->exit_code,
+		.signal = o->signal,
+		.code = o->code,
+		.out_bytes = o->out_bytes,
+		.err_bytes = o->err_bytes };
+	struct op *op = hub_store(h, OP_COMMAND_AGAIN);
+
+	if (op == NULL)
+		return;
+	op->command = clone_in(&h->out->arena, CLONE_COMMAND, &said);
+	if (op->command == NULL)
+		h->out->err = ERR_NOMEM;
 	else
-		hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, 0);
+		hub_pend(h, op->number, PENDING_AGAIN, o->command_id, ev);
 }
 
 void
@@ -116,17 +98,12 @@ hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 
 	if (a == NULL)
 		return;
-	const struct slice id[] = { a->id, SL(" "), o->command_id };
-	uint64_t id_hash = digest(h, id, 3);
-	uint64_t outcome_hash = outcome_digest(h, o);
-	const struct ended *before = find_ended(h, id_hash);
 	struct command *c = map_get(&h->commands, o->command_id);
-	if (before != NULL) {
-		repeat(h, ev, c, before->outcome_hash == outcome_hash);
+	if (c == NULL || (c->agent == a && c->outcome != NULL)) {
+		ask_store(h, a, ev);
 		return;
 	}
-	if (c == NULL || c->agent != a || !hub_command_active(c) ||
-	    c->outcome != NULL) {
+	if (c->agent != a || !hub_command_active(c)) {
 		hub_send_error(h, ev, ERR_NOT_FOUND, SL("COMMAND_NOT_FOUND"),
 		    none, SL("no such command waits for a result"));
 		return;
@@ -139,8 +116,6 @@ hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 	    arena_copy(&h->out->arena, o->out, &e->output.out) != 0 ||
 	    arena_copy(&h->out->arena, o->err, &e->output.err) != 0)
 		h->out->err = ERR_NOMEM;
-	h->ended[h->ended_at++ % ENDED_KEPT] =
-	    (struct ended){ id_hash, outcome_hash };
 	struct op *op = hub_finish_command(h, c, hub_final_state(o), o);
 	if (op == NULL)
 		return;
@@ -149,19 +124,63 @@ hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 }
 
 void
+hub_again_stored(struct hub *h, const struct pending *p, int err)
+{
+	struct event asked = { .peer = p->peer, .request_id = p->request_id };
+
+	if (err == 0)
+		hub_send(h, p->peer, EVENT_ACCEPTED, p->request_id, 0);
+	else if (err == ERR_WRONG_STATE)
+		hub_send_error(h, &asked, ERR_EXISTS, SL("RESULT_DIFFERS"),
+		    none, SL("another result for this command is stored"));
+	else if (err == ERR_NOT_FOUND)
+		hub_send_error(h, &asked, err, SL("COMMAND_NOT_FOUND"), none,
+		    SL("no such command waits for a result"));
+	else
+		hub_send_error(h, &asked, ERR_BUSY, SL("STORE_FAILED"), none,
+		    SL("the result is not stored yet; try again"));
+}
+
+/* An acknowledged one runs, and is not offered again by any life of the
+ * controller: so that is durable before it is said. */
+void
 hub_on_ack(struct hub *h, struct link *l, const struct event *ev)
 {
 	struct agent *a = hub_called(h, l, ev, ev->call.cluster_id);
 	struct command *c;
+	struct op *op;
 
 	if (a == NULL)
 		return;
 	c = map_get(&h->commands, ev->call.command_id);
-	if (c == NULL || c->agent != a || !hub_command_active(c)) {
+	if (c == NULL || c->agent != a || !hub_command_active(c) ||
+	    c->outcome != NULL) {
 		hub_send_error(h, ev, ERR_NOT_FOUND, SL("COMMAND_NOT_FOUND"),
 		    none, SL("no such command was offered"));
 		return;
 	}
-	c->acked = true;
-	hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, 0);
+	if (c->record->state == COMMAND_RUNNING) {
+		hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, 0);
+		return;
+	}
+	op = hub_store(h, OP_COMMAND_RUNS);
+	if (op == NULL)
+		return;
+	struct command_record now = *c->record;
+	now.started_at = h->wall;
+	op->command = clone_in(&h->out->arena, CLONE_COMMAND, &now);
+	if (op->command == NULL)
+		h->out->err = ERR_NOMEM;
+	else
+		hub_pend(h, op->number, PENDING_ACK, c->record->id, ev);
+}
+
+void
+hub_ack_stored(struct hub *h, const struct pending *p)
+{
+	struct command *c = map_get(&h->commands, p->id);
+
+	if (c != NULL && c->outcome == NULL && c->record->state == COMMAND_SENT)
+		(void)hub_begin_command(h, c, h->wall);
+	hub_send(h, p->peer, EVENT_ACCEPTED, p->request_id, 0);
 }

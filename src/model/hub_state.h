@@ -171,7 +171,6 @@ struct command {
 	struct outcome *outcome; /* owned: it is over, the store is told */
 	enum command_state end;  /* the state that goes with it */
 	uint8_t pace;            /* of its agent's paces */
-	bool acked;              /* HTTP: need not be offered again */
 	uint64_t sending;        /* op that says `sent`; 0 = durable */
 	bool opened;             /* its stream, on the present link */
 	bool tried;              /* it was, on some link: it may run */
@@ -180,13 +179,6 @@ struct command {
 	struct slice key;        /* owned: user, NUL, key; may be absent */
 	uint64_t floor;          /* restored while queued: an agent that has
 				  * taken this number may have run it */
-};
-
-/* The last outcomes that came by HTTP, to know a repetition from a lie. */
-enum { ENDED_KEPT = 1024 };
-struct ended {
-	uint64_t id_hash; /* of agent and command id; 0 = none */
-	uint64_t outcome_hash;
 };
 
 /* A STORE effect whose failure must be undone. */
@@ -203,6 +195,8 @@ enum pending_kind {
 	PENDING_ENDED,
 	PENDING_CALL, /* an answer to a legacy HTTP call */
 	PENDING_POLL, /* of an agent, to be answered either way */
+	PENDING_ACK,
+	PENDING_AGAIN,
 	PENDING_ANSWER,
 	PENDING_STOP, /* its row; id is the epoch's eight bytes */
 };
@@ -300,8 +294,6 @@ struct hub {
 	struct heap watch_timers;
 	struct list queue_news; /* agents whose queue changed, by due time */
 	struct arena scratch;   /* of one look at labels or at what was said */
-	struct ended ended[ENDED_KEPT];
-	size_t ended_at;
 	struct stops stop;
 	struct hub_stats stats;
 
@@ -555,6 +547,12 @@ void hub_on_started(struct hub *h, const struct event *ev);
 void hub_on_poll(struct hub *h, struct link *l, const struct event *ev);
 void hub_on_result(struct hub *h, struct link *l, const struct event *ev);
 void hub_on_ack(struct hub *h, struct link *l, const struct event *ev);
+/* The store's word on a result that was said again, and on an ack. */
+void hub_again_stored(struct hub *h, const struct pending *p, int err);
+void hub_ack_stored(struct hub *h, const struct pending *p);
+/* From sent to running, as it now is; whoever calls tells the store. */
+const struct command_record *hub_begin_command(
+    struct hub *h, struct command *c, wall_msec at);
 /* A console agent's word on a command of its own. */
 void hub_on_agent_word(struct hub *h, struct link *l, const struct event *ev);
 /* The store's word on an op that concerns a command. */

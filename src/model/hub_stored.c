@@ -212,7 +212,7 @@ tell_failure(struct hub *h, const struct pending *p, int err)
 	asked.request.op = p->op;
 	if (!peer_some(p->peer) || p->kind == PENDING_POLL)
 		return;
-	if (p->kind == PENDING_CALL ||
+	if (p->kind == PENDING_CALL || p->kind == PENDING_ACK ||
 	    (p->kind == PENDING_AGENT && p->op != OP_JOIN))
 		hub_send_error(h, &asked, err, code, (struct slice){ 0 }, text);
 	else
@@ -227,6 +227,15 @@ settle_pending(struct hub *h, struct pending *p, int err)
 	if (p->kind == PENDING_COMMAND || p->kind == PENDING_SENT ||
 	    p->kind == PENDING_ENDED) {
 		hub_command_stored(h, p, err);
+		return;
+	}
+	if (p->kind == PENDING_AGAIN) {
+		hub_again_stored(h, p, err);
+		return;
+	}
+	/* Two acks at once: the second finds it done. */
+	if (p->kind == PENDING_ACK && (err == 0 || err == ERR_WRONG_STATE)) {
+		hub_ack_stored(h, p);
 		return;
 	}
 	if (err != 0)

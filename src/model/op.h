@@ -24,10 +24,14 @@ enum op_verb {
 	OP_COMMAND_SENT,  /* queued -> sent, compare-and-set on the lease:
 			   * ERR_WRONG_STATE when it is not queued any more,
 			   * ERR_DENIED when the lease is another's */
-	OP_COMMAND_RUNS,  /* lazy: sent -> running */
+	OP_COMMAND_RUNS,  /* sent -> running */
 	OP_COMMAND_ENDED, /* to its final state with outcome and offsets, after
 			   * the output before them is durable; ERR_WRONG_STATE
 			   * when it is final already */
+	OP_COMMAND_AGAIN, /* changes nothing: 0 when the row has this outcome,
+			   * ERR_WRONG_STATE when it has another,
+			   * ERR_NOT_FOUND when it is no such agent's,
+			   * ERR_AGAIN when it is not final */
 	OP_PUT_LOGIN,     /* insert, or replace the row of this id */
 	OP_DROP_LOGIN,    /* it is over: its row goes */
 	OP_PUT_META,      /* key and value */

@@ -302,7 +302,8 @@ settle_op(struct core *c, uint64_t number, int err)
 {
 	struct event ev = { .kind = EVENT_STORED, .at = clock_wall() };
 
-	if (err != 0 && err != ERR_EXISTS && err != ERR_WRONG_STATE)
+	if (err != 0 && err != ERR_EXISTS && err != ERR_WRONG_STATE &&
+	    err != ERR_NOT_FOUND && err != ERR_AGAIN)
 		log_error("store_failed", kv_u("op", number), kv_e("err", err));
 	atomic_store(&c->server->store_failing,
 	    err == ERR_IO || err == ERR_NO_SPACE || err == ERR_CORRUPT ||

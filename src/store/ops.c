@@ -329,6 +329,51 @@ op_command_ended(struct store *s, const struct op *op)
 	return err;
 }
 
+/* Columns of ST_COMMAND_OUTCOME. */
+enum { OUT_AGENT, OUT_STATE, OUT_EXIT, OUT_SIGNAL, OUT_CODE, OUT_OUT, OUT_ERR };
+
+static bool
+same_text(sqlite3_stmt *st, int column, struct slice s)
+{
+	struct slice have = { sqlite3_column_text(st, column),
+		(size_t)sqlite3_column_bytes(st, column) };
+
+	return slice_eq(have, s);
+}
+
+static int
+compare_outcome(sqlite3_stmt *st, const struct command_record *c)
+{
+	if (!same_text(st, OUT_AGENT, c->agent_id))
+		return ERR_NOT_FOUND;
+	if (sqlite3_column_int(st, OUT_STATE) < COMMAND_COMPLETED)
+		return ERR_AGAIN;
+	return sqlite3_column_int(st, OUT_STATE) == (int)c->state &&
+		sqlite3_column_int(st, OUT_EXIT) == c->exit_code &&
+		sqlite3_column_int(st, OUT_SIGNAL) == c->signal &&
+		same_text(st, OUT_CODE, c->code) &&
+		sqlite3_column_int64(st, OUT_OUT) == (int64_t)c->out_bytes &&
+		sqlite3_column_int64(st, OUT_ERR) == (int64_t)c->err_bytes
+	    ? 0
+	    : ERR_WRONG_STATE;
+}
+
+static int
+op_command_again(struct store *s, const struct op *op)
+{
+	int err = 0;
+	sqlite3_stmt *st = statement(s, ST_COMMAND_OUTCOME, &err);
+
+	if (st == NULL || (err = column_bind_text(st, 1, op->command->id)) != 0)
+		return machine(s, err);
+	err = db_step(&s->db, st);
+	if (err <= 0)
+		return err == 0 ? ERR_NOT_FOUND : machine(s, err);
+	err = compare_outcome(st, op->command);
+	sqlite3_reset(st);
+	return err;
+}
+
 static int
 op_put_meta(struct store *s, const struct op *op)
 {
@@ -382,6 +427,7 @@ static int (*const verbs[OP_VERBS])(struct store *, const struct op *) = {
 	[OP_COMMAND_SENT] = op_command_sent,
 	[OP_COMMAND_RUNS] = op_command_runs,
 	[OP_COMMAND_ENDED] = op_command_ended,
+	[OP_COMMAND_AGAIN] = op_command_again,
 	[OP_PUT_META] = op_put_meta,
 	[OP_AUDIT] = op_audit,
 };

@@ -60,6 +60,8 @@ const struct statement store_statements[STATEMENTS] = {
 	    " exit_code = ?3, signal = ?4, code = ?5, why = ?6, lingering = ?7,"
 	    " out_bytes = ?8, err_bytes = ?9, started_at = ?10,"
 	    " finished_at = ?11 WHERE id = ?1 AND state < 3", NULL },
+	[ST_COMMAND_OUTCOME] = { "SELECT agent_id, state, exit_code, signal, code,"
+	    " out_bytes, err_bytes FROM commands WHERE id = ?1", NULL },
 	[ST_COMMANDS_OLD] = { "SELECT id FROM commands WHERE state >= 3"
 	    " AND pruned_at = 0 AND finished_at < ?1"
 	    " ORDER BY finished_at LIMIT ?2", NULL },

@@ -124,6 +124,7 @@ op_table(enum op_verb verb)
 		[OP_COMMAND_SENT] = &table_command,
 		[OP_COMMAND_RUNS] = &table_command,
 		[OP_COMMAND_ENDED] = &table_command,
+		[OP_COMMAND_AGAIN] = &table_command,
 	};
 
 	assert(verb < OP_VERBS);

@@ -168,6 +168,33 @@ write_stop(struct rig *r)
 	end_batch(r);
 }
 
+/* What a store knows of outcomes. */
+static int
+keep_outcome(struct rig *r, const struct op *op)
+{
+	const struct command_record *c = op->command;
+	char id[sizeof(r->ends[0].id)];
+
+	if ((op->verb != OP_COMMAND_ENDED && op->verb != OP_COMMAND_AGAIN) ||
+	    slice_cstr(c->id, id, sizeof(id)) != 0)
+		return 0;
+	const int64_t said[6] = { (int64_t)c->state, c->exit_code, c->signal,
+		(int64_t)c->code.len, (int64_t)c->out_bytes,
+		(int64_t)c->err_bytes };
+	size_t i = 0;
+	while (i < RIG_ENDS && strcmp(r->ends[i].id, id) != 0)
+		i++;
+	if (op->verb == OP_COMMAND_AGAIN)
+		return i == RIG_ENDS ? ERR_NOT_FOUND
+		    : memcmp(r->ends[i].said, said, sizeof(said)) == 0
+		    ? 0
+		    : ERR_WRONG_STATE;
+	i = r->end_count++ % RIG_ENDS;
+	memcpy(r->ends[i].id, id, sizeof(id));
+	memcpy(r->ends[i].said, said, sizeof(said));
+	return 0;
+}
+
 void
 rig_settle(struct rig *r)
 {
@@ -177,6 +204,8 @@ rig_settle(struct rig *r)
 		int err = r->store == NULL ? 0 : r->store(r->arg, w->op);
 		if (err == RIG_HOLD)
 			return;
+		if (err == 0)
+			err = keep_outcome(r, w->op);
 		r->op_count++;
 		struct event ev = { .kind = EVENT_STORED };
 		ev.stored.number = w->op->number;

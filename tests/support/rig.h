@@ -15,7 +15,10 @@
 
 struct rig_batch;
 
-enum { RIG_HOLD = 1 }; /* what `store` returns to be asked again later */
+enum {
+	RIG_HOLD = 1, /* what `store` returns to be asked again later */
+	RIG_ENDS = 64,
+};
 
 struct rig {
 	struct hub *hub;
@@ -34,6 +37,12 @@ struct rig {
 	uint64_t stop_file;  /* what that holds */
 	int stop_err;        /* what comes of writing it; RIG_HOLD: nothing */
 	uint64_t op_count;
+	/* Outcomes that were stored, for OP_COMMAND_AGAIN: the last ones. */
+	struct {
+		char id[40];
+		int64_t said[6];
+	} ends[RIG_ENDS];
+	size_t end_count;
 	int err; /* the last outbox error, sticky */
 };
 

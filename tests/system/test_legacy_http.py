@@ -118,6 +118,33 @@ def test_commands(t):
     equal(old.post("/commands/cmd_nobody/result", result).status, 404)
 
 
+def test_a_restart_forgets_nothing(t):
+    """Acks and results are durable when they are answered."""
+    d = t.musterd()
+    old = Old(d)
+    idents = [d.post("/api/v1/commands", {"agent": "old-1", "argv": ["x"]})["id"] for _ in range(3)]
+    equal([c["command_id"] for c in old.poll()], idents)
+    done, acked, offered = ("/commands/" + i for i in idents)
+    result = {"status": "failed", "exit_code": 3, "stdout": "words\n", "error": "no"}
+    equal(old.post(done + "/result", result).status, 200)
+    equal(old.post(acked + "/ack").status, 200)
+    d.kill()
+    d = old.d = d.again()
+    until(lambda: d.agent("old-1"), "the agent")
+    equal(d.command(idents[1])["state"], "running", "an ack is kept")
+    equal(old.post(done + "/result", result).status, 200, "the same again")
+    equal(old.post(done + "/result", dict(result, exit_code=4)).status, 409)
+    equal(old.post(done + "/result", dict(result, stdout="other words\n")).status, 409)
+    other = Old(d, "old-2")
+    equal(other.post(done + "/result", result).status, 404, "not its own")
+    equal([c["command_id"] for c in old.poll()], [idents[2]], "only what was not acknowledged")
+    equal(old.post(acked + "/ack").status, 200)
+    equal(old.post(acked + "/result", result).status, 200)
+    equal(old.post(offered + "/result", {"status": "completed"}).status, 200)
+    equal([d.command_ends(i)["state"] for i in idents], ["failed", "failed", "completed"])
+    equal(d.get("/api/v1/commands/%s/output" % idents[0]).body, b"words\n")
+
+
 def test_status_words(t):
     d = t.musterd()
     old = Old(d)
@@ -152,7 +179,7 @@ def test_both_ways_of_one_cluster(t):
         await ws.close()
     asyncio.run(go())
     equal(old.register()["cluster_id"], old.cluster)
-    d.agent_is("both", "online")
+    d.agent_is("both", "online", "degraded")  # its clock is years behind
 
 
 main(globals())

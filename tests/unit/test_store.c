@@ -305,6 +305,19 @@ test_command_moves(void **state)
 	assert_int_equal(apply(op), ERR_WRONG_STATE);
 	assert_int_equal(read_back(id).exit_code, -7);
 	assert_slice(read_back(id).code, SL("EXEC_FAILED"));
+	/* Said again: the same, another, of somebody else, of nothing. */
+	op.verb = OP_COMMAND_AGAIN;
+	assert_int_equal(apply(op), 0);
+	c.out_bytes = 1;
+	assert_int_equal(apply(op), ERR_WRONG_STATE);
+	c.out_bytes = 0;
+	c.exit_code = 0;
+	assert_int_equal(apply(op), ERR_WRONG_STATE);
+	c.exit_code = -7;
+	c.agent_id = SL("another");
+	assert_int_equal(apply(op), ERR_NOT_FOUND);
+	c.id = SL("cmd_none");
+	assert_int_equal(apply(op), ERR_NOT_FOUND);
 	assert_int_equal(store_load(s, &arena, &snap), 0);
 	assert_int_equal(snap.command_count, 0);
 }
