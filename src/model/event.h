@@ -259,6 +259,8 @@ enum request_op {
 	OP_STOP_LIFT,
 	OP_STOP_LIST,
 	OP_STOP_SHOW, /* id: the epoch in decimal */
+	OP_AGENT_CONTROL,  /* a coding agent: stop, restart, pause, resume */
+	OP_TERMINAL_CLEAR, /* all views of an agent's terminal */
 	/* Granted or refused by the hub, answered from the store's readers. */
 	OP_COMMAND_SHOW,
 	OP_COMMAND_LIST,
@@ -332,6 +334,9 @@ struct request {
 	bool keep_tunnels;
 	bool dry_run;   /* RAISE: only say whom it would hit */
 	uint64_t epoch; /* LIFT: this one; 0: the one of that scope */
+	/* AGENT_CONTROL */
+	struct slice action;
+	struct slice data_json; /* what else it is told, an object */
 	/* JOIN */
 	struct slice name;
 	struct slice install_id;
@@ -383,6 +388,7 @@ struct reply {
 	bool again;          /* an idempotency key or a name made it the same */
 	struct slice cursor; /* of the next page; absent: no more */
 	uint64_t total;      /* of a list; QUEUE_PURGE: so many cancelled */
+	struct slice about; /* of a watcher's request: its id, as asked */
 	const struct registered *joined; /* JOIN */
 	const struct user_record *users; /* USER_*, in order of names */
 	size_t user_count;

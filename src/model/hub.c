@@ -563,6 +563,7 @@ static void (*const from_link[EVENT_KINDS])(
 	[EVENT_AGENT_ENDED] = hub_on_agent_word,
 	[EVENT_STOP_REPORT] = hub_on_stop_report,
 	[EVENT_LOCAL_STOP] = hub_on_local_stop,
+	[EVENT_TRACE] = hub_on_trace,
 };
 
 /* Dashboards are corrected and answered, too. */

@@ -22,6 +22,10 @@ hub_reply(struct hub *h, const struct event *ev, const struct access *who,
 	}
 	r->op = ev->request.op;
 	r->status = 200;
+	/* A dashboard may have asked for many things at once. */
+	if (ev->request.credential.kind == CREDENTIAL_WATCH &&
+	    arena_copy(&h->out->arena, ev->request.id, &r->about) != 0)
+		h->out->err = ERR_NOMEM;
 	if (who != NULL) {
 		r->scopes = who->scopes;
 		if (who->user != NULL)
@@ -119,6 +123,8 @@ static const struct row rows[OPS] = {
 	    .ends = true },
 	[OP_COMMAND_ATTACH] = { SCOPE_COMMAND_RUN, false, hub_attach_command },
 	[OP_COMMAND_SHOW] = { SCOPE_COMMAND_READ, false, hub_place_command },
+	[OP_AGENT_CONTROL] = { SCOPE_COMMAND_RUN, false, hub_control_agent },
+	[OP_TERMINAL_CLEAR] = { SCOPE_COMMAND_RUN, false, hub_clear_terminal },
 	[OP_COMMAND_LIST] = { SCOPE_COMMAND_READ, false, NULL },
 	[OP_COMMAND_OUTPUT] = { SCOPE_COMMAND_READ, false, NULL },
 	[OP_AUDIT_LIST] = { SCOPE_AUDIT_READ, false, NULL },
@@ -158,6 +164,8 @@ reply_denied(struct hub *h, const struct event *ev, const struct denied *no)
 		.retry_after = no->retry_after,
 		.code = no->code,
 		.text = no->text };
+	if (arena_copy(&h->out->arena, ev->request.id, &r->about) != 0)
+		h->out->err = ERR_NOMEM;
 	re->reply = r;
 }
 

@@ -596,6 +596,13 @@ void hub_place_command(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_purge_queue(
     struct hub *h, const struct event *ev, const struct access *who);
+/* hub_console.c ------------------------------------------------------------ */
+
+void hub_clear_terminal(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_control_agent(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_on_trace(struct hub *h, struct link *l, const struct event *ev);
 
 /* hub_stop.c, hub_receipt.c, hub_stop_ask.c ----------------------------- */
 

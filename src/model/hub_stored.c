@@ -26,6 +26,8 @@ hub_refuse_created(
 		.request_id = p->request_id };
 
 	asked.request.op = p->op;
+	asked.request.id = c->record->agent_id;
+	asked.request.credential.kind = CREDENTIAL_WATCH;
 	if (err == ERR_EXISTS) {
 		/* Answered from the readers: they know the older command. */
 		struct reply *re = hub_reply(h, &asked, NULL, 0);

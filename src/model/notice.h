@@ -22,7 +22,8 @@ enum notice_kind {
 	NOTICE_STOP,    /* stop: raised or lifted */
 	NOTICE_RECEIPT, /* receipt: of one agent */
 	NOTICE_CLEAR,   /* agent_id: views of its terminal are to be cleared */
-	NOTICE_TRACE,   /* command_id, data_json: what a coding agent traces */
+	NOTICE_TRACE,   /* command_id, command, data_json: what a coding agent
+			 * traces */
 	NOTICE_ACTIVITY, /* of another back end: agent_id, command_id is its
 			  * session, text the last message */
 	NOTICE_KINDS

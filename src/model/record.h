@@ -106,6 +106,8 @@ struct command_record {
 	enum command_state state;
 	struct slice argv_json; /* array of strings, at least one */
 	struct slice env_json;  /* object of strings, absent for none */
+	struct slice said_json; /* console: the very words, an object, as
+				 * foreign agents are told them */
 	struct slice cwd;
 	struct slice exec_user;
 	bool foreground; /* attached: not queued, lingering children killed */

@@ -86,6 +86,7 @@ static const struct column command_columns[] = {
 	COL_MAX(command_record, state, U32, COMMAND_STATES - 1),
 	COL(command_record, argv_json, TEXT),
 	COL(command_record, env_json, TEXT),
+	COL(command_record, said_json, TEXT),
 	COL(command_record, cwd, TEXT),
 	COL(command_record, exec_user, TEXT),
 	COL(command_record, foreground, BOOL),

@@ -166,3 +166,6 @@ CREATE TABLE logins (
 
 -- migration 3
 ALTER TABLE agents ADD COLUMN cordoned_at INTEGER NOT NULL DEFAULT 0;
+
+-- migration 4
+ALTER TABLE commands ADD COLUMN said_json TEXT;
