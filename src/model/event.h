@@ -388,7 +388,7 @@ struct reply {
 	bool again;          /* an idempotency key or a name made it the same */
 	struct slice cursor; /* of the next page; absent: no more */
 	uint64_t total;      /* of a list; QUEUE_PURGE: so many cancelled */
-	struct slice about; /* of a watcher's request: its id, as asked */
+	struct slice about;  /* of a watcher's request: its id, as asked */
 	const struct registered *joined; /* JOIN */
 	const struct user_record *users; /* USER_*, in order of names */
 	size_t user_count;

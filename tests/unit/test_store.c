@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "io/file.h"
+#include "store/schema.h"
 #include "store/store.h"
 
 #include "support/oom.h"
@@ -144,12 +145,17 @@ expect_refusal(int err, const char *word)
 static void
 test_refuses_what_it_cannot_read(void **state)
 {
+	char back[128];
+
 	(void)state;
 	store_close(s);
 	s = NULL;
 	tamper("PRAGMA user_version = 9");
 	expect_refusal(ERR_NEWER, "format 9");
-	tamper("PRAGMA user_version = 3; PRAGMA application_id = 7");
+	snprintf(back, sizeof(back),
+	    "PRAGMA user_version = %d; PRAGMA application_id = 7",
+	    schema_version());
+	tamper(back);
 	expect_refusal(ERR_INVALID, "something else");
 	tamper("PRAGMA application_id = 1297306706");
 	open_store();
