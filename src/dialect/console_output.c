@@ -42,7 +42,8 @@ say_upper(struct console_say *s, const struct console_output *o)
 	js_kv_string(&s->w, "agentId", o->agent_id);
 	js_kv_string(&s->w, "content", o->content);
 	js_kv_string(&s->w, "streamType",
-	    o->stream == CONSOLE_STDERR ? SL("STDERR") : SL("STDOUT"));
+	    o->stream == CONSOLE_STDERR ? slice_from("STDERR")
+					: slice_from("STDOUT"));
 	js_kv_bool(&s->w, "ansiCodes", escapes);
 	js_kv_u64(&s->w, "offset", o->offset);
 	console_put_at(s, "timestamp", o->at);

@@ -467,7 +467,7 @@ put_content(
 	if (type.kind == JS_STRING)
 		js_kv_raw(&s->w, "type", js_raw(type));
 	else
-		js_kv_string(&s->w, "type", SL("NATURAL"));
+		js_kv_string(&s->w, "type", slice_from("NATURAL"));
 	for (size_t i = 0; i < 2; i++) {
 		struct js_value v = js_get(t->words, more[i]);
 		if (is_there(v))

@@ -63,7 +63,7 @@ console_read_trace(struct console_reader *r)
 int
 console_read_report(struct console_reader *r)
 {
-	return read_work(r, SL("INVESTIGATION_REPORT"));
+	return read_work(r, slice_from("INVESTIGATION_REPORT"));
 }
 
 /* The stop ------------------------------------------------------------------

@@ -114,8 +114,9 @@ status_word(enum presence shown)
 	struct slice word = console_presence_word(shown);
 
 	if (slice_eq(word, SL("error")))
-		return SL("ERROR");
-	return slice_eq(word, SL("offline")) ? SL("OFFLINE") : SL("ONLINE");
+		return slice_from("ERROR");
+	return slice_eq(word, SL("offline")) ? slice_from("OFFLINE")
+					     : slice_from("ONLINE");
 }
 
 static void
@@ -130,9 +131,9 @@ say_status(struct console_say *s, const struct agent_news *news)
 	console_put_type(s, news);
 	js_kv_string(&s->w, "status", status_word(news->shown));
 	js_kv_string(&s->w, "activityState",
-	    busy                   ? SL("PROCESSING")
-		: news->queued > 0 ? SL("QUEUED")
-				   : SL("IDLE"));
+	    busy                   ? slice_from("PROCESSING")
+		: news->queued > 0 ? slice_from("QUEUED")
+				   : slice_from("IDLE"));
 	console_put_metrics(s, "healthMetrics", news, false);
 	js_kv_u64(&s->w, "queuedCommands", news->queued);
 	console_put_some(s, "reason", news->why);
@@ -143,7 +144,8 @@ say_status(struct console_say *s, const struct agent_news *news)
 static void
 say_presence(struct console_say *s, const struct agent_news *news)
 {
-	bool offline = slice_eq(status_word(news->shown), SL("OFFLINE"));
+	bool offline =
+	    slice_eq(status_word(news->shown), slice_from("OFFLINE"));
 
 	if (slice_eq(news->why, SL("registered")) &&
 	    console_begin(s, "AGENT_CONNECTED")) {
