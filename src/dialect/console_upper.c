@@ -336,6 +336,14 @@ say_registered(struct console_say *s, const struct event *ev)
 /* News ----------------------------------------------------------------------
  */
 
+static const char *
+stop_type(bool stopped)
+{
+	if (stopped)
+		return "EMERGENCY_STOP";
+	return "SYSTEM_RESUME";
+}
+
 static void
 put_stop(struct console_say *s, struct slice by, struct slice reason,
     uint64_t epoch, wall_msec at)
@@ -352,7 +360,7 @@ say_stop(struct console_say *s, const struct stop_record *r)
 {
 	bool lifted = r->lifted_epoch != 0;
 
-	if (!console_begin(s, lifted ? "SYSTEM_RESUME" : "EMERGENCY_STOP"))
+	if (!console_begin(s, stop_type(!lifted)))
 		return;
 	put_stop(s, lifted ? r->lifted_by : r->actor, r->reason,
 	    lifted ? r->lifted_epoch : r->epoch, lifted ? r->lifted_at : r->at);
@@ -454,7 +462,7 @@ say_order(struct console_say *s, const struct event *ev)
 
 	s->stop_id = o->stopped;
 	s->epoch = o->epoch;
-	if (!console_begin(s, o->stopped ? "EMERGENCY_STOP" : "SYSTEM_RESUME"))
+	if (!console_begin(s, stop_type(o->stopped)))
 		return;
 	put_stop(s, none, o->reason, o->epoch, o->at);
 	js_kv_u64(&s->w, "agentsStopped", 0);
