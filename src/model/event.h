@@ -258,7 +258,7 @@ enum request_op {
 	OP_STOP_RAISE,
 	OP_STOP_LIFT,
 	OP_STOP_LIST,
-	OP_STOP_SHOW, /* id: the epoch in decimal */
+	OP_STOP_SHOW,      /* id: the epoch in decimal */
 	OP_AGENT_CONTROL,  /* a coding agent: stop, restart, pause, resume */
 	OP_TERMINAL_CLEAR, /* all views of an agent's terminal */
 	/* Granted or refused by the hub, answered from the store's readers. */
