@@ -16,7 +16,7 @@ say_presence(struct console_say *s, const struct agent_news *news)
 	if (!console_begin(s, "agent:status"))
 		return;
 	js_kv_string(&s->w, "agentId", news->id);
-	js_kv_string(&s->w, "status", console_presence_word(news->shown));
+	js_kv_string(&s->w, "status", presence_console_word(news->shown));
 	console_put_metrics(s, "metrics", news, true);
 	console_put_some(s, "reason", news->why);
 	console_put_at(s, "since", news->since);
@@ -31,7 +31,7 @@ put_listed(struct console_say *s, const struct agent_news *news)
 	console_put_type(s, news);
 	console_put_some(s, "name", news->name);
 	console_put_some(s, "version", news->version);
-	js_kv_string(&s->w, "status", console_presence_word(news->shown));
+	js_kv_string(&s->w, "status", presence_console_word(news->shown));
 	if (news->connected_at != 0)
 		console_put_at(s, "connectedAt", news->connected_at);
 	console_put_some(s, "reason", news->why);
@@ -282,7 +282,8 @@ say_notice(struct console_say *s, const struct notice *n)
 	switch (n->kind) {
 	case NOTICE_PRESENCE:
 		/* What reconnects is shown as it was. */
-		if (n->agent->presence != PRESENCE_RECONNECTING)
+		if (n->agent->presence != PRESENCE_RECONNECTING ||
+		    n->agent->was_shown != n->agent->shown)
 			say_presence(s, n->agent);
 		break;
 	case NOTICE_METRICS:

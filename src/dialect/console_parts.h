@@ -139,8 +139,6 @@ struct slice console_state_word(enum command_state state);
 /* The stable code of an end that is not its program's own; or absent. */
 struct slice console_end_code(const struct command_record *r);
 
-/* The word of document 2 for a presence that is shown. */
-struct slice console_presence_word(enum presence shown);
 /* The hub names fields as the cluster dialect does. */
 struct slice console_field_name(struct slice field);
 /* The members of an object, into the one that is being written. */

@@ -151,24 +151,6 @@ console_put_type(struct console_say *s, const struct agent_news *news)
 }
 
 struct slice
-console_presence_word(enum presence shown)
-{
-	static const char *const words[PRESENCES] = {
-		[PRESENCE_JOINING] = "online",
-		[PRESENCE_ONLINE] = "online",
-		[PRESENCE_BUSY] = "busy",
-		[PRESENCE_DEGRADED] = "online",
-		[PRESENCE_ERROR] = "error",
-		[PRESENCE_RECONNECTING] = "offline",
-		[PRESENCE_OFFLINE] = "offline",
-		[PRESENCE_STOPPED] = "error",
-		[PRESENCE_REMOVED] = "offline",
-	};
-
-	return slice_from(words[shown]);
-}
-
-struct slice
 console_field_name(struct slice field)
 {
 	if (slice_eq(field, SL("agent_id")))

@@ -111,7 +111,7 @@ say_denied(struct console_say *s, const struct event *ev)
 static struct slice
 status_word(enum presence shown)
 {
-	struct slice word = console_presence_word(shown);
+	struct slice word = presence_console_word(shown);
 
 	if (slice_eq(word, SL("error")))
 		return slice_from("ERROR");
@@ -380,7 +380,8 @@ say_notice(struct console_say *s, const struct notice *n)
 {
 	switch (n->kind) {
 	case NOTICE_PRESENCE:
-		if (n->agent->presence != PRESENCE_RECONNECTING)
+		if (n->agent->presence != PRESENCE_RECONNECTING ||
+		    n->agent->was_shown != n->agent->shown)
 			say_presence(s, n->agent);
 		break;
 	case NOTICE_METRICS:

@@ -3,25 +3,6 @@
 
 #include "dialect/monitor.h"
 
-/* online, offline or error. */
-static struct slice
-status_word(enum presence shown)
-{
-	static const char *const words[PRESENCES] = {
-		[PRESENCE_JOINING] = "online",
-		[PRESENCE_ONLINE] = "online",
-		[PRESENCE_BUSY] = "online",
-		[PRESENCE_DEGRADED] = "online",
-		[PRESENCE_ERROR] = "error",
-		[PRESENCE_RECONNECTING] = "offline",
-		[PRESENCE_OFFLINE] = "offline",
-		[PRESENCE_STOPPED] = "error",
-		[PRESENCE_REMOVED] = "offline",
-	};
-
-	return slice_from(words[shown]);
-}
-
 static void
 begin(struct js_writer *w, struct buf *out, const char *type)
 {
@@ -48,7 +29,7 @@ say_status(const struct agent_news *news, wall_msec at, struct buf *out)
 
 	begin(&w, out, "agent:status");
 	js_kv_string(&w, "agentId", news->id);
-	js_kv_string(&w, "status", status_word(news->shown));
+	js_kv_string(&w, "status", presence_monitor_word(news->shown));
 	return end(&w, at);
 }
 
@@ -60,9 +41,11 @@ say_notice(const struct event *ev, struct buf *out)
 	if (n->kind == NOTICE_ACTIVITY)
 		return monitor_encode_activity(
 		    n->agent_id, n->command_id, n->text, ev->at, out);
-	/* What reconnects is shown as it was. */
+	/* What reconnects is shown as it was; and of states with one word
+	 * here, going from one to the other is no news. */
 	if (n->kind == NOTICE_PRESENCE &&
-	    n->agent->presence != PRESENCE_RECONNECTING)
+	    !slice_eq(presence_monitor_word(n->agent->was_shown),
+		presence_monitor_word(n->agent->shown)))
 		return say_status(n->agent, ev->at, out);
 	return 0;
 }

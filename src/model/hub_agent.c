@@ -113,7 +113,7 @@ hub_add_agent(struct hub *h, const struct agent_record *r)
 	list_init(&a->stop.receipts);
 	list_init(&a->stop.sweep);
 	memcpy(a->key, r->public_key, KEY_LEN);
-	a->presence = PRESENCE_OFFLINE;
+	a->presence = a->shown = PRESENCE_OFFLINE;
 	a->why = SL("never_connected");
 	a->since = r->created_at;
 	a->record = clone_new(CLONE_AGENT, r);

@@ -9,10 +9,14 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/err.h"
 
 #include "model/newsfeed.h"
+
+#include "dialect/console_say.h"
+#include "dialect/monitor.h"
 
 #include "support/rig.h"
 #include "support/unit.h"
@@ -27,7 +31,7 @@ enum {
 	TOKEN_ROOT = 2,
 };
 
-enum view { CONSOLE, MONITOR, VIEWS };
+enum view { FLAT, UPPER, MONITOR, VIEWS };
 
 /* Why an agent is to be seen as it is. */
 enum link { NEVER, UP, BROKEN, GONE };
@@ -79,8 +83,38 @@ find(struct slice id)
 static struct slice
 word(enum view v, enum presence p)
 {
-	return v == CONSOLE ? presence_console_word(p)
-			    : presence_monitor_word(p);
+	return v == MONITOR ? presence_monitor_word(p)
+			    : presence_console_word(p);
+}
+
+/* What a client of this dialect reads; absent when it is sent nothing. */
+static struct slice
+said(enum view v, const struct event *ev, struct buf *text)
+{
+	const struct console_context c = { .now = f.rig.wall,
+		.spelling = v == UPPER ? CONSOLE_UPPER : CONSOLE_FLAT };
+	const char *key = "\"status\":\"", *at = NULL;
+	int got = 1;
+
+	buf_clear(text);
+	for (size_t n = 0; got > 0; n++)
+		got = v == MONITOR ? monitor_encode(ev, n, text)
+				   : console_encode(ev, &c, n, text);
+	assert_int_equal(got, 0);
+	buf_put(text, (struct slice){ (const uint8_t *)"", 1 });
+	at = strstr((const char *)buf_peek(text).ptr, key);
+	if (at == NULL)
+		return (struct slice){ 0 };
+	at += strlen(key);
+	for (int p = 0; p < PRESENCES; p++) {
+		struct slice w = word(v, (enum presence)p);
+		if (w.ptr != NULL &&
+		    strncasecmp(at, (const char *)w.ptr, w.len) == 0 &&
+		    at[w.len] == '"')
+			return w;
+	}
+	fail_msg("no word: %s", at);
+	return (struct slice){ 0 };
 }
 
 /* Nobody is called offline who may be about to come back. */
@@ -89,7 +123,9 @@ judge(const struct agent *a, enum view v, struct slice now)
 {
 	bool offline = slice_eq(now, SL("offline"));
 
-	if (slice_eq(a->seen[v], now))
+	/* A board has nothing but the word; the others are told the reason,
+	 * too. */
+	if (v == MONITOR && slice_eq(a->seen[v], now))
 		fail_msg("%s: told twice to be %.*s", a->id, SLICE_FMT(now));
 	if (offline && a->link == BROKEN && f.rig.now - a->since < GRACE)
 		fail_msg("%s: offline %lld ms after its link broke", a->id,
@@ -106,18 +142,26 @@ static void
 show(const struct newsfeed_item *it)
 {
 	struct agent *a = find(it->news.id);
+	struct agent_news news = it->news;
+	struct event ev = { .kind = EVENT_NOTICE, .at = it->at };
+	struct buf text;
 
 	assert_true(audience_has(&it->seen_by, f.audience));
+	news.was_shown = it->before;
+	ev.notice = (struct notice){
+		.kind = NOTICE_PRESENCE, .agent_id = news.id, .agent = &news
+	};
+	buf_init(&text, 1 << 16);
 	for (int v = 0; v < VIEWS; v++) {
-		struct slice was = word((enum view)v, it->before);
-		struct slice now = word((enum view)v, it->news.shown);
-		if (slice_eq(was, now) && a->seen[v].ptr != NULL)
-			continue; /* nothing that this dialect shows */
+		struct slice now = said((enum view)v, &ev, &text);
+		if (now.ptr == NULL)
+			continue;
 		judge(a, (enum view)v, now);
 		a->seen[v] = now;
 		a->seen_at[v] = f.rig.now;
 		f.told++;
 	}
+	buf_fini(&text);
 }
 
 static void
@@ -189,6 +233,16 @@ leave(struct agent *a, int why)
 
 	ev.gone.why = why;
 	now_is(a, why == 0 ? GONE : BROKEN);
+	rig_input(&f.rig, &ev);
+}
+
+static void
+beat_well(struct agent *a)
+{
+	struct event ev = rig_event(EVENT_HEARTBEAT, a->peer);
+
+	ev.heartbeat.status = SL("healthy");
+	a->beat = f.rig.now + 30000;
 	rig_input(&f.rig, &ev);
 }
 
@@ -408,6 +462,8 @@ test_controller_restart(void **state)
 			struct agent *a = &f.agents[i];
 			if (a->link == BROKEN && a->turn <= f.rig.now)
 				come(a);
+			if (a->link == UP && a->beat <= f.rig.now)
+				beat_well(a);
 		}
 		take_news();
 	}
