@@ -59,6 +59,18 @@ command_is_final(enum command_state s)
 	return rows[s].to == 0;
 }
 
+bool
+command_same(const struct command_record *a, const struct command_record *b)
+{
+	return slice_eq(a->agent_id, b->agent_id) &&
+	    slice_eq(a->argv_json, b->argv_json) &&
+	    slice_eq(a->env_json, b->env_json) && slice_eq(a->cwd, b->cwd) &&
+	    slice_eq(a->exec_user, b->exec_user) &&
+	    a->foreground == b->foreground && a->shell == b->shell &&
+	    a->wants_stdin == b->wants_stdin && a->priority == b->priority &&
+	    a->timeout == b->timeout;
+}
+
 struct slice
 priority_name(uint8_t priority)
 {

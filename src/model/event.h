@@ -317,6 +317,11 @@ struct request {
 	bool attach;  /* COMMAND_CREATE: this peer wants its streams */
 	bool or_fail; /* COMMAND_CREATE: not to be queued for later */
 	bool force;   /* COMMAND_CREATE: also when it is cordoned */
+	/* COMMAND_CREATE on many: those of targets, as id is, and those that
+	 * fit filter.selector. */
+	bool fan;
+	const struct slice *targets;
+	size_t target_count;
 	/* WATCH */
 	struct slice watch_id; /* what it calls itself */
 	/* USER_ADD, USER_CHANGE, SETUP: what is set */
@@ -365,6 +370,23 @@ struct agent_view {
 	bool stopped_locally;   /* by its own host */
 };
 
+/* One agent's part in a command for many. */
+struct fan_item {
+	struct slice target;   /* as asked; absent: the selector found it */
+	struct slice agent_id; /* absent: there is no such agent */
+	struct slice name;
+	enum presence presence;
+	wall_msec cordoned_at;
+	const struct command_record *command; /* NULL: see err */
+	bool again;
+	uint32_t position;
+	msec wait;
+	int err;
+	uint16_t status;
+	struct slice code;
+	struct slice text;
+};
+
 struct reply {
 	enum request_op op;
 	int err;              /* 0 or ERR_* */
@@ -385,6 +407,8 @@ struct reply {
 			    * is in none */
 	msec wait;         /* until it begins, an estimate; with position */
 	const struct queue_view *queue; /* QUEUE_SHOW */
+	const struct fan_item *items;   /* COMMAND_CREATE on many */
+	size_t item_count;
 	bool again;          /* an idempotency key or a name made it the same */
 	struct slice cursor; /* of the next page; absent: no more */
 	uint64_t total;      /* of a list; QUEUE_PURGE: so many cancelled */

@@ -71,6 +71,7 @@ hub_new(const struct hub_config *config)
 	list_init(&h->pending);
 	list_init(&h->queue_news);
 	hub_stop_init(h);
+	list_init(&h->fans);
 	heap_init(&h->timers, c->max_agents);
 	heap_init(&h->deadlines, c->max_commands);
 	heap_init(&h->watch_timers, (size_t)c->max_agents * 2);
@@ -89,6 +90,7 @@ hub_free(struct hub *h)
 
 	if (h == NULL)
 		return;
+	hub_free_fans(h);
 	while (!list_empty(&h->pending))
 		hub_free_pending(
 		    LIST_OF(h->pending.next, struct pending, link));

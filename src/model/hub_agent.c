@@ -211,6 +211,14 @@ open_history(struct hub *h, struct agent *a)
 	store_link(h, OP_LINK_OPENED, &r);
 }
 
+/* Muster's own agents keep their commands over any break. */
+static bool
+is_ours(const struct agent *a)
+{
+	return a->record->has_key || a->record->install_id.len > 0 ||
+	    slice_eq(a->session.dialect, SL("muster"));
+}
+
 void
 hub_agent_timer(struct hub *h, struct agent *a)
 {
@@ -221,6 +229,8 @@ hub_agent_timer(struct hub *h, struct agent *a)
 	}
 	if (a->http)
 		close_history(h, a, SL("silent"));
+	else if (!is_ours(a))
+		hub_forsake_commands(h, a);
 	hub_move_agent(
 	    h, a, PRESENCE_OFFLINE, a->http ? SL("silent") : SL("grace_over"));
 	a->http = false;

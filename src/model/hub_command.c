@@ -11,14 +11,14 @@
 
 #include "model/hub_state.h"
 
-enum { REOPEN_AFTER = 1000, STORE_AGAIN_AFTER = 1000, KEY_MAX = 255 };
+enum { REOPEN_AFTER = 1000, STORE_AGAIN_AFTER = 1000 };
 
 static const struct slice none;
 
 /* The tables -------------------------------------------------------------- */
 
-static int
-make_key(struct slice *key, struct slice user, struct slice request_key)
+int
+hub_make_key(struct slice *key, struct slice user, struct slice request_key)
 {
 	uint8_t *text = alloc_new(user.len + request_key.len + 2);
 
@@ -100,7 +100,7 @@ hub_add_command(struct hub *h, const struct command_record *r)
 		return NULL;
 	}
 	if ((r->request_key.ptr != NULL &&
-		make_key(&c->key, r->user_id, r->request_key) != 0) ||
+		hub_make_key(&c->key, r->user_id, r->request_key) != 0) ||
 	    map_put(&h->commands, c->record->id, c) != 0) {
 		free_command(c);
 		return NULL;
@@ -165,47 +165,7 @@ hub_arm_deadline(struct hub *h, struct command *c)
 		    h, c, h->now + (c->record->deadline_at - h->wall));
 }
 
-/* Creation -------------------------------------------------------------------
- */
-
-static bool
-may_run(struct hub *h, const struct event *ev, const struct agent *a)
-{
-	const struct request *q = &ev->request;
-	const struct command_record *r = q->command;
-	bool there = a->link != NULL || a->http;
-
-	if (hub_is_stopped(a))
-		hub_reply_error(h, ev, ERR_STOPPED, 409, SL("AGENT_STOPPED"),
-		    none,
-		    a->stop.covers > 0 ? SL("the agent is under a stop")
-				       : SL("the agent's own host stopped it"));
-	else if (a->link != NULL && !hub_takes_commands(a))
-		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
-		    SL("NOT_PERMITTED"), none,
-		    SL("this agent's protocol has no verb for commands"));
-	else if (r->foreground && a->http)
-		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
-		    SL("NOT_PERMITTED"), none,
-		    SL("this agent polls; only detached commands reach it"));
-	else if (!there && (r->foreground || q->or_fail))
-		hub_reply_error(h, ev, ERR_UNREACHABLE, 409,
-		    SL("AGENT_OFFLINE"), none,
-		    SL("the agent is not connected"));
-	else if (a->record->cordoned_at != 0 && !q->force &&
-	    (r->foreground || q->or_fail))
-		hub_reply_error(h, ev, ERR_BUSY, 409, SL("CORDONED"), none,
-		    SL("the agent is cordoned: nothing new is sent to it"));
-	else if (r->foreground && a->attached >= h->config.foreground_max)
-		hub_reply_error(h, ev, ERR_FULL, 429, SL("QUEUE_FULL"), none,
-		    SL("too many attached commands on this agent"));
-	else if (!r->foreground && a->queued >= h->config.queue_limit)
-		hub_reply_error(h, ev, ERR_FULL, 429, SL("QUEUE_FULL"), none,
-		    SL("the agent's queue is full"));
-	else
-		return true;
-	return false;
-}
+/* What is said of it ------------------------------------------------------- */
 
 void
 hub_tell_command(struct hub *h, const struct command *c, struct slice name,
@@ -239,106 +199,6 @@ hub_reply_command(struct hub *h, const struct event *ev,
 	re->command = hub_command_copy(h, c);
 	re->again = again;
 	hub_queue_place(h, c, &re->position, &re->wait);
-}
-
-/* The same key by the same user is the same command, while it lives here;
- * the store knows the older ones. */
-static struct command *
-known(struct hub *h, const struct event *ev, const struct access *who)
-{
-	struct slice key;
-	struct command *c;
-
-	if (ev->request.request_key.len == 0)
-		return NULL;
-	if (make_key(&key, who->user->id, ev->request.request_key) != 0) {
-		h->out->err = ERR_NOMEM;
-		return NULL;
-	}
-	c = map_get(&h->keys, key);
-	hub_unkeep(&key);
-	return c;
-}
-
-static struct command_record
-new_record(struct hub *h, const struct event *ev, const struct access *who,
-    const struct agent *a)
-{
-	const wall_msec day = INT64_C(86400000);
-	struct command_record r = *ev->request.command;
-
-	r.id = hub_make_id(h, SL("cmd_"));
-	r.agent_id = a->id;
-	r.user_id = who->user->id;
-	r.request_key =
-	    ev->request.request_key.len > 0 ? ev->request.request_key : none;
-	r.state = COMMAND_QUEUED;
-	r.workspace_id = a->record->workspace_id;
-	r.created_at = h->wall;
-	if (r.deadline_at == 0)
-		r.deadline_at = h->wall + day;
-	return r;
-}
-
-void
-hub_create_command(
-    struct hub *h, const struct event *ev, const struct access *who)
-{
-	const struct request *q = &ev->request;
-	struct command *c = known(h, ev, who);
-
-	if (q->request_key.len > KEY_MAX) {
-		hub_reply_error(h, ev, ERR_TOO_BIG, 400, SL("INVALID_REQUEST"),
-		    SL("Idempotency-Key"),
-		    SL("an idempotency key has 255 bytes at most"));
-		return;
-	}
-	if (c != NULL) {
-		hub_reply_command(h, ev, who, c, true, 0);
-		if (q->attach)
-			hub_view_command(h, c, ev->peer);
-		return;
-	}
-	struct agent *a = hub_pick_agent(h, ev, who, q->id);
-	if (a == NULL || !may_run(h, ev, a))
-		return;
-	struct command_record r = new_record(h, ev, who, a);
-	bool now = hub_takes_commands(a) &&
-	    (a->record->cordoned_at == 0 || r.foreground) &&
-	    (r.foreground ||
-		(a->detached < hub_concurrency(h, a) && a->queued == 0));
-	c = h->out->err != 0 ? NULL : hub_add_command(h, &r);
-	if (c == NULL) {
-		hub_reply_error(h, ev, ERR_FULL, 503, SL("OVERLOADED"), none,
-		    SL("the controller holds too many commands"));
-		return;
-	}
-	if (q->attach)
-		c->viewer = ev->peer;
-	if (q->credential.kind == CREDENTIAL_WATCH)
-		c->asker = ev->peer;
-	if (now) {
-		hub_mark_sent(h, c);
-		hub_move_command(c, COMMAND_SENT);
-	} else {
-		hub_arm_deadline(h, c);
-	}
-	struct op *op = hub_store(h, OP_PUT_COMMAND);
-	if (op == NULL)
-		return;
-	op->command = hub_command_copy(h, c);
-	if (op->command == NULL)
-		return;
-	c->sending = now ? op->number : 0;
-	op->audit = hub_audit(op->command->user_id, SL("command.run"),
-	    op->command->id, ev, ev->request.credential.remote);
-	op->audit.detail_json = op->command->argv_json;
-	hub_pend(h, op->number, PENDING_COMMAND, c->record->id, ev);
-	/* The answer goes first, so that whoever attached knows its id before
-	 * any output. */
-	hub_reply_command(h, ev, who, c, false, op->number);
-	hub_tell_command(h, c, SL("command.queued"), op->command, op->number);
-	hub_settle(h, a, SL("command"));
 }
 
 /* Its progress ---------------------------------------------------------------
@@ -615,6 +475,8 @@ hub_command_stored(struct hub *h, const struct pending *p, int err)
 		return;
 	}
 	/* A PUT that says `queued` may be followed by a SENT of its own. */
+	if (p->kind == PENDING_COMMAND)
+		c->creating = 0;
 	bool sent = c->sending == p->number;
 	if (sent)
 		c->sending = 0;

@@ -158,6 +158,67 @@ expire(struct hub *h, struct command *c)
 	hub_finish_command(h, c, COMMAND_EXPIRED, &o);
 }
 
+static bool
+has_word(struct slice list, struct slice word)
+{
+	struct slice part;
+
+	while (slice_split(&list, ',', &part)) {
+		if (slice_eq(slice_trim(part), word))
+			return true;
+	}
+	return false;
+}
+
+/* What the user may not do any more, as a sentence; absent when all is as it
+ * was.  Users of other issuers are known by their tokens alone. */
+static struct slice
+lost_right(struct hub *h, const struct command *c)
+{
+	const struct user *u = map_get(&h->users, c->record->user_id);
+
+	if (u == NULL && slice_starts(c->record->user_id, SL("ext:")))
+		return (struct slice){ 0 };
+	if (u == NULL || u->record->removed_at != 0)
+		return SL("rights changed: its user was removed");
+	if ((hub_role_scopes(u->record->role) & SCOPE_COMMAND_RUN) == 0)
+		return SL("rights changed: its user may not run commands");
+	const struct access who = { .user = u->record };
+	if (!hub_may_see(h, &who, c->agent))
+		return SL("rights changed: its user may not use this agent");
+	return (struct slice){ 0 };
+}
+
+/* It waited, and what allowed it may be gone: then it ends here. */
+static bool
+forbid(struct hub *h, struct command *c)
+{
+	const struct session *s = &c->agent->session;
+	struct outcome o = { .code = SL("NOT_PERMITTED"),
+		.why = lost_right(h, c) };
+	bool lost = o.why.ptr != NULL;
+
+	if (!lost &&
+	    (!c->agent->native || s->policy_verbs.len == 0 ||
+		has_word(s->policy_verbs, SL("exec"))))
+		return false;
+	if (!lost)
+		o.why = SL("the agent's policy does not allow exec");
+	hub_finish_command(h, c, lost ? COMMAND_CANCELLED : COMMAND_FAILED, &o);
+	return true;
+}
+
+/* End the first that waits when it must not be sent; false when it may. */
+static bool
+drop_unfit(struct hub *h, struct command *c)
+{
+	if (is_overdue(h, c)) {
+		expire(h, c);
+		return true;
+	}
+	return forbid(h, c);
+}
+
 struct command *
 hub_first_waiting(struct agent *a)
 {
@@ -172,14 +233,14 @@ hub_first_waiting(struct agent *a)
 struct command *
 hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
 {
-	struct command *c;
+	struct command *c = NULL;
 
 	if (a->record->removed_at != 0 || a->record->cordoned_at != 0 ||
 	    hub_is_stopped(a))
 		return NULL;
-	while ((c = hub_first_waiting(a)) != NULL && is_overdue(h, c) &&
-	    h->out->err == 0)
-		expire(h, c);
+	while (h->out->err == 0 && a->detached < hub_concurrency(h, a) &&
+	    (c = hub_first_waiting(a)) != NULL && drop_unfit(h, c))
+		;
 	if (c == NULL || a->detached >= hub_concurrency(h, a) ||
 	    h->out->err != 0)
 		return NULL;
@@ -211,7 +272,10 @@ pick(struct hub *h, const struct event *ev, const struct access *who)
 {
 	struct command *c = map_get(&h->commands, ev->request.id);
 
-	if (c != NULL && hub_may_see(h, who, c->agent))
+	/* Whoever started it may end it, wherever it runs. */
+	if (c != NULL &&
+	    (hub_may_see(h, who, c->agent) ||
+		slice_eq(c->record->user_id, who->user->id)))
 		return c;
 	hub_reply_error(h, ev, ERR_NOT_FOUND, 404, SL("COMMAND_NOT_FOUND"),
 	    (struct slice){ 0 }, SL("no such command is queued or running"));

@@ -223,8 +223,8 @@ pick_by_prefix(struct hub *h, const struct access *who, struct slice prefix,
 	}
 }
 
-static void
-reply_ambiguous(struct hub *h, const struct event *ev, const struct picked *p)
+static struct slice
+say_ambiguous(struct hub *h, const struct picked *p)
 {
 	struct slice parts[1 + 2 * PICKS] = { SL("several agents fit:") };
 	size_t n = 1;
@@ -233,19 +233,19 @@ reply_ambiguous(struct hub *h, const struct event *ev, const struct picked *p)
 		parts[n++] = SL(" ");
 		parts[n++] = p->agents[i]->id;
 	}
-	hub_reply_error(h, ev, ERR_INVALID, 409, SL("AMBIGUOUS"), SL("agent"),
-	    hub_text(h, parts, n));
+	return hub_text(h, parts, n);
 }
 
 enum { PREFIX_MIN = 4 };
 
 struct agent *
-hub_pick_agent(struct hub *h, const struct event *ev, const struct access *who,
-    struct slice id)
+hub_find_agent(struct hub *h, const struct access *who, struct slice id,
+    struct refusal *no)
 {
 	struct agent *a = map_get(&h->agents, id);
 	struct picked p = { .count = 0 };
 
+	*no = (struct refusal){ .status = 200 };
 	if (a != NULL && hub_may_see(h, who, a))
 		return a;
 	pick_by_name(h, who, id, &p);
@@ -254,12 +254,25 @@ hub_pick_agent(struct hub *h, const struct event *ev, const struct access *who,
 	if (p.count == 1)
 		return p.agents[0];
 	if (p.count > 1)
-		reply_ambiguous(h, ev, &p);
+		*no = (struct refusal){ ERR_INVALID, 409, SL("AMBIGUOUS"),
+			say_ambiguous(h, &p) };
 	else
-		hub_reply_error(h, ev, ERR_NOT_FOUND, 404,
-		    SL("AGENT_NOT_FOUND"), SL("agent"),
-		    SL("there is no such agent"));
+		*no = (struct refusal){ ERR_NOT_FOUND, 404,
+			SL("AGENT_NOT_FOUND"), SL("there is no such agent") };
 	return NULL;
+}
+
+struct agent *
+hub_pick_agent(struct hub *h, const struct event *ev, const struct access *who,
+    struct slice id)
+{
+	struct refusal no;
+	struct agent *a = hub_find_agent(h, who, id, &no);
+
+	if (a == NULL)
+		hub_reply_error(
+		    h, ev, no.err, no.status, no.code, SL("agent"), no.text);
+	return a;
 }
 
 static void

@@ -159,6 +159,7 @@ struct agent {
 	struct list queue_news; /* among those to be told of */
 	msec queue_news_due;
 	struct agent_stop stop;
+	uint64_t fan_round; /* the last that it was named in */
 };
 
 struct command {
@@ -171,6 +172,7 @@ struct command {
 	struct outcome *outcome; /* owned: it is over, the store is told */
 	enum command_state end;  /* the state that goes with it */
 	uint8_t pace;            /* of its agent's paces */
+	uint64_t creating;       /* op that makes its row; 0 = there */
 	uint64_t sending;        /* op that says `sent`; 0 = durable */
 	bool opened;             /* its stream, on the present link */
 	bool tried;              /* it was, on some link: it may run */
@@ -187,6 +189,8 @@ enum pending_kind {
 	PENDING_LABELS,
 	PENDING_REMOVAL,
 	PENDING_CORDON,
+	PENDING_REPEAT, /* the same key while its command is stored */
+	PENDING_FAN,    /* the last of those that one request made */
 	PENDING_TOKEN,
 	PENDING_USER,
 	PENDING_LOGIN,
@@ -292,6 +296,8 @@ struct hub {
 	struct heap timers;             /* agents' */
 	struct heap deadlines;          /* commands' */
 	struct heap watch_timers;
+	struct list fans; /* requests for many, under way */
+	uint64_t fan_round;
 	struct list queue_news; /* agents whose queue changed, by due time */
 	struct arena scratch;   /* of one look at labels or at what was said */
 	struct stops stop;
@@ -469,7 +475,41 @@ bool hub_name_ok(struct slice name);
 struct agent *hub_called(struct hub *h, struct link *l, const struct event *ev,
     struct slice cluster_id);
 
+/* Why a request is not granted. */
+struct refusal {
+	int err; /* 0: it is */
+	uint16_t status;
+	struct slice code;
+	struct slice text;
+};
+
+/* hub_create.c ------------------------------------------------------------- */
+
+/* Whether a may be given the command of q now. */
+int hub_refuses(const struct hub *h, const struct request *q,
+    const struct agent *a, struct refusal *no);
+/* A command of ev on a, on its way into the store, with no->status 201; or
+ * the one that this key made before, with 200; or NULL and why. */
+struct command *hub_make_command(struct hub *h, const struct event *ev,
+    const struct access *who, struct agent *a, struct slice key,
+    struct refusal *no);
+
+/* hub_fanout.c ------------------------------------------------------------- */
+
+void hub_free_fans(struct hub *h);
+void hub_fan_out(
+    struct hub *h, const struct event *ev, const struct access *who);
+/* One of many could not be stored. */
+void hub_fan_failed(
+    struct hub *h, struct slice command_id, const struct refusal *no);
+/* The last of many is stored, or not. */
+void hub_fan_stored(struct hub *h, uint64_t number);
+
 /* hub_command.c ------------------------------------------------------------ */
+
+/* The key of a map: what user and key make together, owned. */
+int hub_make_key(
+    struct slice *key, struct slice user, struct slice request_key);
 
 struct command *hub_add_command(struct hub *h, const struct command_record *r);
 void hub_move_command(struct command *c, enum command_state to);
@@ -670,6 +710,9 @@ void hub_reply_error(struct hub *h, const struct event *ev, int err,
 size_t hub_first_after(const struct hub *h, struct slice cursor);
 struct agent *hub_pick_agent(struct hub *h, const struct event *ev,
     const struct access *who, struct slice id);
+/* The same without an answer: NULL and why. */
+struct agent *hub_find_agent(struct hub *h, const struct access *who,
+    struct slice id, struct refusal *no);
 bool hub_may_see(
     struct hub *h, const struct access *who, const struct agent *a);
 

@@ -17,6 +17,24 @@ hub_free_pending(struct pending *p)
 	alloc_free(p);
 }
 
+/* Answered from the readers: they know the older command.  They are told what
+ * was asked for now, which must be the same. */
+static void
+refer_to_store(
+    struct hub *h, const struct event *asked, const struct command *c)
+{
+	const struct user_record user = { .id = c->record->user_id,
+		.workspace_id = c->record->workspace_id };
+	struct reply *re = hub_reply(h, asked, NULL, 0);
+
+	if (re == NULL)
+		return;
+	re->err = ERR_EXISTS;
+	re->again = true;
+	re->user = clone_in(&h->out->arena, CLONE_USER, &user);
+	re->command = hub_command_copy(h, c);
+}
+
 void
 hub_refuse_created(
     struct hub *h, const struct pending *p, int err, const struct command *c)
@@ -25,27 +43,26 @@ hub_refuse_created(
 		.peer = p->peer,
 		.request_id = p->request_id };
 
+	const struct refusal no = err == ERR_EXISTS
+	    ? (struct refusal){ err, 409, SL("ALREADY_RUN"),
+		      SL("this key made a command there before, and it is "
+			 "over") }
+	    : err == ERR_NO_SPACE || err == ERR_FULL
+	    ? (struct refusal){ err, 507, SL("NO_SPACE"),
+		      SL("the controller's disk is full") }
+	    : (struct refusal){ err, 503, SL("STORE_FAILED"),
+		      SL("the controller could not store the command") };
+
 	asked.request.op = p->op;
 	asked.request.id = c->record->agent_id;
 	asked.request.credential.kind = CREDENTIAL_WATCH;
-	if (err == ERR_EXISTS) {
-		/* Answered from the readers: they know the older command. */
-		struct reply *re = hub_reply(h, &asked, NULL, 0);
-		if (re == NULL)
-			return;
-		const struct user *u = map_get(&h->users, c->record->user_id);
-		re->err = ERR_EXISTS;
-		re->again = true;
-		if (u != NULL)
-			re->user =
-			    clone_in(&h->out->arena, CLONE_USER, u->record);
-		return;
-	}
-	bool full = err == ERR_NO_SPACE || err == ERR_FULL;
-	hub_reply_error(h, &asked, err, full ? 507 : 503,
-	    full ? SL("NO_SPACE") : SL("STORE_FAILED"), (struct slice){ 0 },
-	    full ? SL("the controller's disk is full")
-		 : SL("the controller could not store the command"));
+	if (!peer_some(p->peer))
+		hub_fan_failed(h, c->record->id, &no);
+	else if (err == ERR_EXISTS)
+		refer_to_store(h, &asked, c);
+	else
+		hub_reply_error(h, &asked, err, no.status, no.code,
+		    (struct slice){ 0 }, no.text);
 }
 
 static void
@@ -168,6 +185,25 @@ removed(struct hub *h, struct pending *p)
 }
 
 static void
+answer_repeat(struct hub *h, struct pending *p)
+{
+	const struct event asked = { .kind = EVENT_REQUEST,
+		.peer = p->peer,
+		.request_id = p->request_id,
+		.request = { .op = p->op } };
+	struct command *c = map_get(&h->commands, p->id);
+
+	if (c != NULL)
+		hub_reply_command(h, &asked, NULL, c, true, 0);
+}
+
+static void
+answer_fan(struct hub *h, struct pending *p)
+{
+	hub_fan_stored(h, p->number);
+}
+
+static void
 answer_poll(struct hub *h, struct pending *p)
 {
 	struct agent *a = map_get(&h->agents, p->id);
@@ -193,6 +229,8 @@ static const struct {
 	[PENDING_TOKEN] = { NULL, undo_token },
 	[PENDING_USER] = { NULL, hub_undo_user },
 	[PENDING_LOGIN] = { NULL, hub_undo_login },
+	[PENDING_REPEAT] = { answer_repeat, NULL },
+	[PENDING_FAN] = { answer_fan, answer_fan },
 	[PENDING_POLL] = { answer_poll, answer_poll },
 	[PENDING_ANSWER] = { NULL, NULL },
 	[PENDING_STOP] = { NULL, hub_stop_unsaved },

@@ -109,6 +109,49 @@ read_env(struct js_value env, struct command_record *r, struct fault *f)
 	return 0;
 }
 
+/* One agent, or many: those named and those that fit a selector.  How many
+ * they are is for the hub to judge. */
+static int
+read_targets(struct js_value root, size_t size, struct arena *a,
+    struct request *q, struct fault *f)
+{
+	struct js_value list = js_get(root, "agents"), item;
+	struct js_value selector = js_get(root, "selector");
+	struct js_walk w = js_walk(list);
+	size_t rest = list.kind == JS_NONE ? size : size - js_raw(list).len;
+	struct slice *targets = NULL;
+
+	if (rest > COMMAND_TEXT_MAX) {
+		*f = (struct fault){ SL("argv"),
+			SL("a command with all that it carries is at most "
+			   "63 KiB of JSON") };
+		return ERR_TOO_BIG;
+	}
+	q->fan = list.kind != JS_NONE || selector.kind != JS_NONE;
+	if (q->fan == (q->id.ptr != NULL)) {
+		*f = (struct fault){ SL("agent"),
+			SL("give either agent, or agents and selector") };
+		return ERR_MISSING;
+	}
+	if ((list.kind != JS_NONE &&
+		(list.kind != JS_ARRAY || !all_strings(list))) ||
+	    (selector.kind != JS_NONE &&
+		js_string(selector, &q->filter.selector) != 0)) {
+		*f = (struct fault){ SL("agents"),
+			SL("agents is an array of strings, selector a "
+			   "string") };
+		return ERR_TYPE;
+	}
+	if (list.kind != JS_NONE)
+		targets = arena_array(a, js_count(list) + 1, sizeof(*targets));
+	if (list.kind != JS_NONE && targets == NULL)
+		return ERR_NOMEM;
+	while (js_next(&w, NULL, &item))
+		js_string(item, &targets[q->target_count++]);
+	q->targets = targets;
+	return 0;
+}
+
 int
 api_read_command(struct slice text, struct arena *a, struct request *q,
     struct slice *field, struct slice *why)
@@ -124,16 +167,10 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 
 	if (r == NULL || doc == NULL)
 		return ERR_NOMEM;
-	if (text.len > COMMAND_TEXT_MAX) {
-		*field = SL("argv");
-		*why = SL("a command with all that it carries is at most "
-			  "63 KiB of JSON");
-		return ERR_TOO_BIG;
-	}
 	int err = parse(text, a, doc, &f);
 	if (err == 0) {
 		js_fields_init(&in, js_root(doc));
-		js_need_string(&in, "agent", &q->id);
+		js_opt_string(&in, "agent", &q->id);
 		js_need_kind(&in, "argv", JS_ARRAY, &argv);
 		js_opt_kind(&in, "env", JS_OBJECT, &env);
 		js_opt_string(&in, "cwd", &r->cwd);
@@ -148,6 +185,8 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 		js_opt_string(&in, "request_key", &q->request_key);
 		err = fields_fault(&in, &f);
 	}
+	if (err == 0)
+		err = read_targets(js_root(doc), text.len, a, q, &f);
 	if (err == 0)
 		err = read_argv(argv, r, &f);
 	if (err == 0)
@@ -568,6 +607,8 @@ put_reply(struct conn *c, struct call *call, struct js_writer *w,
 	else if (r->token_count > 0)
 		show_token(
 		    w, &r->tokens[0], asked != NULL ? asked->token : none);
+	else if (r->items != NULL)
+		show_fan(w, r);
 	else if (r->command != NULL)
 		show_placed(w, r->command, r->position, r->wait);
 	else if (r->queue != NULL)
@@ -588,7 +629,7 @@ api_answer(struct conn *c, struct call *call, const struct event *ev)
 		return;
 	if (r->err == ERR_EXISTS && r->again) {
 		/* The store knows what this key stands for. */
-		lookup_by_key(c, call, r->user);
+		lookup_by_key(c, call, r);
 		return;
 	}
 	if (r->err != 0) {

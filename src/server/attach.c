@@ -162,6 +162,11 @@ read_ask(struct attach *at, struct slice text, struct arena *a,
 		return err;
 	q->op = OP_COMMAND_CREATE;
 	err = api_read_command(text, a, q, field, why);
+	if (err == 0 && q->fan) {
+		*field = SL("agents");
+		*why = SL("attached, one agent at a time");
+		return ERR_UNSUPPORTED;
+	}
 	if (err == 0)
 		((struct command_record *)(uintptr_t)q->command)->foreground =
 		    true;

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/js_write.h"
 
+#include "model/clone.h"
 #include "model/command.h"
 
 #include "io/log.h"
@@ -40,6 +41,7 @@ struct lookup {
 	struct slice agent;
 	struct slice user_id;
 	struct slice request_key;
+	const struct command_record *wish; /* what the key is used for now */
 	int64_t workspace_id;
 	uint32_t position; /* of a command that waits; else 0 */
 	msec wait;
@@ -154,6 +156,8 @@ read_command(struct lookup *q, struct store_reader *r, struct js_writer *w)
 
 	if (err == 0 && row->workspace_id != q->workspace_id)
 		err = ERR_NOT_FOUND;
+	if (err == 0 && q->wish != NULL && !command_same(row, q->wish))
+		err = ERR_EXISTS;
 	struct slice last[2] = { { 0 } };
 	return err == 0 ? show_row(q, r, w, row, last) : err;
 }
@@ -314,6 +318,15 @@ static void
 answer_failure(struct conn *c, int err)
 {
 	bool missing = err == ERR_NOT_FOUND;
+
+	if (err == ERR_EXISTS) {
+		web_problem(c,
+		    &(struct problem){ .status = 422,
+			.code = SL("KEY_REUSED"),
+			.text = SL("this idempotency key was used for "
+				   "another command") });
+		return;
+	}
 
 	if (!missing)
 		log_error("lookup_failed", kv_e("err", err));
@@ -601,12 +614,16 @@ lookup_answer(struct conn *c, struct call *call, const struct event *ev)
 }
 
 void
-lookup_by_key(struct conn *c, struct call *call, const struct user_record *user)
+lookup_by_key(struct conn *c, struct call *call, const struct reply *re)
 {
-	const struct reply by = { .user = user };
-	struct lookup *q = user == NULL ? NULL : new_lookup(c, call, &by);
+	struct lookup *q = re->user == NULL || re->command == NULL
+	    ? NULL
+	    : new_lookup(c, call, re);
 
-	if (q == NULL || arena_copy(&q->arena, user->id, &q->user_id) != 0 ||
+	if (q != NULL)
+		q->wish = clone_in(&q->arena, CLONE_COMMAND, re->command);
+	if (q == NULL || q->wish == NULL ||
+	    arena_copy(&q->arena, re->user->id, &q->user_id) != 0 ||
 	    arena_copy(&q->arena, call->request_key, &q->request_key) != 0) {
 		if (q != NULL)
 			free_lookup(q);

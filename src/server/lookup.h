@@ -14,7 +14,6 @@
 void lookup_answer(struct conn *c, struct call *call, const struct event *ev);
 
 /* The command that an idempotency key stands for, as an answer. */
-void lookup_by_key(
-    struct conn *c, struct call *call, const struct user_record *user);
+void lookup_by_key(struct conn *c, struct call *call, const struct reply *re);
 
 #endif

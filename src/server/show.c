@@ -260,6 +260,54 @@ show_named(struct js_writer *w, const struct command_record *r,
 }
 
 static void
+put_refusal(struct js_writer *w, const struct fan_item *i)
+{
+	js_begin_object(w);
+	js_kv_i64(w, "status", i->status);
+	js_kv_string(w, "code", i->code);
+	js_kv_string(w, "detail", i->text);
+	js_end(w);
+}
+
+/* What became of a command for many, agent by agent. */
+void
+show_fan(struct js_writer *w, const struct reply *r)
+{
+	size_t made = 0;
+
+	js_begin_object(w);
+	js_kv_string(w, "schema", SL("muster.fanout/1"));
+	js_kv_array(w, "items");
+	for (size_t n = 0; n < r->item_count; n++) {
+		const struct fan_item *i = &r->items[n];
+		bool known = i->agent_id.len > 0;
+		js_begin_object(w);
+		show_text(w, "target", i->target);
+		show_text(w, "agent_id", i->agent_id);
+		show_text(w, "name", i->name);
+		show_text(w, "status",
+		    known ? presence_name(i->presence) : (struct slice){ 0 });
+		show_at(w, "cordoned_at", i->cordoned_at);
+		js_key(w, SL("command"));
+		if (i->command != NULL)
+			show_placed(w, i->command, i->position, i->wait);
+		else
+			js_put_null(w);
+		js_key(w, SL("problem"));
+		if (i->command == NULL)
+			put_refusal(w, i);
+		else
+			js_put_null(w);
+		js_end(w);
+		made += i->command != NULL;
+	}
+	js_end(w);
+	js_kv_u64(w, "made", made);
+	js_kv_u64(w, "refused", r->item_count - made);
+	js_end(w);
+}
+
+static void
 put_queue(struct js_writer *w, const struct queue_view *q)
 {
 	js_kv_string(w, "agent_id", q->agent_id);

@@ -21,6 +21,8 @@ void show_placed(struct js_writer *w, const struct command_record *r,
 /* And with its agent's name, where the store is at hand. */
 void show_named(struct js_writer *w, const struct command_record *r,
     struct slice agent, uint32_t position, msec wait);
+/* A command for many. */
+void show_fan(struct js_writer *w, const struct reply *r);
 void show_queue(struct js_writer *w, const struct queue_view *q);
 void show_link(struct js_writer *w, const struct connection_record *r);
 void show_audit(struct js_writer *w, const struct audit_record *r);

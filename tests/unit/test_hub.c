@@ -581,6 +581,7 @@ test_restart(void **state)
 		.cluster_id = SL("11111111-1111-4111-8111-111111111111"),
 		.name = SL("a"),
 		.token_id = SL("tok_a"),
+		.install_id = SL("ins_1"),
 		.registered_at = 5,
 		.workspace_id = 1 };
 	struct command_record commands[4];
@@ -822,7 +823,7 @@ test_idempotency(void **state)
 	w.store_err = ERR_EXISTS;
 	w.fail_verb = OP_PUT_COMMAND;
 	run("a", keyed);
-	expect("900 200 \n");
+	expect("900 200  #2 sent again\n");
 	assert_int_equal(stats().commands_live, 0);
 	memset(long_key, 'k', 256);
 	run("a", (struct wish){ .key = long_key });
