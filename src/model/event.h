@@ -284,6 +284,8 @@ enum request_op {
 	OP_SETUP,      /* the first administrator's password */
 	OP_LOGOUT,
 	/* Of those who watch by a WebSocket. */
+	OP_BROADCAST_STATUS,   /* another back end on an agent (id): word */
+	OP_BROADCAST_ACTIVITY, /* the same on a session: word was said */
 	OP_WATCH, /* a console dashboard introduces itself; answered with all
 		   * agents it may see */
 	OPS
@@ -342,6 +344,9 @@ struct request {
 	/* AGENT_CONTROL */
 	struct slice action;
 	struct slice data_json; /* what else it is told, an object */
+	/* BROADCAST_* */
+	struct slice word;
+	struct slice session_id;
 	/* JOIN */
 	struct slice name;
 	struct slice install_id;

@@ -42,6 +42,7 @@ hub_new(const struct hub_config *config)
 	c->max_agents = or_default(c->max_agents, MAX_AGENTS);
 	c->max_commands = or_default(c->max_commands, MAX_COMMANDS);
 	c->queue_limit = or_default(c->queue_limit, 1000);
+	c->user_connections = or_default(c->user_connections, 200);
 	c->concurrency = or_default(c->concurrency, 16);
 	c->foreground_max = or_default(c->foreground_max, 256);
 	c->grace = or_time(c->grace, 15000);
@@ -59,6 +60,7 @@ hub_new(const struct hub_config *config)
 	map_init(&h->clusters, c->max_agents, seed);
 	map_init(&h->links, (size_t)c->max_agents * 2, seed);
 	map_init(&h->watches, (size_t)c->max_agents * 2, seed);
+	map_init(&h->onlookers, (size_t)c->max_agents * 2, seed);
 	map_init(&h->commands, c->max_commands, seed);
 	map_init(&h->keys, c->max_commands, seed);
 	map_init(&h->by_key, c->max_agents, seed);
@@ -118,6 +120,7 @@ hub_free(struct hub *h)
 	map_fini(&h->clusters);
 	map_fini(&h->links);
 	map_fini(&h->watches);
+	map_fini(&h->onlookers);
 	map_fini(&h->commands);
 	map_fini(&h->keys);
 	map_fini(&h->by_key);
@@ -716,10 +719,7 @@ hub_stats_get(const struct hub *h, struct hub_stats *out)
 	*out = h->stats;
 	out->agents = h->agents.count;
 	out->links = h->links.count;
-	out->watches = h->watches.count;
-	size_t at = 0;
-	for (struct user *u; (u = map_next(&h->users, &at)) != NULL;)
-		out->watching_users += u->watch_count > 0;
+	hub_watch_stats(h, out);
 	out->commands_live = h->commands.count;
 	hub_stop_stats(h, out);
 	memset(out->by_presence, 0, sizeof(out->by_presence));

@@ -27,15 +27,16 @@ struct hub_config {
 	uint32_t max_commands; /* live ones kept in memory [200000] */
 	uint32_t queue_limit;  /* detached commands waiting per agent [1000] */
 	uint32_t concurrency;  /* detached ones running per agent [16] */
-	uint32_t foreground_max; /* attached ones per agent [256] */
-	msec grace;              /* reconnecting before offline [15000] */
-	msec start_grace;        /* the same after a start [120000] */
-	msec http_grace;         /* HTTP-only agents [90000] */
-	uint32_t attempts;       /* failed credentials a minute [20] */
-	uint32_t login_rate;     /* logins of an account a minute [5] */
-	uint32_t request_rate;   /* requests of a user a minute [600] */
-	uint32_t stranger_rate;  /* those of an address without one [120] */
-	bool may_set_up;         /* setup_hash is good until setup_until */
+	uint32_t user_connections; /* dashboards, boards, followers [200] */
+	uint32_t foreground_max;   /* attached ones per agent [256] */
+	msec grace;                /* reconnecting before offline [15000] */
+	msec start_grace;          /* the same after a start [120000] */
+	msec http_grace;           /* HTTP-only agents [90000] */
+	uint32_t attempts;         /* failed credentials a minute [20] */
+	uint32_t login_rate;       /* logins of an account a minute [5] */
+	uint32_t request_rate;     /* requests of a user a minute [600] */
+	uint32_t stranger_rate;    /* those of an address without one [120] */
+	bool may_set_up;           /* setup_hash is good until setup_until */
 	uint8_t setup_hash[HASH_LEN];
 	wall_msec setup_until;
 	bool refuse_takeover;
@@ -73,8 +74,8 @@ struct hub_stats {
 	uint64_t agents;
 	uint64_t by_presence[PRESENCES];
 	uint64_t links;
-	uint64_t watches;        /* dashboards, boards, followers */
-	uint64_t watching_users; /* of ours who have some */
+	uint64_t watches;        /* dashboards and boards */
+	uint64_t watching_users; /* who have some */
 	uint64_t commands_live;
 	uint64_t commands_ended[COMMAND_STATES];
 	uint64_t denied;
@@ -105,6 +106,8 @@ void hub_input(
 msec hub_deadline(const struct hub *h);
 void hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out);
 
+/* watches and watching_users alone, which is quick. */
+void hub_watch_stats(const struct hub *h, struct hub_stats *out);
 void hub_stats_get(const struct hub *h, struct hub_stats *out);
 
 #endif

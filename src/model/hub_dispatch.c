@@ -22,7 +22,8 @@ order(struct hub *h, struct command *c, enum stream_verb verb, uint64_t after)
 	e->stream = (struct stream_order){ .verb = verb,
 		.command_id = r->id,
 		.command = r,
-		.viewer = c->viewer };
+		.viewer = c->viewer,
+		.asked_by = c->asker };
 	return &e->stream;
 }
 
@@ -90,7 +91,7 @@ void
 hub_expel_viewer(struct hub *h, struct command *c)
 {
 	/* It may have been moved to the lane of its stream. */
-	if (c->opened)
+	if (c->opened && !c->agent->console)
 		order(h, c, STREAM_EXPEL, 0);
 	else
 		hub_close(h, c->viewer, 1008, SL("revoked"));
@@ -114,6 +115,8 @@ void
 hub_view_command(struct hub *h, struct command *c, struct peer_id viewer)
 {
 	c->viewer = viewer;
+	if (c->agent->console && c->opened && hub_takes_commands(c->agent))
+		tell_agent(h, c, EVENT_AUDIENCE);
 	order(h, c, STREAM_VIEW, 0);
 }
 

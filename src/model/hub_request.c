@@ -143,6 +143,10 @@ static const struct row rows[OPS] = {
 	[OP_REFRESH] = { 0, false, hub_refresh, .open = true },
 	[OP_SETUP] = { 0, false, hub_set_up, .open = true },
 	[OP_LOGOUT] = { 0, false, hub_logout },
+	[OP_BROADCAST_STATUS] = { SCOPE_EVENT_WRITE, false,
+	    hub_broadcast_status },
+	[OP_BROADCAST_ACTIVITY] = { SCOPE_EVENT_WRITE, false,
+	    hub_broadcast_activity },
 	[OP_WATCH] = { SCOPE_EVENT_READ | SCOPE_AGENT_READ, false,
 	    hub_watch_dashboard },
 };

@@ -66,15 +66,22 @@ struct watch {
 	struct list by_user;
 	struct list by_token;
 	scope_set scopes;
-	int audience;          /* -1: sees nothing */
-	struct slice login_id; /* owned */
-	struct slice name;     /* owned: what it calls itself */
-	struct slice remote;   /* owned, with address */
-	struct slice address;  /* owned */
-	wall_msec expires_at;  /* of its credential; 0 = never */
-	bool warned;           /* that this is near */
-	struct slice closed;   /* a literal: we closed it */
+	int audience;              /* -1: sees nothing */
+	struct slice login_id;     /* owned */
+	struct slice name;         /* owned: what it calls itself */
+	struct slice remote;       /* owned, with address */
+	struct slice address;      /* owned */
+	wall_msec expires_at;      /* of its credential; 0 = never */
+	bool warned;               /* that this is near */
+	struct onlooker *onlooker; /* of a dashboard or board */
+	struct slice closed;       /* a literal: we closed it */
 	struct heap_node timer;
+};
+
+/* A user with dashboards or boards open. */
+struct onlooker {
+	struct slice id; /* behind the struct */
+	size_t screens;
 };
 
 /* A connection that was let in. */
@@ -282,6 +289,8 @@ struct hub {
 	struct map clusters;                   /* agents by cluster_id */
 	struct map links;                      /* by peer */
 	struct map watches;                    /* by peer */
+	struct map onlookers;                  /* struct onlooker by user id */
+	uint64_t screens;                      /* dashboards and boards */
 	struct audience *audiences[AUDIENCES]; /* owned; NULL: free */
 	uint64_t audience_version;
 	struct map commands;            /* live ones by id */
@@ -691,6 +700,12 @@ void hub_list_stops(
 void hub_show_stop(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_stop_stats(const struct hub *h, struct hub_stats *out);
+/* hub_broadcast.c ---------------------------------------------------------- */
+
+void hub_broadcast_status(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_broadcast_activity(
+    struct hub *h, const struct event *ev, const struct access *who);
 
 /* hub_request.c ------------------------------------------------------------ */
 

@@ -8,7 +8,7 @@
 
 #include "model/hub_state.h"
 
-enum { NEWS_MAX = 10000, USER_WATCHES = 200, RENEW_BEFORE = 300000 };
+enum { NEWS_MAX = 10000, RENEW_BEFORE = 300000 };
 
 static const struct slice none;
 
@@ -160,6 +160,53 @@ hub_find_watch(struct hub *h, struct peer_id peer)
 	return map_get(&h->watches, peer_key(&peer));
 }
 
+/* For the counts of /health. */
+static int
+count_screen(struct hub *h, struct watch *w)
+{
+	struct slice id = w->user->id;
+	struct onlooker *o = map_get(&h->onlookers, id);
+
+	if (w->onlooker != NULL)
+		return 0;
+	if (o == NULL) {
+		o = alloc_new(sizeof(*o) + id.len + 1);
+		if (o == NULL)
+			return ERR_NOMEM;
+		memcpy(o + 1, id.ptr, id.len);
+		o->id = (struct slice){ (uint8_t *)(o + 1), id.len };
+		if (map_put(&h->onlookers, o->id, o) != 0) {
+			alloc_free(o);
+			return ERR_NOMEM;
+		}
+	}
+	o->screens++;
+	h->screens++;
+	w->onlooker = o;
+	return 0;
+}
+
+static void
+discount_screen(struct hub *h, struct watch *w)
+{
+	struct onlooker *o = w->onlooker;
+
+	if (o == NULL)
+		return;
+	h->screens--;
+	if (--o->screens > 0)
+		return;
+	map_del(&h->onlookers, o->id);
+	alloc_free(o);
+}
+
+void
+hub_watch_stats(const struct hub *h, struct hub_stats *out)
+{
+	out->watches = h->screens;
+	out->watching_users = h->onlookers.count;
+}
+
 void
 hub_drop_watch(struct hub *h, struct watch *w)
 {
@@ -173,6 +220,7 @@ hub_drop_watch(struct hub *h, struct watch *w)
 	list_remove(&w->by_user);
 	if (w->owner != NULL)
 		w->owner->watch_count--;
+	discount_screen(h, w);
 	drop_audience(h, w->audience);
 	hub_unkeep(&w->remote);
 	hub_unkeep(&w->address);
@@ -337,7 +385,7 @@ check_room(const struct hub *h, const struct access *who, struct denied *no)
 	const struct user *u =
 	    who->user == NULL ? NULL : map_get(&h->users, who->user->id);
 
-	if (u == NULL || u->watch_count < USER_WATCHES)
+	if (u == NULL || u->watch_count < h->config.user_connections)
 		return 0;
 	*no = too_many(SL("this user has the full number of connections"));
 	return no->err;
@@ -375,6 +423,8 @@ begin_watching(
 		*no = too_many(SL("too many different selectors are watching"));
 		return no->err;
 	}
+	if (kind != WATCH_EVENTS && count_screen(h, w) != 0)
+		h->out->err = ERR_NOMEM;
 	w->kind = kind;
 	return 0;
 }

@@ -46,6 +46,7 @@ struct stream_order {
 	const struct command_record *command; /* OPEN */
 	bool again;                           /* OPEN: it was sent before */
 	struct peer_id viewer;       /* OPEN, VIEW: who follows; may be none */
+	struct peer_id asked_by;     /* OPEN: a dashboard, or none */
 	struct audience_set seen_by; /* OPEN, SEEN: who may see its output */
 	enum stream_signal signal;
 };

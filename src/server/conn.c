@@ -312,16 +312,9 @@ conn_write(struct conn *c, struct slice bytes)
 	return conn_write2(c, bytes, (struct slice){ 0 });
 }
 
-bool
-conn_write2(struct conn *c, struct slice head, struct slice body)
+static bool
+wrote(struct conn *c, size_t len, int err)
 {
-	size_t len = head.len + body.len;
-
-	if (c->ending)
-		return false;
-	if (len == 0)
-		return true;
-	int err = stream_write2(c->stream, head, body);
 	if (err == 0) {
 		c->dock->server->counts.bytes_out += len;
 		return true;
@@ -332,6 +325,25 @@ conn_write2(struct conn *c, struct slice head, struct slice body)
 	c->why = err;
 	conn_drop(c);
 	return false;
+}
+
+bool
+conn_write2(struct conn *c, struct slice head, struct slice body)
+{
+	size_t len = head.len + body.len;
+
+	if (c->ending)
+		return false;
+	return len == 0 || wrote(c, len, stream_write2(c->stream, head, body));
+}
+
+bool
+conn_write_chunk(struct conn *c, struct chunk *chunk)
+{
+	return !c->ending &&
+	    wrote(c, chunk->len,
+		stream_write_chunk(
+		    c->stream, (struct slice){ 0 }, chunk, 0, chunk->len));
 }
 
 void

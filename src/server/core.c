@@ -360,6 +360,8 @@ take_one(struct core *c, struct mail *mail)
 
 	if (m->transit != NULL)
 		router_arrived(c->router, m->transit);
+	else if (m->parcel != NULL)
+		router_relay(c->router, m->parcel);
 	else
 		input(c, &m->event);
 }
@@ -455,12 +457,15 @@ keep_time(struct core *c)
 			log_error(
 			    "hub_out_of_memory", kv_e("err", c->open->out.err));
 	}
-	if (now - c->stats_at < STATS_EVERY)
-		return;
-	c->stats_at = now;
+	bool all = now - c->stats_at >= STATS_EVERY;
 	pthread_mutex_lock(&c->stats_lock);
-	hub_stats_get(c->hub, &c->stats);
+	if (all)
+		hub_stats_get(c->hub, &c->stats);
+	else
+		hub_watch_stats(c->hub, &c->stats);
 	pthread_mutex_unlock(&c->stats_lock);
+	if (all)
+		c->stats_at = now;
 }
 
 static void

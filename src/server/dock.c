@@ -11,9 +11,13 @@
 #include "io/rand.h"
 
 #include "server/conn.h"
+#include "server/console.h"
 #include "server/echo.h"
 #include "server/follow.h"
 #include "server/link.h"
+#include "server/live.h"
+#include "server/monitor.h"
+#include "server/news.h"
 #include "server/pipe.h"
 #include "server/readers.h"
 
@@ -59,6 +63,11 @@ init(struct dock *d)
 	wsconn_lane_init(&d->ws, key, DEFLATE_LEVEL);
 	link_setup(d);
 	echo_setup(d);
+	console_setup(d);
+	monitor_setup(d);
+	live_setup(d);
+	news_setup(d, seed);
+	fanout_init(&d->fanout, d);
 	buf_init(&d->out, OUT_CAP);
 	buf_init(&d->text, TEXT_CAP);
 	arena_init(&d->scratch, SCRATCH_CAP);
@@ -125,6 +134,9 @@ dock_end(struct lane *lane)
 	}
 	readers_end(d);
 	pipe_end(d);
+	live_end(d);
+	news_end(d);
+	fanout_fini(&d->fanout);
 	drop_owed(d);
 	loop_task_drop(&d->settle);
 	if (list_empty(&d->conns))
@@ -310,6 +322,20 @@ dock_post(struct dock *d, struct event *ev)
 	return err;
 }
 
+int
+dock_relay(struct dock *d, struct live_parcel *p)
+{
+	struct arena *a;
+	struct hub_mail *m = new_mail(d, &a);
+
+	if (m == NULL)
+		return ERR_NOMEM;
+	if (mailbox_room(&d->lane.to_hub, MAIL_NORMAL) <= reserve(d))
+		return ERR_FULL;
+	m->parcel = p;
+	return put(d, m);
+}
+
 static bool
 return_transit(struct dock *d, struct transit *t)
 {
@@ -420,6 +446,7 @@ static void
 do_publish(struct dock *d, const struct lane_mail *m)
 {
 	follow_publish(d, m->effect->event, &m->effect->seen_by, m->number);
+	news_publish(d, m->effect->event, &m->effect->seen_by);
 }
 
 static void
@@ -472,7 +499,15 @@ on_let_go(struct dock *d, struct lane_mail *m)
 static void
 on_arrive(struct dock *d, struct lane_mail *m)
 {
-	pipe_arrive(d, m->arrival.command_id, m->arrival.conn);
+	pipe_arrive(
+	    d, m->arrival.command_id, m->arrival.conn, m->arrival.shown);
+}
+
+static void
+on_live(struct dock *d, struct lane_mail *m)
+{
+	live_arrive(d, m->parcel);
+	live_parcel_drop(m->parcel);
 }
 
 static void
@@ -519,6 +554,7 @@ static void (*const words[])(struct dock *d, struct lane_mail *m) = {
 	[LANE_STORED] = on_stored,
 	[LANE_LET_GO] = on_let_go,
 	[LANE_ARRIVE] = on_arrive,
+	[LANE_LIVE] = on_live,
 	[LANE_CUT] = on_cut,
 	[LANE_START] = on_start,
 	[LANE_DRAIN] = on_drain,

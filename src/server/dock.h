@@ -8,16 +8,20 @@
 
 #include "base/map.h"
 
+#include "model/newsfeed.h"
+
 #include "wire/http1.h"
 #include "wire/wsconn.h"
 
 #include "io/lane.h"
 
 #include "server/core.h"
+#include "server/fanout.h"
 #include "server/recent.h"
 
 struct conn;
 struct listener;
+struct live_parcel;
 
 enum { DOCK_WHY = 400 };
 
@@ -27,9 +31,11 @@ struct dock {
 	struct wsconn_lane ws;
 	struct wsconn_config link_config; /* of agents' links */
 	struct wsconn_config echo_config; /* of /dev/echo */
-	struct http1_head head;           /* scratch of the HTTP machines */
-	struct buf out;  /* scratch: what a connection says next */
-	struct buf text; /* scratch: one JSON text */
+	struct wsconn_config console_config;
+	struct wsconn_config monitor_config;
+	struct http1_head head; /* scratch of the HTTP machines */
+	struct buf out;         /* scratch: what a connection says next */
+	struct buf text;        /* scratch: one JSON text */
 	struct arena scratch;
 	struct conn **slots;   /* owned array; NULL = free */
 	uint32_t *generations; /* of the slots, alive or not */
@@ -40,9 +46,17 @@ struct dock {
 	struct list conns;     /* all of them */
 	struct list followers; /* of the event stream */
 	struct recent recent;  /* what they were told */
-	uint64_t flying;     /* output handed to the writer, not yet durable */
-	struct map pipes;    /* streams of commands, by command id */
-	struct list readers; /* idle struct reader */
+	struct fanout fanout;  /* dashboards and boards */
+	struct newsfeed feed;  /* news of agents, on their way */
+	struct loop_timer feed_timer;
+	struct arena feed_arena;
+	uint64_t encoded;     /* messages of upper: their ids */
+	struct list live_due; /* struct live.due: activity to be said */
+	struct loop_timer live_timer;
+	struct buf live_text; /* scratch: output as text */
+	uint64_t flying;      /* output handed to the writer, not yet durable */
+	struct map pipes;     /* streams of commands, by command id */
+	struct list readers;  /* idle struct reader */
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;
@@ -72,6 +86,9 @@ struct event *dock_event(
 /* 0, or ERR_FULL when the hub has too much to do: the event is lost.  There
  * is always room to say of each connection that it is gone. */
 int dock_post(struct dock *d, struct event *ev);
+
+/* Hand output over to the other lanes; takes p when it returns 0. */
+int dock_relay(struct dock *d, struct live_parcel *p);
 
 /* Give a transit back to the hub, as soon as there is room. */
 void dock_return(struct dock *d, struct transit *t);

@@ -27,8 +27,8 @@ put_health(struct conn *c, struct js_writer *w, bool failing)
 	js_kv_string(w, "gateway", failing ? SL("error") : SL("connected"));
 	js_kv_object(w, "websocket");
 	js_kv_string(w, "status", s->draining ? SL("draining") : SL("running"));
-	js_kv_u64(w, "connections", s->counts.links);
-	js_kv_u64(w, "connectedUsers", 0);
+	js_kv_u64(w, "connections", stats.watches);
+	js_kv_u64(w, "connectedUsers", stats.watching_users);
 	js_end(w);
 	js_kv_object(w, "config");
 	js_kv_string(w, "gatewayUrl", s->public_url);
@@ -177,6 +177,23 @@ put_counts(struct buf *b, struct server *s)
 	gauge(b, "muster_connections", "Open connections.", n->connections);
 	gauge(b, "muster_links", "Agents' WebSockets.", n->links);
 	gauge(b, "muster_followers", "Followers of events.", n->followers);
+	gauge(b, "muster_dashboards", "Console dashboards that watch.",
+	    n->dashboards);
+	gauge(b, "muster_monitors", "Status boards.", n->monitors);
+	counter(b, "muster_deliveries_total",
+	    "Messages to dashboards and boards.", n->deliveries);
+	counter(b, "muster_slow_total",
+	    "Dashboards and boards given up because they did not read.",
+	    n->slow);
+	counter(b, "muster_batched_total",
+	    "Messages that dashboards got as part of a batch.", n->batched);
+	counter(b, "muster_compressed_total",
+	    "Messages to dashboards and boards sent compressed.",
+	    n->compressed);
+	counter(b, "muster_rate_limited_total",
+	    "Messages of dashboards refused by their rate.", n->limited);
+	counter(b, "muster_ignored_total", "Messages of status boards.",
+	    n->ignored);
 	gauge(b, "muster_streams", "Open streams of commands.", n->pipes);
 	counter(b, "muster_accepted_total", "Connections.", n->accepted);
 	counter(

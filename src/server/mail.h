@@ -17,6 +17,7 @@
 
 struct conn;
 struct core;
+struct live_parcel;
 struct writer_done;
 
 /* An outbox that lives until the last of its effects is performed. */
@@ -44,6 +45,7 @@ struct transit {
 	struct slice command_id;
 	struct peer_id viewer; /* who it was at first */
 	struct conn *conn;
+	uint64_t shown[3]; /* up to where dashboards have it, by stream */
 };
 
 /*
@@ -54,7 +56,8 @@ struct transit {
 struct hub_mail {
 	struct mail mail;
 	uint64_t ticket;
-	struct transit *transit; /* NULL: it is an event */
+	struct transit *transit;    /* NULL: it is */
+	struct live_parcel *parcel; /* owned; NULL: it is */
 	struct event event;
 };
 
@@ -64,6 +67,7 @@ enum lane_word {
 	LANE_STORED, /* news about output that the lane handed in */
 	LANE_LET_GO, /* give up a command's stream and viewer */
 	LANE_ARRIVE, /* here is what the other lane had of a stream */
+	LANE_LIVE,   /* output of a command on another lane */
 	LANE_CUT,    /* connections that the hub could not reach */
 	LANE_START,  /* accept connections */
 	LANE_DRAIN,  /* accept no more, and send everybody home */
@@ -81,11 +85,13 @@ struct lane_mail {
 			bool awaits;     /* an OPEN: ARRIVE follows */
 			uint64_t number; /* a PUBLISH: in its order */
 		};
-		struct writer_done *done; /* owned */
-		struct transit *transit;  /* LET_GO: lent */
+		struct writer_done *done;   /* owned */
+		struct transit *transit;    /* LET_GO: lent */
+		struct live_parcel *parcel; /* LIVE: one reference */
 		struct {
 			struct conn *conn; /* owned, detached; or NULL */
 			struct slice command_id;
+			uint64_t shown[3];
 		} arrival;
 		struct {
 			const struct peer_id *peers;

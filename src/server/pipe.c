@@ -193,6 +193,7 @@ take_output(struct pipe *p, const struct execframe *f)
 	p->dock->server->counts.output_bytes += f->data.len;
 	note_received(p, stream, end);
 	show(p, f);
+	live_output(p->dock, &p->live, stream, f->offset, f->data);
 	return writer_output(p->dock->server->writer, p->id, stream, f->offset,
 	    f->data, &p->dock->lane);
 }
@@ -206,6 +207,7 @@ take_gap(struct pipe *p, const struct execframe *f)
 		return ERR_PROTOCOL;
 	note_received(p, stream, f->limit);
 	show(p, f);
+	live_gap(p->dock, &p->live, stream, f->offset, f->limit);
 	return writer_output_gap(p->dock->server->writer, p->id, stream,
 	    f->offset, f->limit, &p->dock->lane);
 }
@@ -216,9 +218,11 @@ take_start(struct pipe *p, const struct execframe *f)
 	crash_point("musterd.started");
 	int err = post_outcome(p, EVENT_COMMAND_STARTED, f->data);
 
-	if (err == 0)
-		show(p, f);
-	return err;
+	if (err != 0)
+		return err;
+	show(p, f);
+	live_command_line(p->dock, &p->live);
+	return 0;
 }
 
 /* A new stream begins at what the agent has safe; from there the client
@@ -237,6 +241,8 @@ static int
 take_end(struct pipe *p, enum event_kind kind, struct slice json)
 {
 	crash_point("musterd.exit");
+	/* Before the word on its end, on whichever lane they are seen. */
+	live_finish(p->dock, &p->live);
 	int err = post_outcome(p, kind, json);
 
 	p->over = err == 0;

@@ -36,7 +36,8 @@ void pipe_stored(struct dock *d, const struct writer_done *done);
 void pipe_let_go(struct dock *d, struct transit *t);
 /* What another lane had has come: the viewer (owned, detached; may be
  * NULL). */
-void pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer);
+void pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer,
+    const uint64_t shown[3]);
 /* The lane ends: forget all. */
 void pipe_end(struct dock *d);
 

@@ -33,6 +33,7 @@ pipe_free(struct pipe *p)
 {
 	map_del(&p->dock->pipes, p->id);
 	p->dock->flying -= p->flying;
+	live_fini(&p->live);
 	list_remove(&p->of_link);
 	list_remove(&p->opening);
 	execframe_reader_fini(&p->reader);
@@ -58,6 +59,7 @@ pipe_new(struct dock *d, struct slice id)
 	p->dock = d;
 	p->id = (struct slice){ copy, id.len };
 	list_init(&p->of_link);
+	live_init(&p->live);
 	list_init(&p->opening);
 	execframe_reader_init(&p->reader, EXECFRAME_AGENT);
 	buf_init(&p->out, OUT_MAX);
@@ -272,7 +274,9 @@ order_open(struct dock *d, struct peer_id to, const struct stream_order *o,
 	/* One that was moved here has another address than the hub knows. */
 	if (peer_some(o->viewer) && !peer_some(p->viewer))
 		p->viewer = o->viewer;
-	p->seen_by = o->seen_by;
+	p->live.command = r;
+	p->live.seen_by = o->seen_by;
+	p->live.asked_by = o->asked_by;
 	p->open_on = to;
 	if (l == NULL || l->mux == NULL)
 		return; /* the agent will register again, and so will this */
@@ -422,7 +426,7 @@ pipe_order(struct dock *d, struct peer_id link, const struct stream_order *o,
 	case STREAM_SEEN:
 		p = pipe_find(d, o->command_id);
 		if (p != NULL)
-			p->seen_by = o->seen_by;
+			p->live.seen_by = o->seen_by;
 		break;
 	case STREAM_EXPEL:
 		p = pipe_find(d, o->command_id);
@@ -444,8 +448,10 @@ pipe_let_go(struct dock *d, struct transit *t)
 
 	if (l != NULL)
 		yamux_reset(l->mux, p->stream);
-	if (p != NULL)
+	if (p != NULL) {
+		memcpy(t->shown, p->live.shown, sizeof(t->shown));
 		pipe_free(p);
+	}
 	if (l != NULL)
 		link_flush(l);
 	if (c == NULL)
@@ -457,7 +463,8 @@ pipe_let_go(struct dock *d, struct transit *t)
 }
 
 void
-pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer)
+pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer,
+    const uint64_t shown[3])
 {
 	struct pipe *p = pipe_find(d, command_id);
 	struct link_conn *l;
@@ -471,6 +478,7 @@ pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer)
 			conn_drop(viewer);
 		return;
 	}
+	memcpy(p->live.shown, shown, sizeof(p->live.shown));
 	struct conn *old = attach_find(d, p->viewer);
 	if (viewer != NULL)
 		greet(p, viewer);

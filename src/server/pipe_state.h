@@ -9,6 +9,7 @@
 #include "wire/execframe.h"
 
 #include "server/link.h"
+#include "server/live.h"
 #include "server/pipe.h"
 
 struct pipe {
@@ -20,7 +21,7 @@ struct pipe {
 	struct execframe_reader reader;
 	struct buf out; /* frames to the agent, not yet sent */
 	struct peer_id viewer;
-	struct audience_set seen_by;    /* who may see its output */
+	struct live live;               /* of who watches its output */
 	struct command_record *command; /* owned */
 	uint64_t durable[3];            /* by enum output_stream */
 	uint64_t acked[3];

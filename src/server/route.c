@@ -4,12 +4,15 @@
 #include "server/accounts.h"
 #include "server/api.h"
 #include "server/attach.h"
+#include "server/broadcast.h"
+#include "server/console.h"
 #include "server/echo.h"
 #include "server/follow.h"
 #include "server/health.h"
 #include "server/legacy.h"
 #include "server/link.h"
 #include "server/lookup.h"
+#include "server/monitor.h"
 
 #include "server/route.h"
 
@@ -19,6 +22,7 @@ enum { KIB = 1024, MIB = 1024 * KIB };
 #define ACCOUNT .handle = accounts_ask, .event = accounts_answer
 #define READ .handle = api_ask, .event = lookup_answer
 #define LEGACY .handle = legacy_ask, .event = legacy_answer
+#define CONSOLE .handle = console_open, .event = console_answer
 #define AGENT "/api/v1/clusters/agent"
 
 /* clang-format off */
@@ -109,8 +113,18 @@ static const struct route table[] = {
 	  .summary = "Check the journal's hash chain" },
 	{ "GET", "/api/v1/events", .handle = api_ask, .event = follow_open,
 	  .op = OP_EVENTS, .summary = "Follow events" },
+	{ "POST", "/api/v1/broadcast/agent-status", .handle = broadcast_ask,
+	  .event = api_answer, .op = OP_BROADCAST_STATUS, .body_max = 64 * KIB,
+	  .summary = "Tell of an agent's state" },
+	{ "POST", "/api/v1/broadcast/session-activity",
+	  .handle = broadcast_ask, .event = api_answer,
+	  .op = OP_BROADCAST_ACTIVITY, .body_max = 64 * KIB,
+	  .summary = "Tell of a session's activity" },
 	{ "GET", AGENT "/ws", .handle = link_open, .event = link_answer,
 	  .websocket = true },
+	{ "GET", "/ws", CONSOLE, .websocket = true },
+	{ "GET", "/ws/dashboard", CONSOLE, .websocket = true },
+	{ "GET", "/ws/agent", CONSOLE, .websocket = true },
 	{ "POST", AGENT "/register", LEGACY, .body_max = MIB },
 	{ "POST", AGENT "/{}/heartbeat", LEGACY, .body_max = MIB },
 	{ "GET", AGENT "/{}/poll", LEGACY },
@@ -120,6 +134,12 @@ static const struct route table[] = {
 	{ "POST", AGENT "/{}/commands/{}/ack", LEGACY, .body_max = 64 * KIB },
 	{ NULL, NULL, .handle = NULL },
 };
+
+/* As a WebSocket, wherever there is nothing else. */
+static const struct route anywhere[] = {
+	{ "GET", "/", .handle = monitor_open, .event = monitor_answer,
+	  .websocket = true },
+};
 /* clang-format on */
 
 const struct route *
@@ -128,11 +148,21 @@ route_table(void)
 	return table;
 }
 
+const struct route *
+route_anywhere(void)
+{
+	return anywhere;
+}
+
 bool
 route_is_vital(const struct route *r)
 {
-	return r->handle == link_open || r->handle == legacy_ask ||
-	    r->handle == health_show || r->handle == metrics_ask;
+	/* Agents come by all of the console's paths but one. */
+	return r->handle == link_open ||
+	    (r->handle == console_open &&
+		strcmp(r->path, "/ws/dashboard") != 0) ||
+	    r->handle == legacy_ask || r->handle == health_show ||
+	    r->handle == metrics_ask;
 }
 
 static bool

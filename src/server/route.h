@@ -43,6 +43,9 @@ enum route_found route_find(struct slice method, struct slice path, bool dev,
  * tells how things are. */
 bool route_is_vital(const struct route *r);
 
+/* What a WebSocket gets where there is nothing else. */
+const struct route *route_anywhere(void);
+
 /* All of them, ending with a NULL path. */
 const struct route *route_table(void);
 

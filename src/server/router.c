@@ -9,6 +9,7 @@
 #include "io/rand.h"
 
 #include "server/conn.h"
+#include "server/live.h"
 
 #include "server/router.h"
 
@@ -258,7 +259,9 @@ publish(struct router *r, struct batch *b, const struct effect *e)
 	struct server *s = r->server;
 
 	r->published++;
-	if (atomic_load(&s->counts.followers) == 0 &&
+	const struct server_counts *n = &s->counts;
+
+	if (n->followers == 0 && n->dashboards == 0 && n->monitors == 0 &&
 	    clock_mono() >= atomic_load(&s->follow_until))
 		return;
 	for (unsigned i = 0; i < r->lane_count; i++) {
@@ -268,6 +271,28 @@ publish(struct router *r, struct batch *b, const struct effect *e)
 			m->number = r->published;
 		hand_over_mail(r, i, m, b, e);
 	}
+}
+
+void
+router_relay(struct router *r, struct live_parcel *p)
+{
+	for (unsigned i = 0; i < r->lane_count; i++) {
+		if (i == p->from ||
+		    (p->kind == LIVE_FRAME && i != p->viewer.lane))
+			continue;
+		struct lane_mail *m =
+		    new_mail(r->lanes[i], MAIL_NORMAL, LANE_LIVE);
+		if (m != NULL)
+			m->parcel = p;
+		/* Held before the lane can drop it. */
+		live_parcel_hold(p);
+		if (post(r->lanes[i], MAIL_NORMAL, m))
+			continue;
+		live_parcel_drop(p);
+		log_warn("output_not_relayed", kv_u("lane", i),
+		    kv_s("command", p->command.id));
+	}
+	live_parcel_drop(p);
 }
 
 /* Streams ------------------------------------------------------------------ */
@@ -397,6 +422,10 @@ order_stream(struct router *r, struct batch *b, const struct effect *e)
 		order_open(r, p, b, e);
 	else if (e->stream.verb == STREAM_VIEW)
 		order_view(r, p, b, e);
+	else if (p == NULL && e->stream.verb == STREAM_DONE &&
+	    peer_some(e->stream.viewer))
+		/* Of a console agent: its client has stayed where it was. */
+		hand_over(r, e->stream.viewer.lane, b, e);
 	else if (p == NULL)
 		hand_over(r, to.lane, b, e);
 	else if (e->stream.verb == STREAM_DONE)
@@ -436,6 +465,9 @@ bring(struct router *r, struct place *p)
 		m = NULL;
 	if (m != NULL)
 		m->arrival.conn = p->transit.conn;
+	if (m != NULL)
+		memcpy(m->arrival.shown, p->transit.shown,
+		    sizeof(m->arrival.shown));
 	if (post(lane, MAIL_NORMAL, m))
 		return;
 	if (p->transit.conn != NULL)
@@ -508,6 +540,8 @@ discard(struct lane_mail *m)
 		batch_drop(m->batch);
 	else if (m->word == LANE_STORED)
 		writer_done_free(m->done);
+	else if (m->word == LANE_LIVE)
+		live_parcel_drop(m->parcel);
 	else if (m->word == LANE_ARRIVE && m->arrival.conn != NULL)
 		conn_discard(m->arrival.conn);
 }

@@ -47,6 +47,9 @@ void router_stored(struct router *r, struct writer_done *done);
 /* A lane has let go. */
 void router_arrived(struct router *r, struct transit *t);
 
+/* Output of one lane, for the others; takes the reference. */
+void router_relay(struct router *r, struct live_parcel *p);
+
 /* Cut a connection that an event or effect could not be performed for. */
 void router_cut(struct router *r, struct peer_id peer);
 

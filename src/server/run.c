@@ -215,6 +215,8 @@ static struct hub *
 load_hub(struct runner *r)
 {
 	struct hub_config c = { .node = 1,
+		.user_connections =
+		    (uint32_t)r->server.settings.user_connections,
 		.fence = store_fence(r->store),
 		.request_rate = (uint32_t)r->server.settings.request_rate,
 		.login_rate = (uint32_t)r->server.settings.login_rate,
@@ -504,6 +506,7 @@ run_server(const struct settings *s, run_reload_fn *reload_fn, void *arg)
 	r->server.started_at = clock_wall();
 	r->reload = reload_fn;
 	r->reload_arg = arg;
+	pthread_mutex_init(&r->server.rates_lock, NULL);
 	loop_task_init(&r->watch, look_for_end);
 	rand_fill(r->server.nonce_key, sizeof(r->server.nonce_key));
 	signal(SIGPIPE, SIG_IGN);

@@ -7,11 +7,14 @@
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
 #include "base/slice.h"
 #include "base/stamp.h"
+
+#include "model/rate.h"
 
 #include "store/writer.h"
 
@@ -35,6 +38,14 @@ struct server_counts {
 	atomic_uint_fast64_t bytes_out;
 	atomic_uint_fast64_t links;
 	atomic_uint_fast64_t followers;
+	atomic_uint_fast64_t dashboards; /* that watch */
+	atomic_uint_fast64_t monitors;
+	atomic_uint_fast64_t deliveries; /* messages to either */
+	atomic_uint_fast64_t slow; /* given up because they did not read */
+	atomic_uint_fast64_t batched;
+	atomic_uint_fast64_t compressed;
+	atomic_uint_fast64_t limited;
+	atomic_uint_fast64_t ignored; /* what boards say */
 	atomic_uint_fast64_t pipes;
 	atomic_uint_fast64_t output_bytes;
 };
@@ -66,6 +77,8 @@ struct server {
 	atomic_bool store_failing;
 	atomic_bool short_of_memory; /* see pressure.h */
 	struct server_counts counts;
+	pthread_mutex_t rates_lock;
+	struct rate_all rates; /* of all dashboards; under the lock */
 };
 
 #endif

@@ -64,6 +64,9 @@ static const struct conf_option options[] = {
 	  "Connections of one address that have not (yet); loopback and "
 	  "trusted proxies may have any number of both.",
 	  AT(source_strangers) },
+	{ "user_connections", CONF_COUNT, CONF_RESTART, 1, 1000000, "200",
+	  "Dashboards, boards and followers of one user.",
+	  AT(user_connections) },
 	{ "memory_limit", CONF_SIZE, CONF_RESTART, 0, 0, "0",
 	  "Resident memory above which all but agents is turned away; 0 is a "
 	  "quarter of RAM.",

@@ -28,6 +28,7 @@ struct settings {
 	uint64_t connections;
 	uint64_t source_connections;
 	uint64_t source_strangers;
+	uint64_t user_connections;
 	uint64_t memory_limit;
 	uint64_t output_max;
 	uint64_t output_total;

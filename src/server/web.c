@@ -421,6 +421,9 @@ find_route(struct conn *c, struct call *call, const struct http1_head *h)
 		found = route_find(h->method, h->path,
 		    c->dock->server->settings.dev, &r, params, allow,
 		    sizeof(allow));
+	if (found == ROUTE_NO_PATH && slice_eq(h->method, SL("GET")) &&
+	    http1_has_token(h, "Upgrade", "websocket"))
+		return route_anywhere();
 	if (found == ROUTE_NO_PATH) {
 		refuse(c, h, &none, NULL, 0);
 		return NULL;

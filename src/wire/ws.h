@@ -38,7 +38,8 @@ enum {
 	WS_CODE_DATA = 1007,
 	WS_CODE_POLICY = 1008,
 	WS_CODE_TOO_BIG = 1009,
-	WS_CODE_INTERNAL = 1011
+	WS_CODE_INTERNAL = 1011,
+	WS_CODE_LATER = 1013 /* try again later; of the registry */
 };
 
 struct ws_head {

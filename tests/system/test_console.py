@@ -1,0 +1,692 @@
+#!/usr/bin/python3
+"""The console API: dashboards and coding agents, in both spellings.
+
+Clients here are written from document 2 and from what existing programs say;
+test_console_foreign has the document's own example clients.
+"""
+# timeout: 400
+
+import asyncio
+import base64
+import contextlib
+import gzip
+import json
+import os
+import time
+
+import websockets
+
+from harness import check, equal, main, need, until
+
+
+def stamp():
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+
+
+class Peer:
+    """One WebSocket; hears everything and lets wait for what it wants."""
+
+    def __init__(self, ws):
+        self.ws, self.heard, self.news = ws, [], asyncio.Event()
+        self.reader = asyncio.ensure_future(self.read())
+
+    async def read(self):
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async for text in self.ws:
+                self.heard.append(json.loads(text))
+                self.news.set()
+        self.news.set()
+
+    async def say(self, kind, **fields):
+        await self.ws.send(json.dumps(dict({"type": kind, "timestamp": stamp()}, **fields)))
+
+    async def upper(self, kind, payload, ident=None):
+        await self.ws.send(json.dumps({"type": kind, "id": ident or "id-%d" % len(self.heard),
+                                       "timestamp": int(time.time() * 1000), "payload": payload}))
+
+    async def wait(self, want, limit=20, **fields):
+        """The first message that fits, and take it out."""
+        def fits(m):
+            return m["type"] == want and all(m.get(k, (m.get("payload") or {}).get(k)) == v
+                                             for k, v in fields.items())
+        end = time.monotonic() + limit
+        while True:
+            for i, m in enumerate(self.heard):
+                if fits(m):
+                    del self.heard[i]
+                    return m
+            left = end - time.monotonic()
+            check(left > 0, "no", want, fields, "in", self.heard[-20:],
+                  "closed" if self.ws.closed else "open", self.ws.close_code)
+            check(not self.ws.closed or not self.reader.done(), "closed", self.ws.close_code,
+                  self.ws.close_reason, "before", want, self.heard[-20:])
+            self.news.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.news.wait(), min(left, 1))
+
+    async def closed(self, code, reason=None, limit=20):
+        await asyncio.wait_for(self.ws.wait_closed(), limit)
+        equal(self.ws.close_code, code, "close code (%s)" % self.ws.close_reason)
+        if reason is not None:
+            equal(self.ws.close_reason, reason)
+
+    async def close(self):
+        await self.ws.close()
+        await self.reader
+
+
+async def connect(d, path="/ws", token=True, **more):
+    headers = {} if token is None else {
+        "Authorization": "Bearer " + (d.token if token is True else token)}
+    ws = await websockets.connect("ws://127.0.0.1:%d%s" % (d.port, path), max_size=2 ** 26,
+                                  extra_headers=headers, ping_interval=None, **more)
+    return Peer(ws)
+
+
+async def dashboard(d, path="/ws", name="dash-1", token=True, compression="deflate", **more):
+    p = await connect(d, path, token, compression=compression)
+    await p.say("dashboard:connect", dashboardId=name, **more)
+    p.agents = (await p.wait("agent:list"))["agents"]
+    return p
+
+
+async def flat_agent(d, name="agent-1", path="/ws", token=None, **more):
+    p = await connect(d, path, token or d.agent_token)
+    await p.say("agent:connect", agentId=name, agentType="claude", version="1.0.0", **more)
+    return p
+
+
+def begin(t, *flags, **more):
+    need("musterd")
+    d = t.musterd(*flags, **more)
+    d.agent_token = d.make_token("agents", ("agent:connect", "cluster:register",
+                                            "cluster:heartbeat"))
+    return d
+
+
+async def run_command(dash, agent, name="agent-1", **fields):
+    """Ask for one; the dashboard's and the agent's word on it."""
+    await dash.say("command:request", agentId=name, **dict({"command": "npm test"}, **fields))
+    queued = await dash.wait("command:queued", agentId=name)
+    return queued["commandId"], await agent.wait("command:execute", commandId=queued["commandId"])
+
+
+async def output(agent, ident, content, kind="stdout", name="agent-1"):
+    await agent.say("terminal:output", commandId=ident, agentId=name, output={
+        "type": kind, "content": content, "timestamp": stamp()})
+
+
+async def complete(agent, ident, code=0, name="agent-1"):
+    await agent.say("command:complete", commandId=ident, agentId=name, exitCode=code, duration=12)
+
+
+async def shown(dash, ident, kind="stdout", until_type="command:complete"):
+    """What a dashboard saw of one stream before the command was over."""
+    await dash.wait(until_type, commandId=ident)
+    mine = [m for m in dash.heard if m["type"] == "terminal:output" and m["commandId"] == ident
+            and m["output"]["type"] == kind]
+    dash.heard = [m for m in dash.heard if m not in mine]
+    at = 0
+    for m in mine:
+        equal(m["offset"], at, "offset")
+        at += len(m["output"]["content"].encode())
+    return "".join(m["output"]["content"] for m in mine)
+
+
+def stored(d, ident, stream="stdout"):
+    return d.get("/api/v1/commands/%s/output?stream=%s" % (ident, stream)).body
+
+
+def test_dashboard_and_agent(t):
+    d = begin(t)
+
+    async def run():
+        dash = await dashboard(d)
+        other = await dashboard(d, "/ws/dashboard")  # the same dashboardId: two connections
+        equal(dash.agents, [])
+        agent = await flat_agent(d)
+        for p in dash, other:
+            m = await p.wait("agent:status", agentId="agent-1", status="online")
+            check(m["timestamp"].endswith("Z"), m)
+        ident, x = await run_command(dash, agent, args=["--coverage"], priority="high")
+        equal((x["command"], x["args"]), ("npm test", ["--coverage"]))
+        equal(x["payload"]["command"], "npm test")
+        await agent.say("command:status", commandId=ident, agentId="agent-1", status="running")
+        await output(agent, ident, "Test passed \u00e4\n")
+        await output(agent, ident, "warning\n", "stderr")
+        await complete(agent, ident)
+        for p in dash, other:
+            await p.wait("command:status", commandId=ident, status="running")
+            m = await p.wait("command:status", commandId=ident, status="completed")
+            equal((m["exitCode"], m["duration"]), (0, 12))
+            equal(await shown(p, ident), "Test passed \u00e4\n")
+        equal(stored(d, ident), "Test passed \u00e4\n".encode())
+        equal(stored(d, ident, "stderr"), b"warning\n")
+        late = await dashboard(d, name="late")
+        equal([(a["agentId"], a["agentType"], a["status"]) for a in late.agents],
+              [("agent-1", "claude", "online")])
+        check(late.agents[0]["connectedAt"], late.agents)
+        await agent.say("heartbeat:ping")
+        await agent.wait("heartbeat:pong")
+        await dash.say("terminal:clear", agentId="agent-1")
+        await other.wait("terminal:clear", agentId="agent-1")
+        await agent.say("agent:disconnect", agentId="agent-1")
+        await agent.closed(1000)
+        await dash.wait("agent:status", agentId="agent-1", status="offline")
+        await dash.say("dashboard:disconnect", dashboardId="dash-1")
+        await dash.closed(1000)
+        await other.close()
+    asyncio.run(run())
+    text = d.get("/metrics", token=False).body.decode()
+    until(lambda: "muster_dashboards 0" in d.get("/metrics", token=False).body.decode(), "nobody")
+    check("muster_deliveries_total" in text, text)
+    check(d.token not in d.log() and d.agent_token not in d.log(), "a token in the log")
+    equal(d.stop(), 0)
+
+
+def test_handshake(t):
+    d = begin(t)
+    weak = d.make_token("weak", ("token:read",))
+    short = d.make_token("short", ("agent:read", "event:read"), ttl_ms=50)
+
+    async def run():
+        for token, path in ((None, "/ws"), ("mut_nonsense", "/ws/dashboard"), (None, "/ws/agent")):
+            p = await connect(d, path, token)
+            await p.closed(1008, "unauthorized")
+        until(lambda: d.get("/api/v1/whoami", token=short).status != 200, "the token is old")
+        p = await connect(d, "/ws", short)
+        await p.closed(1008, "token_expired")
+        # In the URL, and twice the same; two different ones are no credential at all.
+        p = await connect(d, "/ws?token=" + d.token, None)
+        await p.say("dashboard:connect", dashboardId="x")
+        await p.wait("agent:list")
+        await p.close()
+        for headers, path, status in (
+                ({"Origin": "https://evil.example"}, "/ws", 403),
+                ({"Authorization": "Bearer " + d.token}, "/ws?token=other", 400)):
+            try:
+                await websockets.connect("ws://127.0.0.1:%d%s" % (d.port, path),
+                                         extra_headers=headers)
+                check(False, "was let in", path)
+            except websockets.InvalidStatusCode as e:
+                equal(e.status_code, status, path)
+        # A good token that may not watch is told so, and stays a guest.
+        p = await connect(d, "/ws", weak)
+        await p.say("dashboard:connect", dashboardId="x")
+        m = await until_error(p)
+        equal(m["code"], "NOT_PERMITTED")
+        await p.close()
+    asyncio.run(run())
+    check(d.token not in d.log(), "a token in the log")
+
+
+async def until_error(p, limit=20):
+    """The next refusal, of whichever kind."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        for m in p.heard:
+            if m["type"] in ("validation:error", "connection:error", "command:error", "ERROR"):
+                p.heard.remove(m)
+                return m.get("payload", m) if m["type"] == "ERROR" else m
+        await asyncio.sleep(0.01)
+    check(False, "no error in", p.heard)
+
+
+def test_bad_messages(t):
+    d = begin(t)
+
+    async def run():
+        dash = await dashboard(d)
+        for text, field in (
+                ('{"type":"dashboard:dance"}', "type"),
+                ('{"type":"command:request","command":"x"}', "agentId"),
+                ('{"type":"command:request","agentId":5,"command":"x"}', "agentId"),
+                ('{"type":"command:request","agentId":"a","agentId":"b"}', None),
+                ("{nonsense", None), ("[" * 5000, None)):
+            await dash.ws.send(text)
+            m = await dash.wait("validation:error")
+            check(m["error"], m)
+            if field:
+                equal(m["field"], field, text)
+            await asyncio.sleep(0.11)
+        await dash.say("heartbeat:ping")
+        await dash.wait("heartbeat:pong")
+        await dash.ws.send(b"\x00\x01")
+        await dash.closed(1003)
+        dash = await dashboard(d)
+        await dash.ws.send("x" * (1 << 20) + "x")
+        await dash.closed(1009)
+        guest = await connect(d)
+        await guest.ws.send("x" * 65537)
+        await guest.closed(1009)
+        p = await connect(d)
+        p.ws.transport.write(b"\xf1\x80\0\0\0\0")  # reserved bits
+        await p.closed(1002)
+    asyncio.run(run())
+
+
+def test_sides(t):
+    """Each side says only what is its own, and of what is its own."""
+    d = begin(t)
+
+    async def run():
+        dash, agent = await dashboard(d), await flat_agent(d)
+        await dash.wait("agent:status", agentId="agent-1")
+        other = await flat_agent(d, "agent-2", "/ws/agent")
+        await dash.wait("agent:status", agentId="agent-2")
+        ident, _ = await run_command(dash, agent)
+        # Another's command, and none at all.
+        for who, what in ((other, ident), (agent, "cmd_nosuch")):
+            await output(who, what, "mine!", name="agent-2" if who is other else "agent-1")
+            m = await who.wait("validation:error")
+            equal((m["field"], m["code"]), ("commandId", "UNKNOWN_COMMAND"))
+        await complete(other, ident, name="agent-2")
+        equal((await other.wait("validation:error"))["code"], "UNKNOWN_COMMAND")
+        # Words of the other side.
+        await dash.say("terminal:output", commandId=ident, agentId="agent-1",
+                       output={"type": "stdout", "content": "forged", "timestamp": stamp()})
+        equal((await dash.wait("validation:error"))["field"], "type")
+        await agent.say("command:request", agentId="agent-1", command="rm -rf /")
+        equal((await agent.wait("validation:error"))["field"], "type")
+        await complete(agent, ident, 3)
+        m = await dash.wait("command:complete", commandId=ident)
+        equal(m["exitCode"], 3)
+        equal(stored(d, ident), b"")
+        # After its end it is nobody's.
+        await output(agent, ident, "late")
+        equal((await agent.wait("validation:error"))["code"], "UNKNOWN_COMMAND")
+        # Paths take only their own side.
+        p = await connect(d, "/ws/agent")
+        await p.say("dashboard:connect", dashboardId="x")
+        await p.wait("validation:error")
+        p2 = await connect(d, "/ws/dashboard", d.agent_token)
+        await p2.say("agent:connect", agentId="agent-3", agentType="x", version="1.0.0")
+        await p2.wait("validation:error")
+        check(d.agent("agent-3") is None, "was let in by the wrong door")
+        for x in p, p2, dash, agent, other:
+            await x.close()
+    asyncio.run(run())
+
+
+def test_scopes(t):
+    """A token of a viewer sees and may not act."""
+    d = begin(t)
+    viewer = d.make_token("viewer", ("agent:read", "event:read", "command:read"))
+
+    async def run():
+        dash, view = await dashboard(d), await dashboard(d, token=viewer)
+        agent = await flat_agent(d)
+        await view.wait("agent:status", agentId="agent-1", status="online")
+        for kind, fields in (("command:request", {"agentId": "agent-1", "command": "id"}),
+                             ("terminal:clear", {"agentId": "agent-1"})):
+            await view.say(kind, **fields)
+            m = await until_error(view)
+            equal(m["code"], "NOT_PERMITTED", kind)
+        ident, _ = await run_command(dash, agent)
+        await view.say("command:interrupt", commandId=ident)
+        equal((await until_error(view))["code"], "NOT_PERMITTED")
+        await dash.say("command:interrupt", commandId=ident)
+        await agent.wait("command:interrupt", commandId=ident)
+        await agent.say("command:status", commandId=ident, agentId="agent-1",
+                        status="interrupted")
+        await complete(agent, ident, 130)
+        for p in dash, view:
+            await p.wait("command:status", commandId=ident, status="interrupted")
+            equal((await p.wait("command:complete", commandId=ident))["exitCode"], 130)
+        # Revoked: closed within a second.
+        rows = d.get("/api/v1/tokens").json["items"]
+        d.delete("/api/v1/tokens/" + [r["id"] for r in rows if r["name"] == "viewer"][0])
+        await view.closed(1008, "revoked", limit=1)
+        await dash.close()
+        await agent.close()
+    asyncio.run(run())
+
+
+def test_upper(t):
+    """The envelope of existing programs: field-facts 2.2, 2.3 and 2.6."""
+    d = begin(t)
+
+    async def run():
+        dash = await connect(d, "/ws/dashboard")
+        user = d.get("/api/v1/whoami").json["user"]["id"]
+        await dash.upper("DASHBOARD_INIT", {"userId": user, "subscriptions": {
+            "agents": [], "commands": [], "traces": True, "terminals": True}}, "m1")
+        await dash.wait("DASHBOARD_CONNECTED")
+        await dash.wait("ACK", messageId="m1")
+        agent = await connect(d, "/ws/agent?agentId=wrap-1&token=" + d.agent_token, None)
+        await agent.upper("AGENT_CONNECT", {
+            "agentId": "wrap-1", "agentType": "CLAUDE", "version": "1.0.0", "hostMachine": "h",
+            "capabilities": {"maxTokens": 0, "supportsInterrupt": True, "supportsTrace": True}},
+            "a1")
+        await agent.wait("ACK", messageId="a1")
+        await dash.wait("AGENT_STATUS", agentId="wrap-1")
+        await dash.upper("COMMAND_REQUEST", {
+            "agentId": "wrap-1", "commandId": "my-own-1", "content": "do it", "type": "NATURAL",
+            "priority": 50}, "m2")
+        x = (await agent.wait("COMMAND_REQUEST"))["payload"]
+        equal(x["content"], "do it")
+        ident = x["commandId"]
+        await agent.upper("COMMAND_ACK", {"commandId": ident, "agentId": "wrap-1",
+                                          "status": "EXECUTING"})
+        for n in range(5):
+            await agent.upper("TERMINAL_OUTPUT", {
+                "commandId": ident, "agentId": "wrap-1", "streamType": "STDOUT",
+                "content": "line %d\n" % n, "sequence": n})
+        await agent.upper("COMMAND_COMPLETE", {
+            "commandId": ident, "agentId": "wrap-1", "status": "COMPLETED", "executionTime": 7})
+        await dash.wait("COMMAND_STATUS", commandId="my-own-1", status="COMPLETED")
+        text = "".join(m["payload"]["content"] for m in dash.heard
+                       if m["type"] == "TERMINAL_STREAM")
+        equal(text, "".join("line %d\n" % n for n in range(5)))
+        await dash.upper("PING", {"timestamp": 1})
+        await dash.wait("PONG")
+        await agent.close()
+        await dash.close()
+    asyncio.run(run())
+
+
+def test_native_agent(t):
+    """Output of Muster's own agent, live, whole characters only."""
+    need("muster-agent", "muster-holder")
+    d = begin(t)
+    t.agent(d, "web-1")
+    script = ("import sys,time\n"
+              "for i in range(200):\n"
+              "  sys.stdout.buffer.write('\\u20ac\\u00e4%d\\n'.encode() % i if 0 else "
+              "('\\u20ac\\u00e4%d\\n' % i).encode()[:3]); sys.stdout.flush()\n"
+              "  sys.stdout.buffer.write(('\\u20ac\\u00e4%d\\n' % i).encode()[3:]);"
+              " sys.stdout.flush()\n")
+
+    async def run():
+        dash = await dashboard(d)
+        web = dash.agents[0]["agentId"]
+        await dash.say("command:request", agentId=web, command=["/usr/bin/python3", "-c", script])
+        ident = (await dash.wait("command:queued"))["commandId"]
+        text = await shown(dash, ident)
+        equal(text, "".join("\u20ac\u00e4%d\n" % i for i in range(200)))
+        equal(stored(d, ident).decode(), text)
+        line = [m for m in dash.heard if m["type"] == "terminal:output"
+                and m["output"]["type"] == "command"]
+        check(line and "python3" in line[0]["output"]["content"], dash.heard)
+        # Not UTF-8 at all: shown as what it is not.
+        await dash.say("command:request", agentId=web,
+                       command=["/bin/sh", "-c", "printf 'a\\377b\\342\\202'"])
+        ident = (await dash.wait("command:queued"))["commandId"]
+        await dash.wait("command:complete", commandId=ident)
+        text = "".join(m["output"]["content"] for m in dash.heard
+                       if m["type"] == "terminal:output" and m["commandId"] == ident
+                       and m["output"]["type"] == "stdout")
+        equal(text, "a\ufffdb\ufffd")
+        equal(stored(d, ident), b"a\xffb\xe2\x82")
+        await dash.close()
+    asyncio.run(run())
+
+
+def test_hostile_text(t):
+    """What agents say of themselves and print is data."""
+    d = begin(t)
+    evil = "<script>alert(1)</script>\x1b]0;owned\x07\u202e\"'&"
+
+    async def run():
+        dash, agent = await dashboard(d), await flat_agent(d)
+        await dash.wait("agent:status")
+        ident, _ = await run_command(dash, agent)
+        await output(agent, ident, evil + "\x00\n")
+        await complete(agent, ident)
+        equal(await shown(dash, ident), evil + "\x00\n")
+        bad = await connect(d, token=d.agent_token)
+        await bad.say("agent:connect", agentId="<b>x</b>", agentType="claude", version="1.0.0")
+        equal((await bad.wait("validation:error"))["field"], "agentId")
+        for x in bad, dash, agent:
+            await x.close()
+    asyncio.run(run())
+    check("\x1b" not in d.log(), "control characters in the log")
+
+
+def test_rates(t):
+    d = begin(t)
+
+    async def run():
+        dash = await dashboard(d)
+        for _ in range(9):
+            await dash.say("terminal:clear", agentId="nobody")
+        await dash.say("terminal:clear", agentId="nobody")
+        m = await dash.wait("connection:error")
+        equal(m["code"], "RATE_LIMIT")
+        check(1 <= m["retryAfter"] <= 2, m)
+        equal(m["limits"]["perMinute"]["limit"], 100)
+        check(m["limits"]["perHour"]["used"] >= 10, m)
+        # Heartbeats have limits of their own, and what ends things has none.
+        await dash.say("heartbeat:ping")
+        await dash.wait("heartbeat:pong")
+        for _ in range(30):
+            await dash.say("command:interrupt", commandId="cmd_nosuch")
+        for _ in range(30):
+            equal((await dash.wait("command:error"))["code"], "COMMAND_NOT_FOUND")
+        for _ in range(4):
+            await dash.say("terminal:clear", agentId="nobody")
+        await dash.closed(1008, "rate_limit")
+        # Commands: 10 a minute.
+        dash, agent = await dashboard(d, name="two"), await flat_agent(d)
+        for _ in range(11):
+            await dash.say("command:request", agentId="agent-1", command="x")
+        await dash.wait("connection:error", code="RATE_LIMIT")
+        for _ in range(10):
+            await dash.wait("command:queued")
+        # A batch counts as its messages.
+        three = await dashboard(d, name="three")
+        clear = {"type": "terminal:clear", "agentId": "agent-1", "timestamp": stamp()}
+        await three.say("batch", messages=[clear] * 12, count=12)
+        await three.wait("connection:error", code="RATE_LIMIT")
+        for _ in range(9):
+            await three.wait("terminal:clear")
+        for x in dash, agent, three:
+            await x.close()
+    asyncio.run(run())
+
+
+def test_flood_of_an_agent(t):
+    """Agents are always read: what is too much to be shown at once is stored
+    and shown a little later, in order, and then comes the end."""
+    d = begin(t)
+    lines = 4000
+
+    async def run():
+        dash, agent = await dashboard(d), await flat_agent(d)
+        await dash.wait("agent:status")
+        ident, _ = await run_command(dash, agent)
+        for n in range(lines):
+            await output(agent, ident, "line %05d\n" % n)
+        await complete(agent, ident)
+        want = "".join("line %05d\n" % n for n in range(lines))
+        await dash.wait("command:complete", commandId=ident, limit=60)
+        mine = [m for m in dash.heard if m["type"] == "terminal:output"
+                and m["output"]["type"] == "stdout"]
+        equal("".join(m["output"]["content"] for m in mine), want)
+        check(1000 <= len(mine) < 1500, len(mine), "messages")
+        equal(stored(d, ident), want.encode())
+        await agent.close()
+        await dash.close()
+    asyncio.run(run())
+
+
+def test_packed(t):
+    """Batches and compression, both ways, for who asks for them."""
+    d = begin(t)
+
+    async def run():
+        plain = await dashboard(d)
+        batch = await dashboard(d, name="b", features=["batch"])
+        both = await dashboard(d, name="bc", features=["batch", "compressed"])
+        agent = await flat_agent(d)
+        await plain.wait("agent:status")
+        ident, _ = await run_command(plain, agent)
+        for n in range(50):
+            await output(agent, ident, "line %d\n" % n)
+        await complete(agent, ident)
+        await plain.wait("command:complete")
+        want = "".join("line %d\n" % n for n in range(50))
+
+        def unpack(m):
+            if m["type"] == "compressed":
+                equal(m["algorithm"], "gzip")
+                raw = base64.b64decode(m["data"])
+                equal(len(raw), m["compressedSize"])
+                text = gzip.decompress(raw)
+                equal(len(text), m["originalSize"])
+                check(len(m["data"]) < len(text), "longer than before")
+                m = json.loads(text)
+            if m["type"] == "batch":
+                equal(len(m["messages"]), m["count"])
+                return [x for one in m["messages"] for x in unpack(one)]
+            return [m]
+        for p, kinds in ((batch, {"batch"}), (both, {"batch", "compressed"})):
+            await p.wait("command:complete")
+            check(kinds & {m["type"] for m in p.heard}, kinds, p.heard[:3])
+            all_ = [x for m in p.heard for x in unpack(m)]
+            equal("".join(m["output"]["content"] for m in all_ if m["type"] == "terminal:output"
+                          and m["output"]["type"] == "stdout"), want)
+        check("compressed" in {m["type"] for m in both.heard}, "nothing was compressed")
+        check(not {"batch", "compressed"} & {m["type"] for m in plain.heard}, "not asked for")
+        # Inbound.
+        await agent.say("batch", count=2, messages=[
+            {"type": "heartbeat:ping", "timestamp": stamp()}] * 2)
+        for _ in range(2):
+            await agent.wait("heartbeat:pong")
+        await agent.say("batch", count=3, messages=[{"type": "heartbeat:ping"}])
+        equal((await agent.wait("validation:error"))["field"], "count")
+        inner = json.dumps({"type": "heartbeat:ping", "timestamp": stamp(), "x": "y" * 2000})
+        raw = gzip.compress(inner.encode())
+        wrap = dict(algorithm="gzip", originalType="heartbeat:ping", originalSize=len(inner),
+                    compressedSize=len(raw), data=base64.b64encode(raw).decode())
+        await agent.say("compressed", **wrap)
+        await agent.wait("heartbeat:pong")
+        await agent.say("compressed", **dict(wrap, originalSize=5))
+        await agent.wait("validation:error")
+        bomb = gzip.compress(b"{" + b" " * (64 << 20))
+        await agent.say("compressed", **dict(wrap, originalSize=64 << 20,
+                                             compressedSize=len(bomb),
+                                             data=base64.b64encode(bomb).decode()))
+        await agent.wait("validation:error")
+        await agent.say("heartbeat:ping")
+        await agent.wait("heartbeat:pong")
+        for x in plain, batch, both, agent:
+            await x.close()
+    asyncio.run(run())
+
+
+def rss(d):
+    with open("/proc/%d/statm" % d.pid) as f:
+        return int(f.read().split()[1]) * 4096
+
+
+def test_dashboard_that_does_not_read(t):
+    """It is closed; nobody waits for it, and memory does not grow with it."""
+    need("muster-agent", "muster-holder")
+    d = begin(t)
+    t.agent(d, "web-1")
+
+    async def run():
+        dash = await dashboard(d)
+        web = dash.agents[0]["agentId"]
+        deaf = [await dashboard(d, name="deaf-%d" % n, compression=None) for n in range(20)]
+        for p in deaf:
+            p.ws.transport.pause_reading()
+        before = rss(d)
+        await dash.say("command:request", agentId=web, command=[
+            "/bin/sh", "-c", "head -c 120000000 /dev/zero | tr '\\0' 'x' | fold -w 100"])
+        ident = (await dash.wait("command:queued"))["commandId"]
+        got, most = 0, 0
+        while True:
+            for m in dash.heard:
+                if m["type"] == "terminal:output" and m["output"]["type"] == "stdout":
+                    equal(m["offset"], got)
+                    got += len(m["output"]["content"])
+            over = [m for m in dash.heard if m["type"] == "command:complete"]
+            dash.heard.clear()
+            most = max(most, rss(d))
+            if over:
+                break
+            check(not dash.ws.closed, "closed", dash.ws.close_code, dash.ws.close_reason)
+            await asyncio.sleep(0.02)
+        equal(got, 121199999)
+        check(most - before < 400 << 20, "grew by", (most - before) >> 20, "MiB")
+        text = d.get("/metrics", token=False).body.decode()
+        check("muster_slow_total 20" in text, [l for l in text.splitlines() if "slow" in l])
+        await dash.close()
+        for p in deaf:
+            p.ws.transport.abort()
+        return most - before
+    print("grew by %.0f MiB" % (asyncio.run(run()) / 2 ** 20))
+
+
+def test_exec_on_console_agent(t):
+    """muster exec, attached, on an agent that is given commands in messages."""
+    need("muster")
+    d = begin(t)
+
+    async def run():
+        agent = await flat_agent(d)
+        d.agent_is("agent-1", "online")
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(
+            None, lambda: t.cli(d, "exec", "agent-1", "--", "echo", "a b"))
+        x = await agent.wait("command:execute")
+        await output(agent, x["commandId"], "out\n")
+        await output(agent, x["commandId"], "err\n", "stderr")
+        await complete(agent, x["commandId"], 3)
+        e = await done
+        equal((e.code, e.out, e.err), (3, b"out\n", b"err\n"))
+        await agent.close()
+    asyncio.run(run())
+
+
+def lanes_sequence(d):
+    """Many dashboards, wherever the kernel put them, see the same in order."""
+    async def run():
+        dashes = [await dashboard(d, name="d%d" % n) for n in range(12)]
+        agents = [await flat_agent(d, "agent-%d" % n) for n in range(4)]
+        for n in range(4):
+            for p in dashes:
+                await p.wait("agent:status", agentId="agent-%d" % n, status="online")
+        for n, agent in enumerate(agents):
+            name = "agent-%d" % n
+            ident, _ = await run_command(dashes[n], agent, name)
+            await agent.say("command:status", commandId=ident, agentId=name, status="running")
+            for i in range(100):
+                await output(agent, ident, "%d\n" % i, name=name)
+            await complete(agent, ident, name=name)
+            for p in dashes:
+                equal(await shown(p, ident), "".join("%d\n" % i for i in range(100)))
+        for p in dashes + agents:
+            await p.close()
+    asyncio.run(run())
+
+
+def test_lanes(t):
+    for lanes in "1", "4":
+        d = begin(t, "--lanes", lanes)
+        lanes_sequence(d)
+        equal(d.stop(), 0)
+
+
+def test_hundred_sockets(t):
+    """Document 2's load test: one token, 100 connections."""
+    d = begin(t)
+
+    async def run():
+        dashes = await asyncio.gather(*[dashboard(d, name="n%d" % n) for n in range(100)])
+        agent = await flat_agent(d)
+        for p in dashes:
+            await p.wait("agent:status", agentId="agent-1", status="online")
+        equal(d.get("/health").json["websocket"]["connections"], 100)
+        equal(d.get("/health").json["websocket"]["connectedUsers"], 1)
+        d.signal(15)
+        for p in dashes:
+            await p.closed(1001)
+        await agent.closed(1001)
+    asyncio.run(run())
+    equal(d.wait(), 0)
+
+
+main(globals())
