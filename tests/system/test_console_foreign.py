@@ -1,0 +1,142 @@
+#!/usr/bin/python3
+"""The document's own example clients (npm ws), a dashboard in Go (gorilla) and
+a coding agent as existing programs have it, against the real controller."""
+
+import json
+import os
+import subprocess
+
+from harness import BUILD, ROOT, Skip, check, equal, main, until
+
+HERE = os.path.join(ROOT, "tests/system")
+SCOPES = ("agent:connect", "cluster:register", "cluster:heartbeat")
+
+
+def lines(program, what=None):
+    found = []
+    for line in program.out().decode().splitlines(keepends=True):
+        if line.endswith("\n"):
+            m = json.loads(line)
+            if what is None or m["what"] == what:
+                found.append(m)
+    return found
+
+
+def hears(program, test, why):
+    def look():
+        for m in lines(program):
+            if test(m):
+                return m
+        check(program.running(), "ended:", program.out()[-500:], program.log()[-500:])
+        return None
+    return until(look, why)
+
+
+def message(program, kind, number=0, **fields):
+    m = hears(program, lambda m: m["what"] == "message" and m.get("number", 0) == number
+              and m["message"]["type"] == kind
+              and all(m["message"].get(k) == v for k, v in fields.items()),
+              "%s %s" % (kind, fields))
+    return m["message"]
+
+
+def node(t, script, *words, **more):
+    modules = os.path.join(ROOT, "build/node/node_modules")
+    if not os.path.isdir(modules):
+        raise Skip("no npm ws; tools/setup test gets it")
+    return t.start(script, ["node", os.path.join(HERE, "node", script), *words],
+                   env={"NODE_PATH": modules}, **more)
+
+
+class Dashboard:
+    def __init__(self, t, d, count=1):
+        self.p = node(t, "dashboard.js", "ws%s/ws" % d.url[4:], d.token, str(count),
+                      stdin=subprocess.PIPE)
+
+    def say(self, kind, **fields):
+        self.p.process.stdin.write(json.dumps(dict(fields, type=kind)).encode() + b"\n")
+        self.p.process.stdin.flush()
+
+    def end(self):
+        self.p.process.stdin.close()
+        equal(self.p.wait(), 0)
+
+
+def flat_agent(t, d, name):
+    return node(t, "flat_agent.js", "ws%s/ws" % d.url[4:], d.make_token(name, SCOPES), name)
+
+
+def test_document_client(t):
+    d = t.musterd()
+    dash = Dashboard(t, d)
+    equal(message(dash.p, "agent:list")["agents"], [])
+    check("permessage-deflate" in lines(dash.p, "open")[0]["extensions"], "npm ws offers it")
+    agent = flat_agent(t, d, "mock-1")
+    message(dash.p, "agent:status", agentId="mock-1", status="online")
+    dash.say("command:request", agentId="mock-1", command="npm test", args=["--coverage"],
+             priority="high")
+    queued = message(dash.p, "command:queued", agentId="mock-1")
+    equal(queued["position"], 1)
+    m = message(dash.p, "command:complete", commandId=queued["commandId"])
+    equal(m["exitCode"], 0)
+    text = "".join(m["content"] for m in lines(dash.p, "terminal"))
+    check("npm test --coverage 2\nnpm test --coverage 1\nnpm test --coverage 0\n" in text, text)
+    # Interrupted: 130.
+    dash.say("command:request", agentId="mock-1", command="forever")
+    ident = hears(dash.p, lambda m: m["what"] == "message"
+                  and m["message"]["type"] == "command:queued"
+                  and m["message"]["commandId"] != queued["commandId"],
+                  "the second command")["message"]["commandId"]
+    message(dash.p, "command:status", commandId=ident, status="running")
+    dash.say("command:interrupt", commandId=ident)
+    m = message(dash.p, "command:complete", commandId=ident)
+    equal(m["exitCode"], 130)
+    message(dash.p, "command:status", commandId=ident, status="interrupted")
+    equal(d.command(ident)["state"], "interrupted")
+    equal(agent.stop(), 0)
+    message(dash.p, "agent:status", agentId="mock-1", status="offline")
+    dash.end()
+    equal(lines(dash.p, "error"), [])
+    equal(lines(dash.p, "close")[0]["code"], 1000)
+
+
+def test_hundred_connections(t):
+    """The document's load test, and a restart: all of them come back."""
+    d = t.musterd()
+    dash = Dashboard(t, d, 100)
+    for n in range(100):
+        message(dash.p, "agent:list", number=n)
+    flat_agent(t, d, "mock-1")
+    for n in range(100):
+        message(dash.p, "agent:status", number=n, agentId="mock-1", status="online")
+    equal(d.get("/health").json["websocket"]["connections"], 100)
+    equal(d.stop(), 0)
+    until(lambda: len(lines(dash.p, "close")) == 100, "all were told")
+    equal({m["code"] for m in lines(dash.p, "close")}, {1001})
+    d = d.again()
+    until(lambda: len(lines(dash.p, "open")) == 200, "all are back")
+    dash.end()
+
+
+def test_gorilla(t):
+    if not os.path.isdir("/usr/share/gocode/src/github.com/gorilla/websocket"):
+        raise Skip("no gorilla websocket; tools/setup test gets it")
+    program = t.path("gorilla_console")
+    subprocess.run(["go", "build", "-o", program, "./tests/system/gorilla_console"], check=True,
+                   cwd=ROOT, env=dict(t.env, GOPATH="/usr/share/gocode", GO111MODULE="off",
+                                      GOFLAGS="", GOCACHE=os.path.join(BUILD, "gocache")))
+    d = t.musterd()
+    flat_agent(t, d, "mock-1")
+    d.agent_is("mock-1", "online")
+    dash = t.start("gorilla", [program, "ws%s/ws/dashboard" % d.url[4:], d.token, "mock-1",
+                               "go test"])
+    equal(dash.wait(), 0, dash.out())
+    m = lines(dash, "agent:list")[0]["message"]["agents"][0]
+    equal((m["agentId"], m["agentType"], m["status"]), ("mock-1", "mock", "online"))
+    text = "".join(m["message"]["output"]["content"] for m in lines(dash, "terminal:output")
+                   if m["message"]["output"]["type"] == "stdout")
+    equal(text, "".join("go test --coverage %d\n" % n for n in (2, 1, 0)))
+    equal(lines(dash, "command:complete")[0]["message"]["exitCode"], 0)
+
+
+main(globals())
