@@ -6,7 +6,7 @@
  *	machine            the machine-id this state was made on
  *	policy.conf        see policy.h
  *	ctl                socket of `status`
- *	STOP               while it is there, nothing runs; see stopfile.h
+ *	STOP               while it is there, nothing runs; see localstop.h
  *	links/<host>_<port>/
  *	  link.conf        where to and as whom
  *	  key              Ed25519 seed in hex; never leaves the host

@@ -10,8 +10,8 @@
 #include "io/stream.h"
 
 #include "agent/local.h"
+#include "agent/localstop.h"
 #include "agent/netwatch.h"
-#include "agent/stopfile.h"
 #include "agent/uplink.h"
 #include "agent/verbs.h"
 
@@ -24,7 +24,7 @@ struct running {
 	size_t count;
 	struct local local;
 	struct netwatch net;
-	struct stopfile stopfile;
+	struct localstop localstop;
 	struct loop_task watch; /* the end of a turn, when stopping */
 	wall_msec started_at;
 	bool stopping;
@@ -176,7 +176,7 @@ on_network(void *arg)
 
 /* The host's own stop came or went. */
 static void
-on_stopfile(void *arg, const struct stop_local *l, bool known)
+on_local_stop(void *arg, const struct stop_local *l, bool known)
 {
 	struct running *r = arg;
 
@@ -233,7 +233,7 @@ open_state(struct running *r, const char *dir)
 		    r->agent.policy_error);
 	if (state_path(s, "STOP", r->agent.stop_path) != 0)
 		return complain(EXIT_OTHER, "%s is too long a path", s->dir);
-	stopfile_read(r->agent.stop_path, &r->agent.local_stop);
+	localstop_read(r->agent.stop_path, &r->agent.local_stop);
 	r->agent.has_cgroup = cgroup_find(r->agent.cgroup) == 0;
 	if (find_holder(r->agent.holder) != 0)
 		return complain(
@@ -264,8 +264,8 @@ open_ears(struct running *r)
 		err = local_open(&r->local, l, path, on_ask, r);
 	if (err != 0)
 		log_warn("no_status_socket", kv_e("err", err));
-	stopfile_open(&r->stopfile, l, r->agent.stop_path, &r->agent.local_stop,
-	    on_stopfile, r);
+	localstop_open(&r->localstop, l, r->agent.stop_path,
+	    &r->agent.local_stop, on_local_stop, r);
 	err = netwatch_open(&r->net, l, on_network, r);
 	if (err != 0)
 		log_warn("no_network_watch", kv_e("err", err));
@@ -320,7 +320,7 @@ run(struct running *r, const char *dir)
 	loop_run(&a->loop);
 	local_close(&r->local);
 	netwatch_close(&r->net);
-	stopfile_close(&r->stopfile);
+	localstop_close(&r->localstop);
 	for (size_t i = 0; i < r->count; i++)
 		uplink_free(r->uplinks[i]);
 	stream_loop_fini(&a->loop);

@@ -5,8 +5,8 @@
 #include "base/js.h"
 
 #include "agent/local.h"
+#include "agent/localstop.h"
 #include "agent/state.h"
-#include "agent/stopfile.h"
 #include "agent/verbs.h"
 
 enum { ASK_ARENA = 1024 * 1024 };
@@ -146,7 +146,7 @@ no_agent(const struct state *s)
 	struct stop_local l = { 0 };
 
 	if (state_path(s, "STOP", path) == 0)
-		stopfile_read(path, &l);
+		localstop_read(path, &l);
 	return complain(EXIT_OTHER, "no agent runs on %s%s", s->dir,
 	    l.stopped ? ", and STOP there forbids it to start anything" : "");
 }

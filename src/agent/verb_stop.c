@@ -6,10 +6,10 @@
 #include "io/file.h"
 
 #include "agent/local.h"
+#include "agent/localstop.h"
 #include "agent/reach.h"
 #include "agent/record.h"
 #include "agent/state.h"
-#include "agent/stopfile.h"
 #include "agent/verbs.h"
 
 enum { PATIENCE = 20 * 1000, STOP_ARENA = 64 * 1024 };
@@ -60,7 +60,7 @@ begin(const struct state *s, const char *path, const char *reason)
 {
 	struct reach_result r;
 
-	int err = stopfile_make(path, reason);
+	int err = localstop_make(path, reason);
 	if (err != 0)
 		return failed(err, "make", path);
 	/* The agent does the same; it may be down, or slow to notice. */
@@ -179,7 +179,7 @@ verb_resume(int argc, char **argv)
 	int code = open_stop(&s, dir, path);
 	if (code != EXIT_OK)
 		return code;
-	int err = stopfile_remove(path);
+	int err = localstop_remove(path);
 	if (err != 0 && err != ERR_NOT_FOUND)
 		code = failed(err, "remove", path);
 	else

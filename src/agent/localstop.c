@@ -8,12 +8,12 @@
 #include "io/file.h"
 #include "io/log.h"
 
-#include "agent/stopfile.h"
+#include "agent/localstop.h"
 
 enum { READ_MAX = 64 * 1024 };
 
 void
-stopfile_read(const char *path, struct stop_local *out)
+localstop_read(const char *path, struct stop_local *out)
 {
 	struct slice text = SL(""), line;
 	struct stat st;
@@ -35,7 +35,7 @@ stopfile_read(const char *path, struct stop_local *out)
 }
 
 int
-stopfile_make(const char *path, const char *reason)
+localstop_make(const char *path, const char *reason)
 {
 	char text[STOP_REASON + 2];
 
@@ -49,7 +49,7 @@ stopfile_make(const char *path, const char *reason)
 }
 
 int
-stopfile_remove(const char *path)
+localstop_remove(const char *path)
 {
 	return file_unlink(&file_real, path);
 }
@@ -59,15 +59,15 @@ stopfile_remove(const char *path)
 static void
 on_work(struct loop_work *w)
 {
-	struct stopfile *f = LIST_OF(w, struct stopfile, work);
+	struct localstop *f = LIST_OF(w, struct localstop, work);
 
-	stopfile_read(f->path, &f->read);
+	localstop_read(f->path, &f->read);
 }
 
 static void
 on_done(struct loop_work *w)
 {
-	struct stopfile *f = LIST_OF(w, struct stopfile, work);
+	struct localstop *f = LIST_OF(w, struct localstop, work);
 
 	f->reading = false;
 	/* It may have gone meanwhile: that was told. */
@@ -80,7 +80,7 @@ on_done(struct loop_work *w)
 /* That it is there is all that a stop waits for; what it says is read
  * elsewhere. */
 static void
-look(struct stopfile *f)
+look(struct localstop *f)
 {
 	struct stat st;
 	bool there = lstat(f->path, &st) == 0;
@@ -102,21 +102,21 @@ on_event(uv_fs_event_t *h, const char *name, int events, int status)
 	(void)name;
 	(void)events;
 	(void)status;
-	look(LIST_OF(h, struct stopfile, watch));
+	look(LIST_OF(h, struct localstop, watch));
 }
 
 static void
 on_poll(struct loop_timer *t)
 {
-	struct stopfile *f = LIST_OF(t, struct stopfile, poll);
+	struct localstop *f = LIST_OF(t, struct localstop, poll);
 
 	look(f);
 	(void)loop_timer_set(
-	    f->loop, &f->poll, loop_now(f->loop) + STOPFILE_POLL, on_poll);
+	    f->loop, &f->poll, loop_now(f->loop) + LOCALSTOP_POLL, on_poll);
 }
 
 void
-stopfile_open(struct stopfile *f, struct loop *loop, const char *path,
+localstop_open(struct localstop *f, struct loop *loop, const char *path,
     const struct stop_local *now,
     void (*changed)(void *arg, const struct stop_local *l, bool known),
     void *arg)
@@ -124,7 +124,7 @@ stopfile_open(struct stopfile *f, struct loop *loop, const char *path,
 	char dir[STOP_PATH];
 	const char *slash = strrchr(path, '/');
 
-	*f = (struct stopfile){ .loop = loop,
+	*f = (struct localstop){ .loop = loop,
 		.path = path,
 		.now = *now,
 		.open = true,
@@ -142,7 +142,7 @@ stopfile_open(struct stopfile *f, struct loop *loop, const char *path,
 }
 
 void
-stopfile_close(struct stopfile *f)
+localstop_close(struct localstop *f)
 {
 	if (!f->open)
 		return;
