@@ -1,9 +1,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent/holder_child.h"
@@ -71,12 +73,11 @@ prepare(const struct order *o, const struct ends *e, int32_t *stage)
 }
 
 static _Noreturn void
-run(const struct order *o, const struct tree *t, const struct ends *e)
+run(const struct order *o, const struct ends *e)
 {
 	struct child_fault fault = { 0 };
 
 	(void)setsid();
-	tree_enter(t);
 	reset_signals();
 	(void)umask(022);
 	if (prepare(o, e, &fault.stage) == 0) {
@@ -109,6 +110,29 @@ keep(int pair[2], int which)
 	return fd;
 }
 
+/*
+ * Born in its cgroup: to move there afterwards waits milliseconds for the
+ * kernel to agree with all CPUs.  There is one thread yet, so that the child
+ * of a bare clone may use libc.
+ */
+static pid_t
+fork_into(const struct tree *t)
+{
+	struct clone_args a = { .flags = CLONE_INTO_CGROUP,
+		.exit_signal = SIGCHLD,
+		.cgroup = (unsigned)t->cgroup };
+	pid_t pid = -1;
+
+	if (t->cgroup >= 0)
+		pid = (pid_t)syscall(SYS_clone3, &a, sizeof(a));
+	if (pid >= 0)
+		return pid;
+	pid = fork();
+	if (pid == 0)
+		tree_enter(t);
+	return pid;
+}
+
 int
 child_start(struct child *c, const struct order *o, const struct tree *t)
 {
@@ -118,9 +142,9 @@ child_start(struct child *c, const struct order *o, const struct tree *t)
 	if ((!o->input || pipe2(e.in, O_CLOEXEC) == 0) &&
 	    pipe2(e.out, O_CLOEXEC) == 0 && pipe2(e.err, O_CLOEXEC) == 0 &&
 	    pipe2(e.fault, O_CLOEXEC) == 0)
-		c->pid = fork();
+		c->pid = fork_into(t);
 	if (c->pid == 0)
-		run(o, t, &e);
+		run(o, &e);
 	if (c->pid > 0) {
 		c->in = keep(e.in, 1);
 		c->out = keep(e.out, 0);

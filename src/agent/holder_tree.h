@@ -41,7 +41,8 @@ struct tree {
 /* Make <path>/muster-<id>; without one (path NULL, not writable) go on. */
 void tree_init(struct tree *t, const char *path, const char *id);
 
-/* In the new child: step into the cgroup, while still privileged. */
+/* In a new child that is not born there: step into the cgroup, while still
+ * privileged. */
 void tree_enter(const struct tree *t);
 
 /* Live descendants of this process, at most TREE_PIDS, now in t->pids. */
