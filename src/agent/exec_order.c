@@ -101,6 +101,8 @@ read_fields(struct js_value root, struct arena *a, struct exec_wish *w)
 	js_opt_bool(&f, "shell", false, &w->shell);
 	js_opt_bool(&f, "foreground", false, &w->foreground);
 	js_opt_i64(&f, "timeout_ms", 0, INT32_MAX, 0, &w->timeout);
+	js_opt_i64(
+	    &f, "remaining_ms", INT64_MIN, INT64_MAX, INT64_MAX, &w->remaining);
 	opt_u64(&f, "out", &w->at[0]);
 	opt_u64(&f, "err", &w->at[1]);
 	if (f.err == 0)
@@ -216,6 +218,9 @@ check_policy(struct exec_home *h, struct exec_wish *w, struct exec_refusal *no)
 	if (w->argc == 0)
 		return say_no(
 		    no, ERR_INVALID, "INVALID_REQUEST", "nothing to run");
+	if (w->remaining <= 0)
+		return say_no(no, ERR_TIMEOUT, "EXPIRED",
+		    "its deadline passed before it could be started");
 	if (w->shell && w->argc != 1)
 		return say_no(no, ERR_INVALID, "INVALID_REQUEST",
 		    "a shell command is one string");

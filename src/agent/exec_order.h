@@ -20,6 +20,7 @@ struct exec_wish {
 	struct slice cwd, user;
 	bool input, shell, foreground;
 	msec timeout;
+	msec remaining; /* until its deadline; INT64_MAX = there is none */
 	uint64_t at[2]; /* offsets wanted */
 };
 

@@ -47,6 +47,8 @@ hub_refuse_created(
 	    ? (struct refusal){ err, 409, SL("ALREADY_RUN"),
 		      SL("this key made a command there before, and it is "
 			 "over") }
+	    : err == ERR_LIMITED ? (struct refusal){ err, 507, SL("QUEUE_FULL"),
+		      SL("the controller keeps as much output as it may") }
 	    : err == ERR_NO_SPACE || err == ERR_FULL
 	    ? (struct refusal){ err, 507, SL("NO_SPACE"),
 		      SL("the controller's disk is full") }

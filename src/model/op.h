@@ -20,7 +20,9 @@ enum op_verb {
 	OP_AGENT_SEEN,    /* lazy: id, seen_at */
 	OP_LINK_OPENED,   /* a connection_record begins */
 	OP_LINK_CLOSED,   /* and ends: id, closed_at, why */
-	OP_PUT_COMMAND,   /* a new row: ERR_EXISTS when id or key is there */
+	OP_PUT_COMMAND,   /* a new row: ERR_EXISTS when id or key is there,
+			   * ERR_LIMITED when all the output is kept that may
+			   * be */
 	OP_COMMAND_SENT,  /* queued -> sent, compare-and-set on the lease:
 			   * ERR_WRONG_STATE when it is not queued any more,
 			   * ERR_DENIED when the lease is another's */

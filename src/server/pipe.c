@@ -350,11 +350,12 @@ pipe_stored(struct dock *d, const struct writer_done *done)
 		pipe_end_known(p, done->stream, done->err);
 		return;
 	}
+	if (done->err != 0 && p->link == NULL)
+		return; /* what followed the piece for which it was broken */
 	if (done->err != 0) {
 		log_error("output_not_stored", kv_s("command", p->id),
 		    kv_e("err", done->err));
-		if (p->link != NULL)
-			break_stream(p, done->err);
+		break_stream(p, done->err);
 		return;
 	}
 	if (done->durable > p->durable[done->stream])

@@ -4,9 +4,7 @@
  * Design notes.  A failure is either the operation's own (the row is there
  * already, is in another state, is another's) and then it alone is undone,
  * or the machine's (no space, I/O, memory, corruption), and then the batch
- * ends and nothing of it is kept: db_is_fatal tells them apart.  ERR_NO_SPACE
- * for a new command while the cap of all output is reached is the
- * operation's own, so it is not decided by number but by s->broken.
+ * ends and nothing of it is kept: s->broken tells them apart.
  */
 #include <assert.h>
 
@@ -198,7 +196,7 @@ op_put_command(struct store *s, const struct op *op)
 	int err;
 
 	if (s->segments != NULL && segments_full(s->segments))
-		return ERR_NO_SPACE;
+		return ERR_LIMITED;
 	if (c->state == COMMAND_SENT && !lease_ok(s, c))
 		return ERR_DENIED;
 	err = expire_key(s, op);

@@ -57,6 +57,7 @@ struct segments {
 	struct list dirty; /* entries to be synced */
 	uint64_t cap;
 	uint64_t total;
+	uint64_t wanted; /* by the last append for which there was no room */
 	uint64_t syncs;
 	bool pair_named[PAIRS];
 	char path[SEGMENT_PATH];
@@ -501,8 +502,10 @@ segments_append(struct segments *sg, struct slice id, enum output_stream stream,
 	bytes = slice_from_at(bytes,
 	    h->end - offset < bytes.len ? (size_t)(h->end - offset)
 					: bytes.len);
-	if (bytes.len > 0 && sg->total + bytes.len > sg->cap)
+	if (bytes.len > 0 && sg->total + bytes.len > sg->cap) {
+		sg->wanted = bytes.len;
 		return ERR_NO_SPACE;
+	}
 	while (err == 0 && bytes.len > 0) {
 		bool full = h->size + SEGMENT_HEADER + FRAME_HEADER >=
 		    sg->config.segment_size;
@@ -615,7 +618,8 @@ segments_remove(struct segments *sg, struct slice id)
 bool
 segments_full(const struct segments *sg)
 {
-	return sg->total >= sg->cap;
+	/* An append that would go beyond is refused, so total stays below. */
+	return sg->total >= sg->cap || sg->total + sg->wanted > sg->cap;
 }
 
 uint64_t

@@ -100,4 +100,32 @@ def test_pruned_is_said(t):
     equal(len(e.out), len(body))
 
 
+def test_all_output_is_kept_that_may_be(t):
+    """Above output_total new commands are refused, those that run are held
+    back, everything else goes on; and when there is room it all goes on."""
+    need("musterd", "muster", "muster-agent")
+    full = {"MUSTER_OUTPUT_TOTAL": "16MiB", "MUSTER_REQUEST_RATE": "100000"}
+    d = t.musterd("--dev", env=full)
+    t.agent(d, "web-1")
+    body = {"agent": "web-1", "argv": ["sh", "-c", "head -c %d /dev/zero; echo end >&2" % (24 * MIB)]}
+    ident = d.post("/api/v1/commands", body)["id"]
+
+    def refused():
+        a = d.post("/api/v1/commands", {"agent": "web-1", "argv": ["true"]})
+        return a if a.status != 201 else None
+    a = until(refused, "a refusal")
+    equal((a.status, a.code), (507, "QUEUE_FULL"))
+    equal(d.command(ident)["state"], "running")
+    equal(d.get("/health").status, 200, "all else goes on")
+    equal(d.agent("web-1")["status"], "busy")
+    t.cli(d, "agent", "label", "web-1", "a=b", code=0)
+    d.stop()
+    d.env = None
+    d = d.again()
+    c = d.command_ends(ident, 60)
+    equal((c["state"], c["out_bytes"], c["err_bytes"]), ("completed", 24 * MIB, 4))
+    equal(len(d.get("/api/v1/commands/%s/output" % ident).body), 24 * MIB)
+    t.cli(d, "exec", "-n", "web-1", "--", "true", code=0)
+
+
 main(globals())

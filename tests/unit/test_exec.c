@@ -600,6 +600,21 @@ test_torn_spool(void **state)
 	assert_int_equal(f.limit, 9);
 }
 
+static void
+test_expired(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(open_with(&w->e,
+			     "{\"id\":\"c1\",\"seq\":7,\"argv\":[\"ls\"],"
+			     "\"remaining_ms\":0}"),
+	    0);
+	drain(w, &w->e, 512);
+	struct slice said_json = said(w, EXECFRAME_REFUSED).data;
+	assert_true(slice_starts(said_json, SL("{\"code\":\"EXPIRED\"")));
+	assert_int_equal(fake.count, 0);
+}
+
 /* Nobody knows it there: DONE comes with the opening, before the end. */
 static void
 test_disowned(void **state)
@@ -770,6 +785,7 @@ main(void)
 		TEST(test_attach),
 		TEST(test_gap),
 		TEST(test_torn_spool),
+		TEST(test_expired),
 		TEST(test_disowned),
 		TEST(test_input),
 		TEST(test_signal),

@@ -410,7 +410,7 @@ test_total_cap(void **state)
 	kit_id(other, 78);
 	c = kit_command(slice_from(other), AGENT);
 	assert_int_equal(store_apply(s, ops, 1, &err), 0);
-	assert_int_equal(err, ERR_NO_SPACE);
+	assert_int_equal(err, ERR_LIMITED);
 	/* Known again after any stop, and over when retention made room. */
 	crash(0);
 	open_store();
@@ -419,7 +419,7 @@ test_total_cap(void **state)
 	close_store();
 	open_store();
 	assert_int_equal(store_apply(s, ops, 1, &err), 0);
-	assert_int_equal(err, ERR_NO_SPACE);
+	assert_int_equal(err, ERR_LIMITED);
 	assert_int_equal(store_prune(s, 5001, 0, 9000, &more), 0);
 	assert_int_equal(store_apply(s, ops, 1, &err), 0);
 	assert_int_equal(err, 0);
