@@ -73,8 +73,11 @@ hub_stop_order(struct hub *h, const struct agent *a, struct stop_order *out)
 	bool stopped = a->stop.covers > 0;
 	const struct stop_record *r = newest(a, stopped);
 
-	*out =
-	    (struct stop_order){ .epoch = h->stop.epoch, .stopped = stopped };
+	*out = (struct stop_order){
+		.epoch = h->stop.epoch, .stopped = stopped, .at = h->wall
+	};
+	if (arena_copy(&h->out->arena, a->id, &out->agent_id) != 0)
+		h->out->err = ERR_NOMEM;
 	if (r == NULL)
 		return;
 	out->scope = hub_stop_text(h, r);

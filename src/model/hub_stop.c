@@ -491,6 +491,7 @@ change(struct hub *h, struct agent *a)
 	hub_next_epoch(h);
 	a->stop.want = h->stop.epoch;
 	hub_write_epoch(h);
+	hub_save_epoch(h);
 }
 
 /* What it believes against what is so: at the same number, or a higher one

@@ -92,6 +92,7 @@ void hub_adopt_stop(
 void hub_next_epoch(struct hub *h);
 void hub_write_epoch(struct hub *h);
 void hub_save_stop(struct hub *h, struct stop *s);
+void hub_save_epoch(struct hub *h);
 struct slice hub_decimal(struct hub *h, uint64_t n);
 
 /* hub_receipt.c: what agents are told and say ----------------------------- */

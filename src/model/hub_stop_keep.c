@@ -137,6 +137,19 @@ hub_save_stop(struct hub *h, struct stop *s)
 	    (struct slice){ (const uint8_t *)&epoch, sizeof(epoch) }, NULL);
 }
 
+/* A number that no stop's row has. */
+void
+hub_save_epoch(struct hub *h)
+{
+	struct op *op = hub_store(h, OP_PUT_META);
+
+	if (op == NULL)
+		return;
+	op->lazy = true;
+	op->meta.key = SL("stop.epoch");
+	op->meta.value = hub_decimal(h, h->stop.epoch);
+}
+
 void
 hub_stop_unsaved(struct hub *h, struct pending *p)
 {

@@ -18,8 +18,9 @@ enum { STOP_MAC_LEN = 32 };
 /* What an agent of ours is told, keeps, and shows again. */
 struct stop_order {
 	uint64_t epoch;
-	bool stopped;       /* false: work goes on */
-	struct slice scope; /* "all", "selector:TEXT", "agent:ID" */
+	bool stopped;          /* false: work goes on */
+	struct slice agent_id; /* whom it is for: the mac covers that, too */
+	struct slice scope;    /* "all", "selector:TEXT", "agent:ID" */
 	bool keep_tunnels;
 	struct slice reason;
 	wall_msec at;

@@ -8,6 +8,7 @@
 #include "io/log.h"
 
 #include "server/router.h"
+#include "server/stopfile.h"
 
 #include "server/core.h"
 
@@ -247,6 +248,29 @@ store_ops(struct core *c, struct batch *b)
 	list_push(&c->refused, &b->link);
 }
 
+/* What ends things is told before anything else is done, and its epoch goes
+ * to its own file. */
+static bool
+is_stop(const struct effect *e)
+{
+	return e->kind == EFFECT_STOP ||
+	    (e->kind == EFFECT_SEND && e->event->kind == EVENT_STOP_ORDER);
+}
+
+static void
+perform_stops(struct core *c, struct batch *b)
+{
+	for (size_t i = 0; i < b->out.count; i++) {
+		const struct effect *e = &b->out.effects[i];
+		if (!is_stop(e))
+			continue;
+		if (e->kind == EFFECT_SEND)
+			router_perform(c->router, b, e);
+		else if (c->server->stopfile != NULL)
+			stopfile_put(c->server->stopfile, e->stop_state);
+	}
+}
+
 static void
 close_batch(struct core *c)
 {
@@ -255,6 +279,7 @@ close_batch(struct core *c)
 	if (b == NULL)
 		return;
 	c->open = NULL;
+	perform_stops(c, b);
 	/* Output that came inside a message is written before the op that
 	 * refers to it. */
 	for (size_t i = 0; i < b->out.count; i++) {
@@ -264,7 +289,8 @@ close_batch(struct core *c)
 	store_ops(c, b);
 	for (size_t i = 0; i < b->out.count; i++) {
 		const struct effect *e = &b->out.effects[i];
-		if (e->kind == EFFECT_STORE || e->kind == EFFECT_OUTPUT)
+		if (e->kind == EFFECT_STORE || e->kind == EFFECT_OUTPUT ||
+		    is_stop(e))
 			continue;
 		if (e->after != 0)
 			hold(c, b, e);
@@ -351,6 +377,32 @@ take_results(struct core *c)
 		settle_op(c, d->number, d->err);
 		writer_done_free(d);
 	}
+}
+
+/* Of the stop's own file, and of the one that an operator puts there. */
+static void
+take_stop_news(struct core *c)
+{
+	struct stopfile_news n;
+	struct event ev = { .kind = EVENT_STOP_WRITTEN, .at = clock_wall() };
+
+	if (c->server->stopfile == NULL ||
+	    !stopfile_take(c->server->stopfile, &n))
+		return;
+	if (n.epoch != 0) {
+		if (n.err != 0)
+			log_error("stop_not_written", kv_u("epoch", n.epoch),
+			    kv_e("err", n.err));
+		ev.stored.number = n.epoch;
+		ev.stored.err = n.err;
+		input(c, &ev);
+	}
+	if (!n.looked)
+		return;
+	ev = (struct event){ .kind = EVENT_STOP_SWITCH, .at = ev.at };
+	ev.stop.stopped = n.present;
+	ev.stop.reason = (struct slice){ n.word, n.word_len };
+	input(c, &ev);
 }
 
 static void
@@ -492,6 +544,7 @@ turn(struct loop_task *t)
 {
 	struct core *c = LIST_OF(t, struct core, turn);
 
+	take_stop_news(c);
 	take_refused(c);
 	take_results(c);
 	take_mail(c);

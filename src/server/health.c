@@ -145,6 +145,16 @@ put_hub(struct buf *b, const struct hub_stats *h)
 			    command_state_name((enum command_state)s),
 			    h->commands_ended[s]);
 	}
+	gauge(b, "muster_stop_epoch", "Number of the last stop or resume.",
+	    h->stop_epoch);
+	gauge(b, "muster_stops_standing", "Emergency stops in force.",
+	    h->stops_standing);
+	type(b, "muster_stop_receipts", "gauge",
+	    "Agents under those, by what they said.");
+	for (int k = 0; k < RECEIPT_KINDS; k++)
+		sample(b, "muster_stop_receipts", "kind",
+		    receipt_kind_name((enum receipt_kind)k),
+		    h->stop_receipts[k]);
 	counter(b, "muster_denied_total", "Credentials refused.", h->denied);
 	type(b, "muster_memory_bytes", "gauge", "Memory by pool.");
 	sample(b, "muster_memory_bytes", "pool", SL("hub"), h->bytes);

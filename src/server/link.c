@@ -8,6 +8,7 @@
 
 #include "server/credential.h"
 #include "server/pipe.h"
+#include "server/stopkey.h"
 
 #include "server/link.h"
 
@@ -151,6 +152,11 @@ on_text(struct conn *c, struct slice text)
 	}
 	ev->peer = peer;
 	ev->at = at;
+	if (ev->kind == EVENT_REGISTER) {
+		struct registration *r = &ev->registration;
+		r->native.stop.proved = stopkey_proves(
+		    c->dock->server, r->agent_id, &r->native.stop);
+	}
 	if (ev->kind == EVENT_BAD)
 		log_info("bad_message", kv_s("remote", link_of(c)->remote),
 		    kv_e("err", ev->complaint.err),
@@ -441,6 +447,22 @@ context(const struct conn *c)
 	};
 }
 
+/* What it says of stops gets the mac that the agent keeps. */
+static void
+prove(struct conn *c, struct event *ev, struct stop_order *stop)
+{
+	const struct server *s = c->dock->server;
+
+	if (ev->kind == EVENT_STOP_ORDER) {
+		stopkey_sign(s, &ev->stop);
+	} else if (ev->kind == EVENT_REGISTERED &&
+	    ev->registered.stop != NULL) {
+		*stop = *ev->registered.stop;
+		stopkey_sign(s, stop);
+		ev->registered.stop = stop;
+	}
+}
+
 static void
 on_event(struct conn *c, const struct event *ev)
 {
@@ -448,8 +470,12 @@ on_event(struct conn *c, const struct event *ev)
 	struct cluster_context ctx = context(c);
 	struct buf *text = &c->dock->text;
 
+	struct event proven = *ev;
+	struct stop_order stop;
+
 	buf_clear(text);
-	if (cluster_encode(ev, &ctx, text) != 0)
+	prove(c, &proven, &stop);
+	if (cluster_encode(&proven, &ctx, text) != 0)
 		return;
 	say(c, buf_peek(text));
 	if (c->ending || ev->kind != EVENT_REGISTERED)

@@ -13,6 +13,7 @@
 #include "server/link.h"
 #include "server/lookup.h"
 #include "server/monitor.h"
+#include "server/stops.h"
 
 #include "server/route.h"
 
@@ -21,6 +22,7 @@ enum { KIB = 1024, MIB = 1024 * KIB };
 #define HUB .handle = api_ask, .event = api_answer
 #define ACCOUNT .handle = accounts_ask, .event = accounts_answer
 #define READ .handle = api_ask, .event = lookup_answer
+#define STOP .handle = stops_ask, .event = stops_answer
 #define LEGACY .handle = legacy_ask, .event = legacy_answer
 #define CONSOLE .handle = console_open, .event = console_answer
 #define AGENT "/api/v1/clusters/agent"
@@ -105,6 +107,14 @@ static const struct route table[] = {
 	  .summary = "Interrupt a command" },
 	{ "POST", "/api/v1/commands/{}/cancel", HUB, .op = OP_COMMAND_CANCEL,
 	  .body_max = 64 * KIB, .ends = true, .summary = "Cancel a queued command" },
+	{ "POST", "/api/v1/stop", STOP, .op = OP_STOP_RAISE,
+	  .body_max = 64 * KIB, .ends = true, .summary = "Stop agents" },
+	{ "POST", "/api/v1/resume", STOP, .op = OP_STOP_LIFT,
+	  .body_max = 64 * KIB, .ends = true, .summary = "Lift a stop" },
+	{ "GET", "/api/v1/stops", STOP, .op = OP_STOP_LIST, .ends = true,
+	  .summary = "List stops" },
+	{ "GET", "/api/v1/stops/{}", STOP, .op = OP_STOP_SHOW, .ends = true,
+	  .summary = "A stop and its receipts" },
 	{ "GET", "/api/v1/exec", .handle = attach_open,
 	  .op = OP_COMMAND_CREATE, .websocket = true },
 	{ "GET", "/api/v1/audit", READ, .op = OP_AUDIT_LIST,

@@ -212,9 +212,19 @@ forfeit(struct router *r, unsigned lane, const struct effect *e)
 		router_cut(r, e->stream.viewer);
 }
 
+/* An order to stop overtakes: it is right at any place among others, for its
+ * number says what it is newer than. */
+static enum mail_class
+class_of(const struct effect *e)
+{
+	return e->kind == EFFECT_SEND && e->event->kind == EVENT_STOP_ORDER
+	    ? MAIL_URGENT
+	    : MAIL_NORMAL;
+}
+
 /*
- * All effects go one way, so that a close does not overtake the sentence
- * that explains it, nor a signal the order to open.
+ * All other effects go one way, so that a close does not overtake the
+ * sentence that explains it, nor a signal the order to open.
  */
 static void
 hand_over_mail(struct router *r, unsigned lane, struct lane_mail *m,
@@ -226,7 +236,7 @@ hand_over_mail(struct router *r, unsigned lane, struct lane_mail *m,
 	}
 	/* Held before the lane can drop it. */
 	batch_hold(b);
-	if (post(r->lanes[lane], MAIL_NORMAL, m))
+	if (post(r->lanes[lane], class_of(e), m))
 		return;
 	batch_drop(b);
 	forfeit(r, lane, e);
@@ -237,7 +247,7 @@ hand_over_open(struct router *r, unsigned lane, struct batch *b,
     const struct effect *e, bool awaits)
 {
 	struct lane_mail *m =
-	    new_mail(r->lanes[lane], MAIL_NORMAL, LANE_EFFECT);
+	    new_mail(r->lanes[lane], class_of(e), LANE_EFFECT);
 
 	if (m != NULL)
 		m->awaits = awaits;

@@ -25,6 +25,8 @@
 #include "server/pressure.h"
 #include "server/router.h"
 #include "server/sources.h"
+#include "server/stopfile.h"
+#include "server/stopkey.h"
 
 #include "server/run.h"
 
@@ -211,6 +213,29 @@ say_admin(const struct runner *r)
 		    r->url, r->setup);
 }
 
+/* Before any agent is let in. */
+static int
+load_stops(struct runner *r, struct arena *a, struct hub_snapshot *all)
+{
+	struct stop_state *kept = arena_alloc(a, sizeof(*kept));
+
+	if (kept == NULL)
+		return ERR_NOMEM;
+	int err = stopfile_read(&file_real, r->dir, a, kept);
+	if (err == 0)
+		all->kept = kept;
+	else if (err != ERR_NOT_FOUND)
+		fprintf(stderr,
+		    "musterd: %s/stop.epoch cannot be read (%s): move it away "
+		    "to believe what the database says of stops\n",
+		    r->dir, err_name(err));
+	if (err != 0 && err != ERR_NOT_FOUND)
+		return err;
+	all->stop_switch =
+	    stopfile_look(&file_real, r->dir, a, &all->stop_switch_text) == 1;
+	return stopkey_open(r->store, r->server.stop_key, clock_wall());
+}
+
 static struct hub *
 load_hub(struct runner *r)
 {
@@ -234,6 +259,8 @@ load_hub(struct runner *r)
 		return NULL;
 	arena_init(&a, LOAD_ARENA);
 	int err = store_load(r->store, &a, &all);
+	if (err == 0)
+		err = load_stops(r, &a, &all);
 	if (err == 0)
 		err = hub_load(h, &all, clock_mono());
 	arena_fini(&a);
@@ -262,6 +289,12 @@ start_core(struct runner *r)
 	};
 	if (writer_start(&r->server.writer, &c) != 0)
 		return fail("cannot start the store's thread");
+	const struct stopfile_config stops = { .dir = r->dir,
+		.files = &file_real,
+		.wake = core_wake,
+		.owner = r->server.core };
+	if (stopfile_start(&r->server.stopfile, &stops) != 0)
+		return fail("cannot start the stop's thread");
 	return 0;
 }
 
@@ -481,6 +514,8 @@ stop(struct runner *r)
 		lane_stop(&r->docks[i].lane);
 	if (r->server.writer != NULL) {
 		core_finish(r->server.core);
+		stopfile_stop(r->server.stopfile);
+		r->server.stopfile = NULL;
 		writer_stop(r->server.writer);
 	}
 	core_free(r->server.core);

@@ -54,6 +54,7 @@ struct server {
 	struct settings settings;
 	struct store_config store_config; /* for readers */
 	struct writer *writer;
+	struct stopfile *stopfile; /* NULL until the core runs */
 	struct core *core;
 	struct dock *docks; /* one a lane; all there before any starts */
 	size_t dock_count;
@@ -66,6 +67,7 @@ struct server {
 	struct slice public_host;     /* its host, lower case */
 	struct slice incarnation;
 	uint8_t nonce_key[32]; /* of links' challenges; random */
+	uint8_t stop_key[32];  /* see stopkey.h */
 	uint8_t pin[32];       /* of the TLS key */
 	bool has_pin;
 	wall_msec started_at;

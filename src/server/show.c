@@ -130,6 +130,15 @@ show_agent(
 	js_kv_u64(w, "running", v->running);
 	js_kv_u64(w, "queued", v->queued);
 	show_at(w, "cordoned_at", r->cordoned_at);
+	if (v->stop_epoch != 0) {
+		js_kv_object(w, "stop");
+		js_kv_u64(w, "epoch", v->stop_epoch);
+		js_kv_string(w, "scope", v->stop_text);
+		js_end(w);
+	} else {
+		js_kv_null(w, "stop");
+	}
+	js_kv_bool(w, "stopped_locally", v->stopped_locally);
 	js_end(w);
 }
 

@@ -4,6 +4,7 @@
 #include "base/err.h"
 
 #include "model/record.h"
+#include "model/stop.h"
 
 #include "store/column.h"
 
@@ -124,6 +125,39 @@ static const struct column link_columns[] = {
 	COL(connection_record, why, TEXT),
 };
 TABLE(link, connection_record);
+
+static const struct column stop_columns[] = {
+	COL(stop_record, epoch, U64),
+	COL_MAX(stop_record, scope, U32, STOP_AGENT),
+	COL(stop_record, target, TEXT),
+	COL(stop_record, bound, TEXT),
+	COL(stop_record, keep_tunnels, BOOL),
+	COL(stop_record, reason, TEXT),
+	COL(stop_record, actor, TEXT),
+	COL(stop_record, at, I64),
+	COL(stop_record, lifted_epoch, U64),
+	COL(stop_record, lifted_by, TEXT),
+	COL(stop_record, lifted_at, I64),
+	COL(stop_record, workspace_id, I64),
+	COL(stop_record, request_key, TEXT),
+};
+TABLE(stop, stop_record);
+
+#define SAID(name, field, kind) { #name, COLUMN_##kind, offsetof(struct receipt_record, report.field), 0 }
+static const struct column receipt_columns[] = {
+	COL(receipt_record, epoch, U64),
+	COL(receipt_record, agent_id, TEXT),
+	COL_MAX(receipt_record, kind, U32, RECEIPT_KINDS - 1),
+	COL(receipt_record, told_at, I64),
+	COL(receipt_record, at, I64),
+	SAID(began_at, began_at, I64),
+	SAID(done_at, done_at, I64),
+	SAID(ended, commands, U32),
+	SAID(killed, killed, U32),
+	SAID(outlived, left, U32),
+	SAID(detail_json, detail_json, TEXT),
+};
+TABLE(receipt, receipt_record);
 
 #define NOTE(field) { #field, COLUMN_TEXT, offsetof(struct audit_record, note.field), 0 }
 static const struct column audit_columns[] = {

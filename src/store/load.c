@@ -45,6 +45,19 @@ load_rows(struct store *s, const struct load *l, struct arena *a,
 }
 
 static int
+load_number(struct store *s, size_t which, int64_t *out)
+{
+	int err = 0;
+	sqlite3_stmt *st = db_statement(&s->db, which, &err);
+
+	if (st == NULL || (err = db_step(&s->db, st)) < 0)
+		return err;
+	*out = sqlite3_column_int64(st, 0);
+	sqlite3_reset(st);
+	return 0;
+}
+
+static int
 load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 {
 	static const struct load loads[] = {
@@ -54,6 +67,8 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		{ ST_COUNT_COMMANDS, ST_LOAD_COMMANDS, &table_command },
 		{ ST_COUNT_LAST_LINKS, ST_LOAD_LAST_LINKS, &table_link },
 		{ ST_COUNT_LOGINS, ST_LOAD_LOGINS, &table_login },
+		{ ST_COUNT_STOPS, ST_LOAD_STOPS, &table_stop },
+		{ ST_COUNT_RECEIPTS, ST_LOAD_RECEIPTS, &table_receipt },
 	};
 	enum { LOADS = sizeof(loads) / sizeof(loads[0]) };
 	const void *rows[LOADS] = { NULL };
@@ -62,9 +77,12 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 
 	for (size_t i = 0; err == 0 && i < LOADS; i++)
 		err = load_rows(s, &loads[i], a, &rows[i], &counts[i]);
-	sqlite3_stmt *st =
-	    err == 0 ? db_statement(&s->db, ST_LAST_LINK, &err) : NULL;
-	if (st == NULL || (err = db_step(&s->db, st)) < 0)
+	int64_t last_link = 0, last_stop = 0;
+	if (err == 0)
+		err = load_number(s, ST_LAST_LINK, &last_link);
+	if (err == 0)
+		err = load_number(s, ST_LAST_STOP, &last_stop);
+	if (err != 0)
 		return err;
 	*out = (struct hub_snapshot){
 		.users = rows[0],
@@ -79,9 +97,13 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		.link_count = counts[4],
 		.logins = rows[5],
 		.login_count = counts[5],
-		.last_link = (uint64_t)sqlite3_column_int64(st, 0),
+		.stops = rows[6],
+		.stop_count = counts[6],
+		.receipts = rows[7],
+		.receipt_count = counts[7],
+		.last_link = (uint64_t)last_link,
+		.stop_epoch = (uint64_t)last_stop,
 	};
-	sqlite3_reset(st);
 	return 0;
 }
 
@@ -94,5 +116,24 @@ store_load(struct store *s, struct arena *a, struct hub_snapshot *out)
 	if (err == 0)
 		err = load_all(s, a, out);
 	store_rollback(s);
+	return err;
+}
+
+int
+store_meta(
+    struct store *s, struct slice key, struct arena *a, struct slice *value)
+{
+	int err = 0;
+	sqlite3_stmt *st = db_statement(&s->db, ST_META_GET, &err);
+
+	if (st == NULL || (err = column_bind_text(st, 1, key)) != 0)
+		return err;
+	err = db_step(&s->db, st);
+	if (err <= 0)
+		return err == 0 ? ERR_NOT_FOUND : err;
+	const struct slice blob = { sqlite3_column_blob(st, 0),
+		(size_t)sqlite3_column_bytes(st, 0) };
+	err = arena_copy(a, blob, value);
+	sqlite3_reset(st);
 	return err;
 }

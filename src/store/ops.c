@@ -388,6 +388,18 @@ op_put_meta(struct store *s, const struct op *op)
 }
 
 static int
+op_put_stop(struct store *s, const struct op *op)
+{
+	return put_record(s, ST_PUT_STOP, &table_stop, op->stop);
+}
+
+static int
+op_put_receipt(struct store *s, const struct op *op)
+{
+	return put_record(s, ST_PUT_RECEIPT, &table_receipt, op->receipt);
+}
+
+static int
 op_audit(struct store *s, const struct op *op)
 {
 	(void)s;
@@ -406,6 +418,8 @@ op_workspace(const struct op *op)
 		id = op->token->workspace_id;
 	else if (op->verb == OP_PUT_AGENT)
 		id = op->agent->workspace_id;
+	else if (op->verb == OP_PUT_STOP)
+		id = op->stop->workspace_id;
 	else if (op->verb >= OP_PUT_COMMAND && op->verb <= OP_COMMAND_ENDED)
 		id = op->command->workspace_id;
 	return id == 0 ? 1 : id;
@@ -427,6 +441,8 @@ static int (*const verbs[OP_VERBS])(struct store *, const struct op *) = {
 	[OP_COMMAND_ENDED] = op_command_ended,
 	[OP_COMMAND_AGAIN] = op_command_again,
 	[OP_PUT_META] = op_put_meta,
+	[OP_PUT_STOP] = op_put_stop,
+	[OP_PUT_RECEIPT] = op_put_receipt,
 	[OP_AUDIT] = op_audit,
 };
 

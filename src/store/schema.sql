@@ -169,3 +169,38 @@ ALTER TABLE agents ADD COLUMN cordoned_at INTEGER NOT NULL DEFAULT 0;
 
 -- migration 4
 ALTER TABLE commands ADD COLUMN said_json TEXT;
+
+-- migration 5
+CREATE TABLE stops (
+	epoch INTEGER PRIMARY KEY,
+	scope INTEGER NOT NULL CHECK (scope BETWEEN 0 AND 2),
+	target TEXT,
+	bound TEXT,
+	keep_tunnels INTEGER NOT NULL CHECK (keep_tunnels IN (0, 1)),
+	reason TEXT,
+	actor TEXT,
+	at INTEGER NOT NULL,
+	lifted_epoch INTEGER NOT NULL,
+	lifted_by TEXT,
+	lifted_at INTEGER NOT NULL,
+	workspace_id INTEGER NOT NULL,
+	request_key TEXT
+) STRICT;
+
+CREATE INDEX stops_standing ON stops (epoch) WHERE lifted_epoch = 0;
+
+-- A receipt may be written before its stop's row is.
+CREATE TABLE receipts (
+	epoch INTEGER NOT NULL,
+	agent_id TEXT NOT NULL,
+	kind INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 4),
+	told_at INTEGER NOT NULL,
+	at INTEGER NOT NULL,
+	began_at INTEGER NOT NULL,
+	done_at INTEGER NOT NULL,
+	ended INTEGER NOT NULL,
+	killed INTEGER NOT NULL,
+	outlived INTEGER NOT NULL,
+	detail_json TEXT,
+	PRIMARY KEY (epoch, agent_id)
+) STRICT, WITHOUT ROWID;

@@ -4,6 +4,10 @@
  */
 #include "store/core.h"
 
+#define KEPT_STOPS                      \
+	"(lifted_epoch = 0 OR epoch IN" \
+	" (SELECT epoch FROM stops ORDER BY epoch DESC LIMIT 256))"
+
 /* clang-format off */
 const struct statement store_statements[STATEMENTS] = {
 	[ST_BEGIN] = { "BEGIN IMMEDIATE", NULL },
@@ -110,6 +114,25 @@ const struct statement store_statements[STATEMENTS] = {
 	    " (SELECT max(id) FROM links WHERE agent_id = agents.id)"
 	    " FROM agents WHERE removed_at = 0)", &table_link },
 	[ST_LAST_LINK] = { "SELECT coalesce(max(id), 0) FROM links", NULL },
+	[ST_PUT_STOP] = { "INSERT INTO stops ($COLS) VALUES ($ARGS)"
+	    " ON CONFLICT (epoch) DO UPDATE SET $SETS", &table_stop },
+	[ST_PUT_RECEIPT] = { "INSERT INTO receipts ($COLS) VALUES ($ARGS)"
+	    " ON CONFLICT (epoch, agent_id) DO UPDATE SET $SETS",
+	    &table_receipt },
+	/* Those that stand, and the last that do not. */
+	[ST_COUNT_STOPS] = { "SELECT count(*) FROM stops WHERE " KEPT_STOPS,
+	    NULL },
+	[ST_LOAD_STOPS] = { "SELECT $COLS FROM stops WHERE " KEPT_STOPS
+	    " ORDER BY epoch", &table_stop },
+	[ST_COUNT_RECEIPTS] = { "SELECT count(*) FROM receipts WHERE epoch IN"
+	    " (SELECT epoch FROM stops WHERE " KEPT_STOPS ")", NULL },
+	[ST_LOAD_RECEIPTS] = { "SELECT $COLS FROM receipts WHERE epoch IN"
+	    " (SELECT epoch FROM stops WHERE " KEPT_STOPS ")"
+	    " ORDER BY epoch, agent_id", &table_receipt },
+	[ST_LAST_STOP] = { "SELECT max(coalesce((SELECT max(max(epoch),"
+	    " max(lifted_epoch)) FROM stops), 0), coalesce((SELECT"
+	    " CAST(CAST(value AS TEXT) AS INTEGER) FROM meta"
+	    " WHERE key = 'stop.epoch'), 0))", NULL },
 };
 /* clang-format on */
 

@@ -66,6 +66,10 @@ uint64_t store_fence(const struct store *s);
  */
 int store_load(struct store *s, struct arena *a, struct hub_snapshot *out);
 
+/* A value of OP_PUT_META, in the arena; ERR_NOT_FOUND. */
+int store_meta(
+    struct store *s, struct slice key, struct arena *a, struct slice *value);
+
 /*
  * Run ops in order as one batch.  errs[i] gets 0 or why op i was undone.
  * The return is 0, or the failure of the batch as a whole (ERR_IO,

@@ -145,17 +145,17 @@ expect_refusal(int err, const char *word)
 static void
 test_refuses_what_it_cannot_read(void **state)
 {
-	char back[128];
+	char sql[100];
 
 	(void)state;
 	store_close(s);
 	s = NULL;
-	tamper("PRAGMA user_version = 9");
-	expect_refusal(ERR_NEWER, "format 9");
-	snprintf(back, sizeof(back),
+	tamper("PRAGMA user_version = 99");
+	expect_refusal(ERR_NEWER, "format 99");
+	snprintf(sql, sizeof(sql),
 	    "PRAGMA user_version = %d; PRAGMA application_id = 7",
 	    schema_version());
-	tamper(back);
+	tamper(sql);
 	expect_refusal(ERR_INVALID, "something else");
 	tamper("PRAGMA application_id = 1297306706");
 	open_store();
