@@ -7,6 +7,7 @@
 #include "base/conf.h"
 #include "base/err.h"
 #include "cli/cli.h"
+#include "cli/login.h"
 #include "cli/rest.h"
 #include "cli/safe.h"
 #include "cli/verbs.h"
@@ -153,7 +154,8 @@ load_context(struct cli *c, const struct args *a)
 	int err = context_load(c->config, &flags, &c->arena, &c->at, why);
 
 	if (err == 0)
-		return EXIT_OK;
+		return c->verb->run == verb_user_setup ? EXIT_OK
+						       : login_renew(c);
 	return cli_fail(
 	    c, err == ERR_NOMEM ? EXIT_FAILED : EXIT_USAGE, "%s", why);
 }

@@ -182,6 +182,8 @@ member(struct context *c, struct slice key)
 	} members[] = {
 		{ SL("url"), &c->url },
 		{ SL("token"), &c->token },
+		{ SL("refresh"), &c->refresh },
+		{ SL("renew"), &c->renew },
 		{ SL("ca_file"), &c->ca_file },
 		{ SL("pin"), &c->pin },
 	};
@@ -285,6 +287,8 @@ choose_token(const struct context_flags *flags, const struct context *saved,
 	out->token_source = NULL;
 	if (same && saved->token != NULL) {
 		out->token = saved->token;
+		out->refresh = saved->refresh;
+		out->renew = saved->renew;
 		out->token_source = format(a, "context %s", saved->name);
 	}
 	return 0;
@@ -360,6 +364,8 @@ put_context(struct buf *b, const struct context *c)
 	buf_put(b, SL("]\n"));
 	put_entry(b, "url", c->url);
 	put_entry(b, "token", c->token);
+	put_entry(b, "refresh", c->refresh);
+	put_entry(b, "renew", c->renew);
 	put_entry(b, "ca_file", c->ca_file);
 	put_entry(b, "pin", c->pin);
 }
@@ -420,8 +426,8 @@ config_write(const char *path, struct buf *text, char why[CONTEXT_WHY])
 	return err;
 }
 
-int
-context_save(const char *path, const struct context *c, struct arena *a,
+static int
+save(const char *path, const struct context *c, bool current, struct arena *a,
     char why[CONTEXT_WHY])
 {
 	struct config f;
@@ -432,12 +438,27 @@ context_save(const char *path, const struct context *c, struct arena *a,
 		return err;
 	buf_init(&text, CONFIG_BYTES);
 	buf_put(&text, SL("# contexts of muster; written by muster login\n"));
-	put_entry(&text, "current", c->name);
+	put_entry(&text, "current",
+	    current || f.current == NULL ? c->name : f.current);
 	put_others(&text, &f, c->name, a);
 	put_context(&text, c);
 	err = config_write(path, &text, why);
 	buf_fini(&text);
 	return err;
+}
+
+int
+context_save(const char *path, const struct context *c, struct arena *a,
+    char why[CONTEXT_WHY])
+{
+	return save(path, c, true, a, why);
+}
+
+int
+context_update(const char *path, const struct context *c, struct arena *a,
+    char why[CONTEXT_WHY])
+{
+	return save(path, c, false, a, why);
 }
 
 int

@@ -6,7 +6,7 @@
  *	current = default
  *	[context "default"]
  *	url = https://muster.example.com
- *	token = tok_...
+ *	token = mut_...
  *	ca_file = /etc/ssl/own.pem
  *	pin = <64 hex digits>
  *
@@ -25,6 +25,8 @@ struct context {
 	const char *name;
 	const char *url; /* without a trailing slash */
 	const char *token;
+	const char *refresh; /* of a login: trades for the next token */
+	const char *renew;   /* of a login: when, in seconds since 1970 */
 	const char *ca_file;
 	const char *pin;    /* 64 hex digits */
 	const char *source; /* where url came from, for people */
@@ -55,6 +57,10 @@ int context_load(const char *path, const struct context_flags *flags,
 
 /* Write or replace c by its name, and make it the current one. */
 int context_save(const char *path, const struct context *c, struct arena *a,
+    char why[CONTEXT_WHY]);
+
+/* The same, and the current one stays that. */
+int context_update(const char *path, const struct context *c, struct arena *a,
     char why[CONTEXT_WHY]);
 
 /* Forget the context of that name, NULL the current one; *gone is its name.

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "base/js_write.h"
+#include "cli/login.h"
 #include "cli/render.h"
 #include "cli/rest.h"
 #include "cli/safe.h"
@@ -118,7 +119,8 @@ verb_login(struct cli *c, const struct args *a)
 	int exit = login_context(c, a);
 
 	if (exit == EXIT_OK)
-		exit = find_token(c, a, &c->at.token);
+		exit = args_has(a, "user") ? login_as(c, a)
+					   : find_token(c, a, &c->at.token);
 	if (exit == EXIT_OK && c->config == NULL)
 		exit = cli_fail(
 		    c, EXIT_FAILED, "there is no home directory: set HOME");
@@ -135,6 +137,22 @@ verb_login(struct cli *c, const struct args *a)
 	return EXIT_OK;
 }
 
+/* Of a login the controller is told, if it can be. */
+static bool
+end_login(struct cli *c, const char *name)
+{
+	const struct context_flags flags = { .name = name };
+	const struct rest_ask ask = { .method = "POST",
+		.path = SL("/api/v1/auth/logout") };
+	char why[REST_WHY];
+	struct answer got;
+
+	if (context_load(c->config, &flags, &c->arena, &c->at, why) != 0 ||
+	    c->at.refresh == NULL || login_renew(c) != EXIT_OK)
+		return false;
+	return rest_try(c, &ask, &got, why) == 0 && got.status == 204;
+}
+
 int
 verb_logout(struct cli *c, const struct args *a)
 {
@@ -146,14 +164,16 @@ verb_logout(struct cli *c, const struct args *a)
 	if (c->config == NULL)
 		return cli_fail(
 		    c, EXIT_FAILED, "there is no home directory: set HOME");
+	bool over = end_login(c, name);
 	err = context_drop(c->config, name, &c->arena, &gone, why);
 	if (err != 0)
 		return cli_fail(c,
 		    err == ERR_NOT_FOUND ? EXIT_NOT_FOUND : EXIT_FAILED, "%s",
 		    why);
 	cli_note(c,
-	    "context %s is forgotten; its token stays valid until it "
-	    "is revoked or expires",
+	    over ? "context %s is forgotten and its login over"
+		 : "context %s is forgotten; its token stays valid until it "
+		   "is revoked or expires",
 	    gone);
 	return EXIT_OK;
 }

@@ -19,6 +19,24 @@ const struct flag_list global_flags = FLAGS(everywhere);
 static const struct flag login_flags[] = {
 	{ "ca-file", 0, "FILE", "trust only the CAs in FILE" },
 	{ "pin", 0, "HEX", "trust only the TLS key with this SHA-256" },
+	{ "user", 0, "NAME", "log in by name and password" },
+	{ "password-file", 0, "FILE", "with --user: read it from FILE" },
+};
+
+static const struct flag user_flags[] = {
+	{ "role", 0, "ROLE", "viewer, operator or admin" },
+	{ "selector", 0, "SELECTOR", "sees and commands only these agents" },
+	{ "password-file", 0, "FILE", "read the password from FILE" },
+	{ "no-password", 0, NULL, "give no password: for tokens alone" },
+};
+
+static const struct flag password_flags[] = {
+	{ "password-file", 0, "FILE", "read the password from FILE" },
+};
+
+static const struct flag jwt_flags[] = {
+	{ "ttl", 0, "D", "it is good this long (1h; 30 days at most)" },
+	{ "scope", 0, "S,...", "it permits only this (all of the role's)" },
 };
 
 static const struct flag list_flags[] = {
@@ -98,7 +116,8 @@ const struct verb verbs[] = {
 	    "The token is taken from --token-file, MUSTER_TOKEN or "
 	    "MUSTER_TOKEN_FILE; else it is asked for, or read from stdin when "
 	    "that is no terminal.  Nothing is saved unless the controller "
-	    "accepts it.",
+	    "accepts it.  With --user the context holds a login, which is "
+	    "renewed by itself while it is used.",
 	    FLAGS(login_flags), 1, 1, false, verb_login },
 	{ "logout", NULL, "[CONTEXT]", "forget a context and its token", NULL,
 	    { 0 }, 0, 1, false, verb_logout },
@@ -142,6 +161,32 @@ const struct verb verbs[] = {
 	    1, false, verb_token_revoke },
 	{ "token", "rotate", "TOKEN", "give a token a new text", NULL,
 	    FLAGS(rotate_flags), 1, 1, false, verb_token_rotate },
+	{ "user", "add", "NAME", "add a user",
+	    "Without --password-file the password is asked for on a terminal; "
+	    "elsewhere the user gets none.",
+	    FLAGS(user_flags), 1, 1, false, verb_user_add },
+	{ "user", "ls", "", "list users", NULL, { 0 }, 0, 0, false,
+	    verb_user_ls },
+	{ "user", "show", "USER", "all about one user", NULL, { 0 }, 1, 1,
+	    false, verb_user_show },
+	{ "user", "role", "USER ROLE", "give a user another role",
+	    "What the user has open is closed.", { 0 }, 2, 2, false,
+	    verb_user_role },
+	{ "user", "selector", "USER SELECTOR | -",
+	    "limit a user to some agents, or not any more",
+	    "What the user has open is closed.", { 0 }, 2, 2, false,
+	    verb_user_selector },
+	{ "user", "passwd", "USER", "give a user another password",
+	    "The user's logins end, and so do tokens of user token.",
+	    FLAGS(password_flags), 1, 1, false, verb_user_passwd },
+	{ "user", "token", "USER", "print a token (JWT) for a user", NULL,
+	    FLAGS(jwt_flags), 1, 1, false, verb_user_token },
+	{ "user", "rm", "USER", "remove a user and close what they have open",
+	    NULL, { 0 }, 1, 1, false, verb_user_rm },
+	{ "user", "setup", "LINK", "set the first administrator's password",
+	    "LINK is what the first start of musterd prints; it is good once, "
+	    "for 15 minutes.",
+	    FLAGS(password_flags), 1, 1, false, verb_user_setup },
 	{ "exec", NULL, "TARGET... -- ARGV...", "run a program on agents",
 	    "A target is an agent's name, its id or the beginning of one.  "
 	    "Attached, input and output are connected and the exit code is "

@@ -56,6 +56,16 @@ int verb_token_ls(struct cli *c, const struct args *a);
 int verb_token_show(struct cli *c, const struct args *a);
 int verb_token_revoke(struct cli *c, const struct args *a);
 int verb_token_rotate(struct cli *c, const struct args *a);
+/* users.c */
+int verb_user_add(struct cli *c, const struct args *a);
+int verb_user_ls(struct cli *c, const struct args *a);
+int verb_user_show(struct cli *c, const struct args *a);
+int verb_user_role(struct cli *c, const struct args *a);
+int verb_user_selector(struct cli *c, const struct args *a);
+int verb_user_passwd(struct cli *c, const struct args *a);
+int verb_user_token(struct cli *c, const struct args *a);
+int verb_user_rm(struct cli *c, const struct args *a);
+int verb_user_setup(struct cli *c, const struct args *a);
 /* exec.c */
 int verb_exec(struct cli *c, const struct args *a);
 /* jobs.c */

@@ -108,6 +108,17 @@ void hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out);
 
 /* watches and watching_users alone, which is quick. */
 void hub_watch_stats(const struct hub *h, struct hub_stats *out);
+
+/* Who may ask for what: the hub's own table. */
+struct hub_right {
+	scope_set need;
+	bool open;   /* without a credential */
+	bool agents; /* also by tokens without a user */
+};
+struct hub_right hub_right(enum request_op op);
+/* What a role permits. */
+scope_set hub_role_scopes(enum role role);
+
 void hub_stats_get(const struct hub *h, struct hub_stats *out);
 
 #endif

@@ -151,6 +151,14 @@ static const struct row rows[OPS] = {
 	    hub_watch_dashboard },
 };
 
+struct hub_right
+hub_right(enum request_op op)
+{
+	return (struct hub_right){ .need = rows[op].need,
+		.open = rows[op].open,
+		.agents = rows[op].agents_too };
+}
+
 static void
 reply_denied(struct hub *h, const struct event *ev, const struct denied *no)
 {

@@ -383,7 +383,6 @@ int hub_resolve_jwt(struct hub *h, const struct credential *c,
 /* 0, or ERR_NOT_FOUND. */
 int hub_resolve_cookie(
     struct hub *h, const struct credential *c, struct access *who);
-scope_set hub_role_scopes(enum role role);
 
 /* hub_rate.c -------------------------------------------------------------- */
 

@@ -14,6 +14,7 @@
 #include "store/store.h"
 
 #include "server/keyring.h"
+#include "server/rights.h"
 #include "server/run.h"
 
 enum { FLAGS_MAX = 64, FILE_MAX = 1024 * 1024, WHY = 512 };
@@ -33,6 +34,7 @@ static const char usage[] =
     "       musterd [OPTIONS] backup FILE copy everything, also while serving\n"
     "       musterd [OPTIONS] restore FILE\n"
     "       musterd [OPTIONS] rotate-keys sign with a new key from now on\n"
+    "       musterd routes                every route, and who may use it\n"
     "       musterd version | help\n"
     "\n"
     "  --config FILE           settings (default /etc/muster/muster.conf)\n"
@@ -207,6 +209,8 @@ act(struct invocation *in)
 		puts("musterd " MUSTER_VERSION);
 		return 0;
 	}
+	if (in->verb != NULL && strcmp(in->verb, "routes") == 0)
+		return rights_print();
 	if (in->verb != NULL && strcmp(in->verb, "help") == 0) {
 		fputs(usage, stdout);
 		return 0;
