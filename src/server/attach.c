@@ -19,6 +19,7 @@ enum {
 	PING_EVERY = 30000,
 	DEAD_AFTER = 60000,
 	CLOSE_WITHIN = 10000,
+	CREDENTIAL_MAX = 64 * 1024,
 };
 
 static msec
@@ -365,7 +366,7 @@ on_gone(struct conn *c, int why)
 		pipe_forget_viewer(c->dock, a->command_id, c->id);
 	wsconn_fini(&a->ws);
 	alloc_free((void *)(uintptr_t)a->command_id.ptr);
-	alloc_free(a->texts);
+	arena_fini(&a->kept);
 	alloc_free(a->ended);
 	alloc_free(a);
 }
@@ -495,37 +496,24 @@ attach_replaced(struct conn *c)
 /* Opening
  * -------------------------------------------------------------------------- */
 
-static int
-keep_credential(struct attach *a, const struct credential *from)
-{
-	size_t n = from->address.len + from->remote.len;
-
-	a->texts = alloc_new(n + 1);
-	if (a->texts == NULL)
-		return ERR_NOMEM;
-	a->credential = *from;
-	if (from->address.len > 0)
-		memcpy(a->texts, from->address.ptr, from->address.len);
-	a->credential.address.ptr = a->texts;
-	if (from->remote.len > 0)
-		memcpy(a->texts + from->address.len, from->remote.ptr,
-		    from->remote.len);
-	a->credential.remote.ptr = a->texts + from->address.len;
-	return 0;
-}
-
 void
 attach_open(struct conn *c, struct call *call)
 {
 	struct attach *a = alloc_new(sizeof(*a));
 
-	if (a == NULL || keep_credential(a, &call->credential) != 0) {
+	if (a != NULL)
+		arena_init(&a->kept, CREDENTIAL_MAX);
+	if (a == NULL ||
+	    credential_copy(&a->kept, &call->credential, &a->credential) != 0) {
+		if (a != NULL)
+			arena_fini(&a->kept);
 		alloc_free(a);
 		web_problem(c, &(struct problem){ .status = 503 });
 		return;
 	}
-	if (a->credential.kind != CREDENTIAL_TOKEN) {
-		alloc_free(a->texts);
+	if (a->credential.kind == CREDENTIAL_NONE ||
+	    a->credential.kind == CREDENTIAL_KEY) {
+		arena_fini(&a->kept);
 		alloc_free(a);
 		web_problem(c,
 		    &(struct problem){

@@ -21,8 +21,8 @@ enum attach_stage {
 struct attach {
 	struct wsconn ws;
 	struct wsconn_config config;
-	struct credential credential; /* slices owned, see texts */
-	uint8_t *texts;
+	struct credential credential; /* its texts in kept */
+	struct arena kept;
 	struct slice command_id; /* owned */
 	enum attach_stage stage;
 	int64_t workspace_id;

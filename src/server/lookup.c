@@ -12,6 +12,7 @@
 #include "server/api.h"
 #include "server/readers.h"
 #include "server/show.h"
+#include "server/sight.h"
 
 #include "server/lookup.h"
 
@@ -40,6 +41,8 @@ struct lookup {
 	struct slice cursor;
 	struct slice agent;
 	struct slice user_id;
+	struct slice selector; /* of who asks */
+	struct sight sight;
 	struct slice request_key;
 	const struct command_record *wish; /* what the key is used for now */
 	int64_t workspace_id;
@@ -81,6 +84,7 @@ free_lookup(struct lookup *q)
 	give_back(q);
 	loop_timer_stop(q->dock->lane.loop, &q->timer);
 	buf_fini(&q->result);
+	sight_fini(&q->sight);
 	arena_fini(&q->arena);
 	arena_fini(&q->rows);
 	alloc_free(q);
@@ -129,6 +133,7 @@ read_commands(struct lookup *q, struct store_reader *r, struct js_writer *w)
 		.state = q->state,
 		.cursor = q->cursor,
 		.limit = q->limit,
+		.filter = sight_commands(&q->sight, r),
 		.workspace_id = q->workspace_id };
 	const struct command_record *rows;
 	struct slice next = { 0 };
@@ -154,7 +159,9 @@ read_command(struct lookup *q, struct store_reader *r, struct js_writer *w)
 		  q->request_key, &q->rows, &row)
 	    : store_read_command(r, q->id, &q->rows, &row);
 
-	if (err == 0 && row->workspace_id != q->workspace_id)
+	if (err == 0 &&
+	    (row->workspace_id != q->workspace_id ||
+		!sight_command(&q->sight, r, row)))
 		err = ERR_NOT_FOUND;
 	if (err == 0 && q->wish != NULL && !command_same(row, q->wish))
 		err = ERR_EXISTS;
@@ -186,8 +193,8 @@ read_audit(struct lookup *q, struct store_reader *r, struct js_writer *w)
 	const struct audit_record *rows;
 	struct slice next = { 0 };
 	size_t n;
-	int err = store_read_audit(
-	    r, q->cursor, q->limit, &q->rows, &rows, &n, &next);
+	int err = store_read_audit(r, q->cursor, q->limit,
+	    sight_lines(&q->sight, r), &q->rows, &rows, &n, &next);
 
 	if (err != 0)
 		return err;
@@ -239,7 +246,8 @@ read_output(struct lookup *q, struct store_reader *r)
 
 	if (err != 0)
 		return err;
-	if (row->workspace_id != q->workspace_id)
+	if (row->workspace_id != q->workspace_id ||
+	    !sight_command(&q->sight, r, row))
 		return ERR_NOT_FOUND;
 	q->final = command_is_final(row->state);
 	q->size = q->stream == OUTPUT_OUT ? row->out_bytes : row->err_bytes;
@@ -575,9 +583,19 @@ new_lookup(struct conn *c, struct call *call, const struct reply *re)
 	arena_init(&q->arena, RESULT_MAX);
 	arena_init(&q->rows, RESULT_MAX);
 	buf_init(&q->result, RESULT_MAX);
-	if (arena_copy(&q->arena, id, &q->id) != 0 ||
-	    arena_copy(&q->arena, web_query(call, "cursor"), &q->cursor) != 0 ||
-	    arena_copy(&q->arena, web_query(call, "agent"), &q->agent) != 0) {
+	int err = arena_copy(&q->arena, id, &q->id);
+	if (err == 0)
+		err = arena_copy(
+		    &q->arena, web_query(call, "cursor"), &q->cursor);
+	if (err == 0)
+		err =
+		    arena_copy(&q->arena, web_query(call, "agent"), &q->agent);
+	if (err == 0 && re->user != NULL)
+		err = arena_copy(&q->arena, re->user->selector, &q->selector);
+	if (err == 0 && re->user != NULL)
+		err = arena_copy(&q->arena, re->user->id, &q->user_id);
+	sight_init(&q->sight, q->selector, q->user_id, q->workspace_id);
+	if (err != 0) {
 		free_lookup(q);
 		return NULL;
 	}
@@ -623,7 +641,6 @@ lookup_by_key(struct conn *c, struct call *call, const struct reply *re)
 	if (q != NULL)
 		q->wish = clone_in(&q->arena, CLONE_COMMAND, re->command);
 	if (q == NULL || q->wish == NULL ||
-	    arena_copy(&q->arena, re->user->id, &q->user_id) != 0 ||
 	    arena_copy(&q->arena, call->request_key, &q->request_key) != 0) {
 		if (q != NULL)
 			free_lookup(q);

@@ -11,7 +11,7 @@
 #include "store/core.h"
 #include "store/reader.h"
 
-enum { SCRATCH_MAX = 4 << 20, PAGE_MAX = 1000 };
+enum { SCRATCH_MAX = 4 << 20, PAGE_MAX = 1000, ROWS_MAX = 100000 };
 
 /* clang-format off */
 #define COMMANDS "SELECT $COLS, place FROM commands" \
@@ -39,6 +39,7 @@ static const struct statement texts[READ_STATEMENTS] = {
 	[READ_CHAINS] = { "SELECT $COLS, workspace_id FROM audit ORDER BY node, number", &table_audit },
 	[READ_CHAIN_START] = { "SELECT number, hash FROM audit_pruned WHERE node = ?1", NULL },
 	[READ_AGENT_NAME] = { "SELECT name FROM agents WHERE id = ?1", NULL },
+	[READ_AGENT] = { "SELECT $COLS FROM agents WHERE id = ?1", &table_agent },
 	[READ_META] = { "SELECT value FROM meta WHERE key = ?1", NULL },
 };
 /* clang-format on */
@@ -86,6 +87,7 @@ struct page {
 	const struct table *table;
 	struct slice cursor;
 	uint32_t limit;
+	const struct row_filter *filter; /* NULL: all rows */
 	struct arena *arena;
 };
 
@@ -98,7 +100,9 @@ cursor_bind(const struct page *p)
 	    slice_u64(p->cursor, INT64_MAX, &from) != 0)
 		return ERR_INVALID;
 	sqlite3_bind_int64(p->st, 2, (int64_t)from);
-	sqlite3_bind_int64(p->st, 3, (int64_t)p->limit + 1);
+	/* How many rows a filter will refuse, nobody knows: no limit. */
+	sqlite3_bind_int64(
+	    p->st, 3, p->filter != NULL ? -1 : (int64_t)p->limit + 1);
 	return 0;
 }
 
@@ -112,31 +116,59 @@ cursor_make(struct arena *a, int64_t place, struct slice *out)
 	    a, (struct slice){ (const uint8_t *)text, (size_t)n }, out);
 }
 
+/* The row as a record in its place; 1 when it is one to be shown. */
+static int
+row_read(const struct page *p, struct arena *scratch, uint8_t *to)
+{
+	struct arena *a = p->filter != NULL ? scratch : p->arena;
+	int err = column_read(p->st, p->table, a, to);
+
+	if (err != 0 || p->filter == NULL)
+		return err != 0 ? err : 1;
+	if (!p->filter->keep(p->filter->arg, to))
+		return 0;
+	const void *copy = column_copy(p->arena, p->table, to);
+	if (copy == NULL)
+		return ERR_NOMEM;
+	memcpy(to, copy, p->table->size);
+	return 1;
+}
+
 /* One row more than asked for is read to know whether there are more. */
 static int
 page_read(struct db *db, struct page *p, const void **rows, size_t *count,
     struct slice *next)
 {
-	size_t size = p->table->size;
-	int64_t place = 0;
-	size_t n = 0;
+	size_t size = p->table->size, seen = 0, n = 0;
+	int64_t place = 0, last = 0;
+	struct arena scratch;
 	int err;
 
 	if (p->limit == 0 || p->limit > PAGE_MAX)
 		p->limit = PAGE_MAX;
-	uint8_t *all = arena_array(p->arena, p->limit, size);
+	arena_init(&scratch, SCRATCH_MAX);
+	uint8_t *all = arena_array(p->arena, (size_t)p->limit + 1, size);
 	err = all == NULL ? ERR_NOMEM : cursor_bind(p);
 	*next = (struct slice){ 0 };
 	while (err == 0 && (err = db_step(db, p->st)) == 1) {
-		if (n == p->limit) {
-			err = cursor_make(p->arena, place, next);
+		place = sqlite3_column_int64(p->st, (int)p->table->count);
+		arena_reset(&scratch);
+		err = row_read(p, &scratch, all + n * size);
+		/* A page may end early, but not go on for ever. */
+		bool enough = ++seen == ROWS_MAX;
+		if ((err == 1 && n == p->limit) || (enough && err == 0)) {
+			err = cursor_make(
+			    p->arena, n == p->limit ? last : place, next);
 			break;
 		}
-		place = sqlite3_column_int64(p->st, (int)p->table->count);
-		err = column_read(p->st, p->table, p->arena, all + n * size);
-		n++;
+		if (err == 1) {
+			last = place;
+			n++;
+			err = 0;
+		}
 	}
 	sqlite3_reset(p->st);
+	arena_fini(&scratch);
 	if (err != 0)
 		return err;
 	*rows = all;
@@ -157,6 +189,7 @@ store_read_commands(struct store_reader *r, const struct command_query *q,
 		.table = &table_command,
 		.cursor = q->cursor,
 		.limit = q->limit,
+		.filter = q->filter,
 		.arena = a,
 	};
 	const void *all = NULL;
@@ -202,8 +235,8 @@ store_read_links(struct store_reader *r, struct slice agent_id,
 
 int
 store_read_audit(struct store_reader *r, struct slice cursor, uint32_t limit,
-    struct arena *a, const struct audit_record **rows, size_t *count,
-    struct slice *next)
+    const struct row_filter *filter, struct arena *a,
+    const struct audit_record **rows, size_t *count, struct slice *next)
 {
 	int err = 0;
 	struct page p = {
@@ -211,6 +244,7 @@ store_read_audit(struct store_reader *r, struct slice cursor, uint32_t limit,
 		.table = &table_audit,
 		.cursor = cursor,
 		.limit = limit,
+		.filter = filter,
 		.arena = a,
 	};
 	const void *all = NULL;
@@ -252,6 +286,26 @@ store_read_command(struct store_reader *r, struct slice id, struct arena *a,
 	if (st == NULL || (err = column_bind_text(st, 1, id)) != 0)
 		return err;
 	return read_command(r, st, a, row);
+}
+
+int
+store_read_agent(struct store_reader *r, struct slice id, struct arena *a,
+    const struct agent_record **row)
+{
+	int err = 0;
+	sqlite3_stmt *st = db_statement(&r->db, READ_AGENT, &err);
+
+	if (st == NULL || (err = column_bind_text(st, 1, id)) != 0)
+		return err;
+	err = db_step(&r->db, st);
+	if (err <= 0)
+		return err == 0 ? ERR_NOT_FOUND : err;
+	struct agent_record *g = arena_alloc(a, sizeof(*g));
+	err = g == NULL ? ERR_NOMEM : column_read(st, &table_agent, a, g);
+	sqlite3_reset(st);
+	if (err == 0)
+		*row = g;
+	return err;
 }
 
 int

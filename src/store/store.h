@@ -152,11 +152,18 @@ int store_reader_open(
     struct store_reader **out, const struct store_config *config);
 void store_reader_close(struct store_reader *r);
 
+/* Which rows somebody may see.  keep may use the same reader. */
+struct row_filter {
+	bool (*keep)(void *arg, const void *record);
+	void *arg;
+};
+
 struct command_query {
-	struct slice agent_id; /* absent: any */
-	struct slice user_id;  /* absent: any */
-	int state;             /* -1: any */
-	struct slice cursor;   /* absent: from the newest */
+	struct slice agent_id;           /* absent: any */
+	struct slice user_id;            /* absent: any */
+	int state;                       /* -1: any */
+	const struct row_filter *filter; /* NULL: all */
+	struct slice cursor;             /* absent: from the newest */
 	uint32_t limit;
 	int64_t workspace_id;
 };
@@ -184,8 +191,11 @@ int store_read_links(struct store_reader *r, struct slice agent_id,
     const struct connection_record **rows, size_t *count, struct slice *next);
 /* Lines of the journal, newest first. */
 int store_read_audit(struct store_reader *r, struct slice cursor,
-    uint32_t limit, struct arena *a, const struct audit_record **rows,
-    size_t *count, struct slice *next);
+    uint32_t limit, const struct row_filter *filter, struct arena *a,
+    const struct audit_record **rows, size_t *count, struct slice *next);
+/* By id, removed ones too; ERR_NOT_FOUND. */
+int store_read_agent(struct store_reader *r, struct slice id, struct arena *a,
+    const struct agent_record **row);
 /* Check the chain of every node: 0 and how many lines; ERR_CORRUPT and the
  * first line that does not fit. */
 int store_verify_audit(struct store_reader *r, uint64_t *lines,

@@ -127,8 +127,8 @@ check_restored(const char *incarnation)
 	    4);
 	assert_int_equal(store_verify_audit(r, &lines, &bad, &arena), 0);
 	assert_int_equal(lines, 3);
-	assert_int_equal(store_read_audit(r, (struct slice){ 0 }, 1, &arena,
-			     &rows, &count, &next),
+	assert_int_equal(store_read_audit(r, (struct slice){ 0 }, 1, NULL,
+			     &arena, &rows, &count, &next),
 	    0);
 	assert_slice(rows[0].note.action, SL("store.restore"));
 	assert_false(slice_eq(store_incarnation(s), slice_from(incarnation)));

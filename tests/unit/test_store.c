@@ -571,14 +571,15 @@ test_all_lines_pruned(void **state)
 	const struct audit_record *rows;
 	size_t count;
 	struct slice next;
-	assert_int_equal(store_read_audit(r, (struct slice){ 0 }, 2, &arena,
-			     &rows, &count, &next),
+	assert_int_equal(store_read_audit(r, (struct slice){ 0 }, 2, NULL,
+			     &arena, &rows, &count, &next),
 	    0);
 	assert_int_equal(count, 2);
 	assert_int_equal(rows[0].number, 6);
 	assert_int_equal(rows[0].node, 3);
 	assert_int_equal(
-	    store_read_audit(r, next, 2, &arena, &rows, &count, &next), 0);
+	    store_read_audit(r, next, 2, NULL, &arena, &rows, &count, &next),
+	    0);
 	assert_int_equal(count, 1);
 	assert_slice(rows[0].note.action, SL("audit.prune"));
 	assert_null(next.ptr);
@@ -707,8 +708,8 @@ work_with(struct store *mine, struct store_reader *reader)
 	expect_fine(store_output_append(
 	    mine, slice_from(id), OUTPUT_OUT, 0, SL("text")));
 	expect_fine(store_output_sync(mine));
-	expect_fine(store_read_audit(
-	    reader, (struct slice){ 0 }, 10, &arena, &rows, &count, &next));
+	expect_fine(store_read_audit(reader, (struct slice){ 0 }, 10, NULL,
+	    &arena, &rows, &count, &next));
 	expect_fine(store_verify_audit(reader, &lines, &bad, &arena));
 	int64_t n = store_read_output(
 	    reader, slice_from(id), OUTPUT_OUT, 0, got, sizeof(got), &after);
