@@ -144,22 +144,36 @@ record_read_exit(struct slice text, struct record_exit *out)
 	return err;
 }
 
-static void
-put_pair(struct buf *b, const char *key, struct slice value)
+void
+record_put(struct buf *b, uint8_t end, const char *key, struct slice value)
 {
+	if (value.len > 0 && memchr(value.ptr, end, value.len) != NULL)
+		b->err = ERR_INVALID;
 	buf_put(b, slice_from(key));
 	buf_put_byte(b, '=');
 	buf_put(b, value);
-	buf_put_byte(b, '\n');
+	buf_put_byte(b, end);
+}
+
+void
+record_put_u64(struct buf *b, uint8_t end, const char *key, uint64_t n)
+{
+	buf_put(b, slice_from(key));
+	buf_put_byte(b, '=');
+	buf_put_u64(b, n);
+	buf_put_byte(b, end);
+}
+
+static void
+put_pair(struct buf *b, const char *key, struct slice value)
+{
+	record_put(b, '\n', key, value);
 }
 
 static void
 put_number(struct buf *b, const char *key, uint64_t n)
 {
-	buf_put(b, slice_from(key));
-	buf_put_byte(b, '=');
-	buf_put_u64(b, n);
-	buf_put_byte(b, '\n');
+	record_put_u64(b, '\n', key, n);
 }
 
 static void

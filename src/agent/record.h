@@ -64,4 +64,10 @@ int record_read_mark(struct slice text, uint64_t *mark);
  */
 struct slice record_value(struct slice text, uint8_t end, struct slice key);
 
+/* Append such a part.  A value with the ending byte in it would be two parts:
+ * it sets b->err to ERR_INVALID. */
+void record_put(
+    struct buf *b, uint8_t end, const char *key, struct slice value);
+void record_put_u64(struct buf *b, uint8_t end, const char *key, uint64_t n);
+
 #endif

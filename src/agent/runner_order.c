@@ -5,27 +5,20 @@
 
 #include "base/err.h"
 
+#include "agent/record.h"
 #include "agent/runner_order.h"
 
+/* A part ends with NUL: no value can smuggle in another. */
 static void
 put_text(struct buf *b, const char *key, struct slice value)
 {
-	/* A NUL would end the pair: it must not smuggle in another. */
-	if (value.len > 0 && memchr(value.ptr, 0, value.len) != NULL)
-		b->err = ERR_INVALID;
-	buf_put(b, slice_from(key));
-	buf_put_byte(b, '=');
-	buf_put(b, value);
-	buf_put_byte(b, '\0');
+	record_put(b, '\0', key, value);
 }
 
 static void
 put_u64(struct buf *b, const char *key, uint64_t n)
 {
-	buf_put(b, slice_from(key));
-	buf_put_byte(b, '=');
-	buf_put_u64(b, n);
-	buf_put_byte(b, '\0');
+	record_put_u64(b, '\0', key, n);
 }
 
 static void

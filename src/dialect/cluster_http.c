@@ -334,14 +334,8 @@ static int
 put_error(struct js_writer *w, const struct event *ev,
     const struct cluster_context *c)
 {
-	const struct complaint *p = &ev->complaint;
-
-	(void)c;
-	js_kv_string(w, "error", p->text);
-	js_kv_string(w, "code", p->code);
-	if (p->field.len > 0)
-		js_kv_string(w, "field", p->field);
-	return status_of(p->err);
+	cluster_put_error(w, ev, c);
+	return status_of(ev->complaint.err);
 }
 
 static int

@@ -85,6 +85,9 @@ int cluster_keep_labels(
 
 /* cluster_write.c -------------------------------------------------------- */
 
+/* What is wrong, as members of an open object. */
+void cluster_put_error(struct js_writer *w, const struct event *ev,
+    const struct cluster_context *c);
 void cluster_put_stamp(struct js_writer *w, const char *key, wall_msec at);
 void cluster_put_tunnel_url(struct js_writer *w,
     const struct cluster_context *c, struct slice agent_id);

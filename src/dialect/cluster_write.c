@@ -104,8 +104,8 @@ put_pong(struct js_writer *w, const struct event *ev,
 	cluster_put_stamp(w, "timestamp", c->now);
 }
 
-static void
-put_error(struct js_writer *w, const struct event *ev,
+void
+cluster_put_error(struct js_writer *w, const struct event *ev,
     const struct cluster_context *c)
 {
 	const struct complaint *p = &ev->complaint;
@@ -127,7 +127,7 @@ static const struct row rows[EVENT_KINDS] = {
 	[EVENT_REGISTERED] = { SL_INIT("register_success"), put_registered },
 	[EVENT_HEARTBEAT_ACK] = { SL_INIT("heartbeat_ack"), put_heartbeat_ack },
 	[EVENT_PONG] = { SL_INIT("pong"), put_pong },
-	[EVENT_ERROR] = { SL_INIT("error"), put_error },
+	[EVENT_ERROR] = { SL_INIT("error"), cluster_put_error },
 	[EVENT_STOP_ORDER] = { SL_INIT("stop"), cluster_put_stop_order },
 };
 

@@ -856,6 +856,13 @@ test_records(void **state)
 		assert_int_not_equal(record_read_exit(text, &x), 0);
 		b.mem[i] ^= 1;
 	}
+	/* A value with what ends it would be two. */
+	buf_clear(&b);
+	record_put(&b, '\0', "key", SL("a\nb"));
+	record_put_u64(&b, '\0', "n", 7);
+	assert_slice(buf_peek(&b), SL("key=a\nb\0n=7\0"));
+	record_put(&b, '\n', "key", SL("a\nb"));
+	assert_int_equal(b.err, ERR_INVALID);
 	buf_clear(&b);
 	const struct record_stop stop = { .epoch = 7,
 		.stopped = true,
