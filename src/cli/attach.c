@@ -194,6 +194,16 @@ run(struct attached *a)
 	}
 }
 
+static size_t
+failures(const struct attached *a)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < a->count; i++)
+		n += a->parts[i].exit != EXIT_OK;
+	return n;
+}
+
 /* Left is left: by Ctrl-C, or because nobody reads. */
 static int
 verdict(const struct attached *a)
@@ -231,8 +241,8 @@ open_all(struct attached *a, const struct attach_plan *plan)
 {
 	struct cli *c = a->cli;
 
-	a->out.several = plan->count > 1;
-	a->out.prefix = plan->count > 1;
+	a->out.several = plan->several || plan->count > 1;
+	a->out.prefix = a->out.several;
 	a->out.json = c->json;
 	a->input = plan->input;
 	for (size_t i = 0; i < plan->count; i++)
@@ -244,7 +254,8 @@ open_all(struct attached *a, const struct attach_plan *plan)
 }
 
 int
-attach_run(struct cli *c, const struct attach_plan *plan)
+attach_run(
+    struct cli *c, const struct attach_plan *plan, struct attach_result *out)
 {
 	struct attached a = { .cli = c };
 	int exit;
@@ -257,6 +268,8 @@ attach_run(struct cli *c, const struct attach_plan *plan)
 		open_all(&a, plan);
 		run(&a);
 		exit = verdict(&a);
+		*out = (struct attach_result){ .failed = failures(&a),
+			.interrupted = a.interrupts > 0 };
 		for (size_t i = 0; i < a.count; i++)
 			part_fini(&a.parts[i]);
 		sink_fini(&a.out.sinks[0]);

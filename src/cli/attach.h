@@ -22,11 +22,18 @@ struct attach_target {
 struct attach_plan {
 	const struct attach_target *targets;
 	size_t count;
-	bool input; /* stdin goes to the program; only with one target */
-	msec again; /* how long to try to come back after a break; 0 = not */
+	bool several; /* of more: lines carry names */
+	bool input;   /* stdin goes to the program; only with one target */
+	msec again;   /* how long to try to come back after a break; 0 = not */
+};
+
+struct attach_result {
+	size_t failed;    /* programs that did not exit with 0 */
+	bool interrupted; /* by Ctrl-C */
 };
 
 /* The exit code: the program's, of several the highest. */
-int attach_run(struct cli *c, const struct attach_plan *plan);
+int attach_run(
+    struct cli *c, const struct attach_plan *plan, struct attach_result *out);
 
 #endif

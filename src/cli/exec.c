@@ -12,13 +12,14 @@
 #include "io/rand.h"
 #include "wire/url.h"
 
-enum { ASK_MAX = 4 << 20, AGAIN_WITHIN = 60000 };
+enum { ASK_MAX = 4 << 20, START_MAX = 1000, AGAIN_WITHIN = 60000 };
 
 struct exec_plan {
 	const struct args *args;
 	bool detached;
 	msec timeout, deadline, again;
 	struct targets to;
+	size_t batch, max_fail; /* so many at once; 0: no limit */
 };
 
 /* Options -------------------------------------------------------------------
@@ -146,10 +147,23 @@ put_attached(struct js_writer *w, bool input, bool force)
 	js_kv_string(w, "request_key", slice_from(key));
 }
 
+static void
+put_targets(struct js_writer *w, const struct targets *to)
+{
+	if (to->count == 1) {
+		js_kv_string(w, "agent", slice_from(to->agents[0]));
+		return;
+	}
+	js_kv_array(w, "agents");
+	for (size_t i = 0; i < to->count; i++)
+		js_put_string(w, slice_from(to->agents[i]));
+	js_end(w);
+}
+
 /* The JSON of one request, in c's arena. */
 static int
-put_ask(struct cli *c, const struct exec_plan *plan, size_t i, bool input,
-    struct slice *out)
+put_ask(struct cli *c, const struct exec_plan *plan, const struct targets *to,
+    bool input, struct slice *out)
 {
 	const struct args *a = plan->args;
 	struct js_writer w;
@@ -160,7 +174,7 @@ put_ask(struct cli *c, const struct exec_plan *plan, size_t i, bool input,
 	buf_init(&line, ASK_MAX);
 	js_write(&w, &body);
 	js_begin_object(&w);
-	js_kv_string(&w, "agent", slice_from(plan->to.agents[i]));
+	put_targets(&w, to);
 	put_argv(&w, a, &line);
 	put_env(&w, a);
 	put_option(&w, a, "cwd");
@@ -183,68 +197,139 @@ put_ask(struct cli *c, const struct exec_plan *plan, size_t i, bool input,
 	return err == 0 ? EXIT_OK : cli_nomem(c);
 }
 
-/* Running -------------------------------------------------------------------
+/* Detached ------------------------------------------------------------------
  */
 
-/* Nobody is there to run it yet: the caller hears of that by exit code.
- * The command is made, so a look that fails is no failure. */
+/* One is made: its id, or all of it in JSON. */
 static int
-look_for_agent(struct cli *c, struct slice agent_id)
+print_made(struct cli *c, struct js_value command)
 {
-	struct answer *agent = find_answer(c);
-	struct rest_ask ask = { .method = "GET" };
-	char why[REST_WHY];
-	struct buf path;
+	struct buf out;
 
-	if (agent == NULL || agent_id.len == 0)
+	if (c->json)
+		return rest_print(c, command);
+	buf_init(&out, CLI_LINE);
+	safe_text(&out, render_text(command, "id"));
+	buf_put_byte(&out, '\n');
+	return cli_print(c, &out);
+}
+
+/* Whether it waits, and for what; the caller hears of that by exit code.
+ * agent has "status" and "cordoned_at". */
+static int
+say_why_it_waits(struct cli *c, struct js_value command, struct js_value agent)
+{
+	struct slice status = render_text(agent, "status");
+	struct slice name = render_text(agent, "name");
+	bool away = slice_eq(status, SL("offline")) ||
+	    slice_eq(status, SL("reconnecting"));
+
+	if (!slice_eq(render_text(command, "state"), SL("queued")))
 		return EXIT_OK;
-	buf_init(&path, REST_WHY);
-	buf_put(&path, SL("/api/v1/agents/"));
-	url_put_encoded(&path, agent_id);
-	ask.path = buf_peek(&path);
-	int err = path.err != 0 ? path.err : rest_try(c, &ask, agent, why);
-	buf_fini(&path);
-	if (err != 0 || agent->status != 200)
+	if (!away && render_text(agent, "cordoned_at").len == 0)
 		return EXIT_OK;
-	struct slice status = render_text(agent->root, "status");
-	if (!slice_eq(status, SL("offline")) &&
-	    !slice_eq(status, SL("reconnecting")))
-		return EXIT_OK;
-	cli_note(c, "the agent is %.*s: the command waits in its queue",
-	    SLICE_FMT(status));
+	cli_note(c, "%.*s is %.*s: the command waits in its queue",
+	    SLICE_FMT(name), SLICE_FMT(away ? status : SL("cordoned")));
 	return EXIT_OFFLINE;
 }
 
+/* The command is made, so a look that fails is no failure. */
 static int
-start_one(struct cli *c, const struct exec_plan *plan, size_t i)
+look_for_agent(struct cli *c, struct js_value command)
+{
+	struct answer *agent = find_answer(c);
+	struct rest_ask ask = { .method = "GET",
+		.path = find_path(c, "/api/v1/agents/",
+		    render_text(command, "agent_id"), "") };
+	char why[REST_WHY];
+
+	if (agent == NULL ||
+	    !slice_eq(render_text(command, "state"), SL("queued")) ||
+	    rest_try(c, &ask, agent, why) != 0 || agent->status != 200)
+		return EXIT_OK;
+	return say_why_it_waits(c, command, agent->root);
+}
+
+static int
+ask_to_start(struct cli *c, const struct exec_plan *plan,
+    const struct targets *to, struct answer **out)
 {
 	struct rest_ask ask = { .method = "POST",
 		.path = SL("/api/v1/commands") };
-	struct answer *made = find_answer(c);
 	char key[RAND_ID_SIZE];
-	struct buf out;
-	int exit =
-	    made == NULL ? cli_nomem(c) : put_ask(c, plan, i, false, &ask.body);
+	int exit = put_ask(c, plan, to, false, &ask.body);
 
-	if (exit != EXIT_OK)
-		return exit;
+	*out = find_answer(c);
+	if (exit != EXIT_OK || *out == NULL)
+		return exit != EXIT_OK ? exit : cli_nomem(c);
 	rand_id("key_", key);
 	ask.key = key;
-	exit = rest_call(c, &ask, made);
-	if (exit != EXIT_OK)
-		return exit;
-	if (c->json) {
-		exit = rest_print(c, made->root);
-	} else {
-		buf_init(&out, CLI_LINE);
-		safe_text(&out, render_text(made->root, "id"));
-		buf_put_byte(&out, '\n');
-		exit = cli_print(c, &out);
+	return rest_call(c, &ask, *out);
+}
+
+static int
+start_one(struct cli *c, const struct exec_plan *plan)
+{
+	struct answer *made;
+	int exit = ask_to_start(c, plan, &plan->to, &made);
+
+	if (exit == EXIT_OK)
+		exit = print_made(c, made->root);
+	return exit == EXIT_OK ? look_for_agent(c, made->root) : exit;
+}
+
+/* One agent's part in the answer. */
+static int
+show_part(struct cli *c, struct js_value item)
+{
+	struct js_value command = js_get(item, "command");
+	struct js_value problem = js_get(item, "problem");
+	int64_t status = 0;
+
+	if (command.kind == JS_OBJECT) {
+		int exit = print_made(c, command);
+		return exit == EXIT_OK ? say_why_it_waits(c, command, item)
+				       : exit;
 	}
-	if (exit == EXIT_OK &&
-	    slice_eq(render_text(made->root, "state"), SL("queued")))
-		exit = look_for_agent(c, render_text(made->root, "agent_id"));
-	return exit;
+	struct slice name = render_text(item, "target");
+	if (name.len == 0)
+		name = render_text(item, "name");
+	js_i64(js_get(problem, "status"), &status);
+	return cli_fail(c,
+	    exit_of_refusal((long)status, render_text(problem, "code")),
+	    "%.*s: %.*s", SLICE_FMT(name),
+	    SLICE_FMT(render_text(problem, "detail")));
+}
+
+static int
+start_part(
+    struct cli *c, const struct exec_plan *plan, const struct targets *to)
+{
+	struct answer *made;
+	int worst = ask_to_start(c, plan, to, &made);
+	struct js_value item;
+	struct js_walk w;
+
+	if (worst != EXIT_OK)
+		return worst;
+	w = js_walk(js_get(made->root, "items"));
+	while (js_next(&w, NULL, &item)) {
+		int exit = show_part(c, item);
+
+		worst = exit > worst ? exit : worst;
+	}
+	return worst;
+}
+
+/* Part of the targets: count of them from at. */
+static struct targets
+some(const struct targets *all, size_t at, size_t count)
+{
+	size_t left = all->count - at;
+
+	return (struct targets){ .agents = all->agents + at,
+		.names = all->names + at,
+		.count = left < count ? left : count };
 }
 
 /* One that fails does not keep the others from being started. */
@@ -253,40 +338,95 @@ start_all(struct cli *c, const struct exec_plan *plan)
 {
 	int worst = EXIT_OK;
 
-	for (size_t i = 0; i < plan->to.count; i++) {
-		int exit = start_one(c, plan, i);
+	if (plan->to.count == 1)
+		return start_one(c, plan);
+	for (size_t at = 0; at < plan->to.count; at += START_MAX) {
+		struct targets to = some(&plan->to, at, START_MAX);
+		int exit = start_part(c, plan, &to);
 
-		if (exit > worst)
-			worst = exit;
+		worst = exit > worst ? exit : worst;
 	}
 	return worst;
 }
 
+/* Attached ------------------------------------------------------------------
+ */
+
 static int
-attach_all(struct cli *c, const struct exec_plan *plan)
+attach_part(struct cli *c, const struct exec_plan *plan,
+    const struct targets *to, struct attach_result *out)
 {
-	struct attach_plan attach = { .count = plan->to.count,
+	struct attach_plan attach = { .count = to->count,
+		.several = plan->to.count > 1,
 		.again = plan->again,
 		.input = plan->to.count == 1 && !args_has(plan->args, "n") };
-	struct attach_target *targets;
+	struct attach_target *targets =
+	    arena_array(&c->arena, to->count, sizeof(*targets));
 
-	if (plan->to.count > ATTACH_MAX)
-		return cli_usage(c,
-		    "%zu agents are too many to attach to (%d at most); use "
-		    "-d",
-		    plan->to.count, ATTACH_MAX);
-	targets = arena_array(&c->arena, plan->to.count, sizeof(*targets));
 	if (targets == NULL)
 		return cli_nomem(c);
-	for (size_t i = 0; i < plan->to.count; i++) {
-		int exit = put_ask(c, plan, i, attach.input, &targets[i].ask);
+	for (size_t i = 0; i < to->count; i++) {
+		struct targets one = some(to, i, 1);
+		int exit =
+		    put_ask(c, plan, &one, attach.input, &targets[i].ask);
 
 		if (exit != EXIT_OK)
 			return exit;
-		targets[i].name = plan->to.names[i];
+		targets[i].name = to->names[i];
 	}
 	attach.targets = targets;
-	return attach_run(c, &attach);
+	return attach_run(c, &attach, out);
+}
+
+/* Batch after batch, until too many have failed. */
+static int
+attach_all(struct cli *c, const struct exec_plan *plan)
+{
+	size_t failed = 0, at = 0;
+	int worst = EXIT_OK;
+
+	while (at < plan->to.count) {
+		struct targets to = some(&plan->to, at, plan->batch);
+		struct attach_result r = { 0 };
+		int exit = attach_part(c, plan, &to, &r);
+
+		worst = exit > worst ? exit : worst;
+		failed += r.failed;
+		at += to.count;
+		if (r.interrupted ||
+		    (plan->max_fail > 0 && failed >= plan->max_fail))
+			break;
+	}
+	if (at < plan->to.count)
+		cli_note(c, "%zu of %zu failed; %zu not begun", failed, at,
+		    plan->to.count - at);
+	return worst;
+}
+
+static int
+check_batch(struct cli *c, struct exec_plan *plan)
+{
+	const struct args *a = plan->args;
+	bool max = args_has(a, "max-fail");
+	uint64_t batch = max ? 1 : plan->to.count, fail = 0;
+	int exit = find_count(c, a, "batch", ATTACH_MAX, &batch);
+
+	if (exit == EXIT_OK)
+		exit = find_count(c, a, "max-fail", UINT32_MAX, &fail);
+	if (exit != EXIT_OK)
+		return exit;
+	if (plan->detached && (max || args_has(a, "batch")))
+		return cli_usage(c,
+		    "--batch and --max-fail are for attached commands: -d "
+		    "queues all at once");
+	if (!plan->detached && batch > ATTACH_MAX)
+		return cli_usage(c,
+		    "%zu agents are too many to attach to at once: use -d, or "
+		    "--batch N with N up to %d",
+		    plan->to.count, ATTACH_MAX);
+	plan->batch = batch;
+	plan->max_fail = fail;
+	return EXIT_OK;
 }
 
 int
@@ -297,6 +437,8 @@ verb_exec(struct cli *c, const struct args *a)
 
 	if (exit == EXIT_OK)
 		exit = targets_find(c, a, &plan.to);
+	if (exit == EXIT_OK)
+		exit = check_batch(c, &plan);
 	if (exit == EXIT_OK)
 		exit = targets_confirm(c, a, &plan.to, "run on");
 	if (exit != EXIT_OK)

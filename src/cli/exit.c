@@ -125,6 +125,8 @@ outcome_remark(const struct outcome *o)
 		       "ran, and it is not run again";
 	if (state_is(o, "expired"))
 		return "its deadline passed before it could start";
+	if (state_is(o, "cancelled") && exit_of_code(o->code) == EXIT_DENIED)
+		return "it was not sent";
 	if (state_is(o, "cancelled"))
 		return "it was cancelled before it started";
 	switch (exit_of_code(o->code)) {

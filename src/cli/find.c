@@ -73,6 +73,22 @@ find_limit(
 }
 
 int
+find_count(const struct cli *c, const struct args *a, const char *name,
+    uint64_t max, uint64_t *out)
+{
+	const char *text = args_get(a, name);
+	uint64_t n;
+
+	if (text == NULL)
+		return EXIT_OK;
+	if (slice_u64(slice_from(text), max, &n) != 0 || n == 0)
+		return cli_usage(c, "--%s is a number from 1 to %llu, not '%s'",
+		    name, (unsigned long long)max, text);
+	*out = n;
+	return EXIT_OK;
+}
+
+int
 find_agent(struct cli *c, const char *word, struct answer **out)
 {
 	*out = find_answer(c);

@@ -22,6 +22,11 @@ void find_put_selector(struct buf *path, const struct args *a);
 int find_limit(
     const struct cli *c, const struct args *a, size_t fallback, size_t *out);
 
+/* --NAME as a number from 1 to max; *out stays when it was not given.  An
+ * exit code. */
+int find_count(const struct cli *c, const struct args *a, const char *name,
+    uint64_t max, uint64_t *out);
+
 /*
  * The one agent meant by an id, a name or the beginning of an id.  A name
  * that several agents have is refused, listing their ids.  An exit code.

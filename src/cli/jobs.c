@@ -11,7 +11,7 @@
 #include "cli/verbs.h"
 #include "wire/url.h"
 
-enum { LIST_DEFAULT = 100, LINE_MAX = 4 << 20 };
+enum { LIST_DEFAULT = 100, LINE_MAX = 4 << 20, WHY_MAX = 1024 };
 
 static struct slice
 job_path(struct cli *c, const char *id, const char *after)
@@ -311,7 +311,10 @@ job_over(struct cli *c, const struct answer *job, const struct outcome *o)
 {
 	const char *remark = outcome_remark(o);
 
-	if (remark != NULL)
+	if (remark != NULL && o->why.len > 0)
+		cli_note(c, "%s: %.*s", remark,
+		    SLICE_FMT(slice_first(o->why, WHY_MAX)));
+	else if (remark != NULL)
 		cli_note(c, "%s", remark);
 	if (c->json && rest_print(c, job->root) != EXIT_OK)
 		return EXIT_FAILED;

@@ -74,6 +74,8 @@ static const struct flag exec_flags[] = {
 	{ "cwd", 0, "DIR", "start in this directory" },
 	{ "user", 0, "USER", "run as this user" },
 	{ "force", 0, NULL, "attached: also to a cordoned agent" },
+	{ "batch", 0, "N", "attached: so many at a time (all)" },
+	{ "max-fail", 0, "N", "begin no more when N have failed" },
 	{ NULL, 'l', "LABEL=VALUE", "every agent with this label" },
 	{ "reattach", 0, "D", "come back after a break for so long (60s)" },
 	{ "yes", 0, NULL, "with -l: do not ask whether these are meant" },

@@ -411,7 +411,7 @@ struct reply {
 	uint32_t position; /* of command in its agent's queue, from 1; 0: it
 			    * is in none */
 	msec wait;         /* until it begins, an estimate; with position */
-	const struct queue_view *queue; /* QUEUE_SHOW */
+	const struct queue_view *queue; /* QUEUE_SHOW, QUEUE_PURGE */
 	const struct fan_item *items;   /* COMMAND_CREATE on many */
 	size_t item_count;
 	bool again;          /* an idempotency key or a name made it the same */

@@ -394,5 +394,6 @@ hub_purge_queue(struct hub *h, const struct event *ev, const struct access *who)
 	if (r == NULL)
 		return;
 	r->total = purged;
+	r->queue = view(h, a, 0);
 	hub_queue_news(h, a);
 }

@@ -583,6 +583,7 @@ put_purged(struct js_writer *w, const struct reply *r)
 {
 	js_begin_object(w);
 	js_kv_string(w, "schema", SL("muster.purged/1"));
+	js_kv_string(w, "agent_id", r->queue->agent_id);
 	js_kv_u64(w, "cancelled", r->total);
 	js_end(w);
 }
@@ -611,10 +612,10 @@ put_reply(struct conn *c, struct call *call, struct js_writer *w,
 		show_fan(w, r);
 	else if (r->command != NULL)
 		show_placed(w, r->command, r->position, r->wait);
-	else if (r->queue != NULL)
-		show_queue(w, r->queue);
 	else if (r->op == OP_QUEUE_PURGE)
 		put_purged(w, r);
+	else if (r->queue != NULL)
+		show_queue(w, r->queue);
 	else
 		js_put_null(w);
 }

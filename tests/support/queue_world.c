@@ -90,7 +90,7 @@ note_reply(const struct reply *r)
 		    r->agents[i].record->cordoned_at != 0 ? " cordoned" : "");
 	for (size_t i = 0; i < r->item_count; i++)
 		note_item(&r->items[i]);
-	if (r->queue == NULL) {
+	if (r->queue == NULL || r->op == OP_QUEUE_PURGE) {
 		note("\n");
 		return;
 	}

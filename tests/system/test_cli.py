@@ -845,10 +845,134 @@ def exec_detached():
         same(json.loads(h.run("exec", "-d", "--json", "a", "--", "x")[0])["id"], "cmd_a")
         assert asked[0][0] != asked[1][0]
         del asked[:]
-        same(h.run("exec", "-d", "--or-fail", "--priority=high", "--deadline=1h", "a", "gone", "b", "--", "x",
-                   want=6)[0], "cmd_a\ncmd_b\n")
-        same(asked[0][1], {"agent": "a", "argv": ["x"], "env": {}, "shell": False, "priority": "high",
+        same(h.run("exec", "-d", "--or-fail", "--priority=high", "--deadline=1h", "gone", "--", "x", want=6)[0], "")
+        same(asked[0][1], {"agent": "gone", "argv": ["x"], "env": {}, "shell": False, "priority": "high",
                            "deadline_ms": 3600000, "or_fail": True})
+
+
+@test
+def exec_detached_on_many():
+    """One request, one id a target, and a line for each that did not get one."""
+    def create(r):
+        same(r.json()["agents"], ["a", "gone", "b"])
+        assert r.fields["idempotency-key"]
+        made = lambda n, **more: {"target": n, "agent_id": "agt_" + n, "name": n, "status": "online",
+                                  "cordoned_at": None, "problem": None,
+                                  "command": {"schema": "muster.command/1", "id": "cmd_" + n, "state": "queued"}, **more}
+        r.conn.answer(201, {"schema": "muster.fanout/1", "items": [
+            made("a"), {"target": "gone", "agent_id": None, "name": None, "command": None,
+                        "problem": {"status": 404, "code": "AGENT_NOT_FOUND", "detail": "there is no\x1b[2J such agent"}},
+            made("b", status="offline")], "made": 2, "refused": 1})
+    with Server(("POST", "/api/v1/commands", create)) as s, Home(s) as h:
+        out, err = h.run("exec", "-d", "a", "gone", "a", "b", "--", "x", want=6)
+        same(out, "cmd_a\ncmd_b\n")
+        same(len(s.seen), 1)
+        has(err, "gone: there is no", "b is offline: the command waits")
+        assert "\x1b" not in err
+        lines = h.run("exec", "-d", "--json", "a", "gone", "b", "--", "x", want=6)[0].splitlines()
+        same([json.loads(line)["id"] for line in lines], ["cmd_a", "cmd_b"])
+        has(h.run("exec", "-d", "--batch", "1", "a", "b", "--", "x", want=2)[1], "-d queues all at once")
+
+
+def answering(h, keys, *args):
+    """Run where a terminal can be asked, and type keys when it asks."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(MUSTER, ["muster", *args], h.env)
+    shown = b""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and select.select([fd], [], [], PATIENCE)[0]:
+        try:
+            shown += os.read(fd, 65536)
+        except OSError:
+            break
+        if keys and b"[y/N] " in shown:
+            os.write(fd, keys)
+            keys = b""
+    os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+
+@test
+def labels_are_asked_about():
+    purged = []
+
+    def purge(r):
+        purged.append(r.path)
+        r.conn.answer(200, {"schema": "muster.purged/1", "agent_id": "agt_1", "cancelled": 7})
+    everyone = {"schema": "muster.agents/1", "items": [agent(1), agent(2)], "next": None}
+    with Server(("GET", "/api/v1/agents[?].*", lambda r: everyone),
+                ("DELETE", "/api/v1/agents/[^/]*/queue", purge)) as s, Home(s) as h:
+        exit, text = answering(h, b"n\n", "job", "purge", "-l", "site=a")
+        same((exit, purged), (1, []))
+        has(text, "2 agents: web-1 web-2", "purge the queues of them? [y/N]", "nothing was done")
+        exit, text = answering(h, b"y\n", "job", "purge", "-l", "site=a")
+        same((exit, purged), (0, ["/api/v1/agents/agt_1/queue", "/api/v1/agents/agt_2/queue"]))
+        # Where nobody can be asked it must be said before.
+        out, err = h.run("job", "purge", "-l", "site=a", want=2)
+        same(len(purged), 2)
+        has(err, "web-1 web-2", "--yes")
+        same(h.run("job", "purge", "-l", "site=a", "--yes")[0], "web-1\t7\nweb-2\t7\n")
+        # What is spelt out needs no question.
+        same(h.run("job", "purge", "agt_9")[0], "agt_9\t7\n")
+        h.run("job", "purge", want=2)
+
+
+@test
+def exec_in_batches():
+    running, most, begun = [0], [0], []
+    lock = threading.Lock()
+
+    def talk(ws, ask):
+        name = ask["agent"]
+        with lock:
+            begun.append(name)
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        ws.bulk(STDOUT, 0, name.encode() + b"\n")
+        with lock:
+            running[0] -= 1
+        ws.ended(exit_code={"c": 4, "e": 5}.get(name, 0), state="completed")
+    with exec_server(talk) as s, Home(s) as h:
+        targets = ["a", "b", "c", "d", "e", "f", "g"]
+        out = h.run("exec", "--batch=2", *targets, "--", "x", want=5)[0]
+        same(sorted(out.splitlines()), [n + ": " + n for n in targets])
+        same(sorted(begun), targets)
+        assert most[0] <= 2
+        del begun[:]
+        out, err = h.run("exec", "--batch", "2", "--max-fail", "2", *targets, "--", "x", want=5)
+        same(sorted(begun), targets[:6])
+        has(err, "2 of 6 failed; 1 not begun")
+        # By itself --max-fail goes one by one.
+        del begun[:]
+        most[0] = 0
+        h.run("exec", "--max-fail=1", *targets, "--", "x", want=4)
+        same((begun, most[0]), (["a", "b", "c"], 1))
+        for bad in ("0", "257", "x"):
+            h.run("exec", "--batch", bad, "a", "--", "x", want=2)
+
+
+@test
+def draining():
+    left = [2, 1, 0]
+    posted = []
+
+    def cordon(r):
+        posted.append(r.path)
+        r.conn.answer(200, agent(1, cordoned_at="2020-01-01T00:00:00.000Z"))
+
+    def look(r):
+        return agent(1, running=left.pop(0) if len(left) > 1 else left[0])
+    with Server(("POST", "/api/v1/agents/agt_1/.*", cordon), ("GET", "/api/v1/agents/(web-1|agt_1)", look),
+                ("GET", "/api/v1/commands[?].*", lambda r: {"items": [{"id": "cmd_7", "state": "running"}], "next": None}
+                 if "state=running" in r.query else {"items": [], "next": None})) as s, Home(s) as h:
+        h.run("agent", "drain", "web-1", "--timeout=10s")
+        same(posted, ["/api/v1/agents/agt_1/cordon"])
+        left[:] = [3]
+        err = h.run("agent", "drain", "web-1", "--timeout=200ms", want=124)[1]
+        has(err, "3 still running", "stays cordoned", "cmd_7 is running")
+        h.run("agent", "uncordon", "web-1")
+        same(posted[-1], "/api/v1/agents/agt_1/uncordon")
 
 
 # Jobs, journal, events ----------------------------------------------------------------
