@@ -129,7 +129,8 @@ test_in_order(void **state)
 {
 	struct world *w = *state;
 
-	/* Killing is first, and waits for nothing. */
+	/* Killing is first, and waits for nothing: the disk is another
+	 * thread's, and may be quicker than this one. */
 	order(w, 5, true);
 	assert_true(w->halted);
 	assert_int_equal(w->receipts, 0);
