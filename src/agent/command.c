@@ -143,6 +143,26 @@ sync_input(struct command *c)
 		c->input_at = c->input_taken;
 }
 
+/* Nobody wants it: it must not fill the disk or block the command. */
+static void
+drop_output(struct command *c)
+{
+	for (int i = 0; i < 2; i++)
+		runner_ack(c->run, i, c->size[i]);
+	runner_more(c->run, c->size);
+}
+
+/* Nobody will write to it or read from it: it must not wait for either. */
+static void
+disown(struct command *c)
+{
+	c->input_ended = true;
+	c->input_told = false;
+	c->input_end = c->input_at + buf_peek(&c->input).len;
+	feed(c);
+	drop_output(c);
+}
+
 static void
 on_started(void *arg, struct run *r, int64_t pid)
 {
@@ -155,17 +175,11 @@ on_started(void *arg, struct run *r, int64_t pid)
 	if (c->started_at == 0)
 		c->started_at = clock_wall();
 	sync_input(c);
-	feed(c);
+	if (c->forgetting)
+		disown(c);
+	else
+		feed(c);
 	tell(c);
-}
-
-/* Nobody wants it: it must not fill the disk or block the command. */
-static void
-drop_output(struct command *c)
-{
-	for (int i = 0; i < 2; i++)
-		runner_ack(c->run, i, c->size[i]);
-	runner_more(c->run, c->size);
 }
 
 static void
@@ -471,7 +485,7 @@ command_forget(struct command *c)
 	c->watcher = NULL;
 	if (run_state(r) < RUN_ENDED) {
 		log_warn("command_disowned", kv_s("id", run_id(r)));
-		drop_output(c);
+		disown(c);
 		return;
 	}
 	struct commands *cs = c->home;

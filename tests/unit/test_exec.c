@@ -625,12 +625,14 @@ test_disowned(void **state)
 	begin(w, &r);
 	exec_fini(&w->e);
 	exec_init(&w->e, &w->home, 3);
+	r->fed_end = 99;
 	assert_int_equal(open_with(&w->e, "{\"id\":\"c1\",\"argv\":[]}"), 0);
 	assert_int_equal(
 	    tell(&w->e, (struct execframe){ .type = EXECFRAME_DONE }), 0);
 	assert_true(exec_done(&w->e));
 	assert_int_equal(r->forgets, 0);
-	/* What it still writes is dropped, so that it can end. */
+	/* It waits for no input, and what it still writes is dropped. */
+	assert_int_equal(r->fed_end, 0);
 	grow(r, "01234");
 	assert_int_equal(r->acked, 5);
 	finish(r, "exited", 0);

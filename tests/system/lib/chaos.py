@@ -25,6 +25,7 @@ import collections
 import contextlib
 import fcntl
 import http.client
+import itertools
 import json
 import os
 import random
@@ -61,6 +62,10 @@ done
 echo "e $MUSTER_COMMAND_ID" >> "$1"
 exit $5
 """
+
+
+# One with input: gives it back.
+ECHO = r"""echo "b $MUSTER_COMMAND_ID" >> "$1"; cat; echo "e $MUSTER_COMMAND_ID" >> "$1"; exit 3"""
 
 
 def expected(word, count):
@@ -229,21 +234,22 @@ ACTIONS = (
 )
 
 
-def draw_plan(seed, kills, hosts):
-    """All choices: [(pause, action, details)]; kills of them end a program."""
-    rng, plan, deaths = random.Random(seed), [], 0
+RESTORE_EVERY = 150  # actions; a backup is taken a while before
+
+
+def draw_plan(seed, hosts):
+    """Choices without end: (pause, action, details)."""
+    rng = random.Random(seed)
     names, weights = [a[0] for a in ACTIONS], [a[1] for a in ACTIONS]
     points = crash_names()
-    while deaths < kills:
+    for i in itertools.count(RESTORE_EVERY - 40):
+        if i % RESTORE_EVERY in (0, RESTORE_EVERY - 20):
+            yield 0.0, "backup" if i % RESTORE_EVERY else "restore", {}
         name = rng.choices(names, weights)[0]
-        plan.append((rng.uniform(0.0, 0.25), name, {
+        yield rng.uniform(0.0, 0.25), name, {
             "host": rng.randrange(hosts), "which": rng.random(), "point": rng.choice(points),
             "seconds": rng.uniform(0.05, 1.2), "bytes": rng.randrange(1, 200000),
-            "skew": rng.choice((-1, 1)) * rng.choice((500, 5000, 90000, 3600000, 2 * 86400000))}))
-        deaths += name.startswith(("kill", "point", "power"))
-    for at, name in ((0.45, "backup"), (0.6, "restore")):
-        plan.insert(int(len(plan) * at), (0.0, name, {}))
-    return plan
+            "skew": rng.choice((-1, 1)) * rng.choice((500, 5000, 90000, 3600000, 2 * 86400000))}
 
 
 class World:
@@ -314,6 +320,44 @@ class World:
             if self.ask(c):
                 self.commands.append(c)
             self.over.wait(self.rng.uniform(0, self.options.gap))
+
+    def attend(self):
+        """An operator at a terminal: one attached command after another, fed
+        with numbered lines; what comes back must be what went in."""
+        rng = random.Random(self.options.seed + 2)
+        while not self.over.is_set():
+            lines = expected(b"in", rng.choice((1, 100, 20000)))
+            parts, pause = rng.choice((1, 5, 20)), rng.uniform(0, 0.1)
+            p = subprocess.Popen(
+                [os.path.join(BUILD, "muster"), "exec", rng.choice(self.hosts).name, "--", "sh",
+                 "-c", ECHO, "sh", self.witness], env=self.case.cli_env(self.d), cwd=self.case.dir,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            got = []
+            reader = threading.Thread(target=lambda p=p, got=got: got.append(p.stdout.read()))
+            errors = threading.Thread(target=lambda p=p, got=got: got.append(p.stderr.read()))
+            reader.start()
+            errors.start()
+            with contextlib.suppress(OSError):
+                step = len(lines) // parts + 1
+                for at in range(0, len(lines), step):
+                    p.stdin.write(lines[at:at + step])
+                    p.stdin.flush()
+                    self.over.wait(pause)
+            with contextlib.suppress(OSError):
+                p.stdin.close()
+            try:
+                p.wait(self.options.patience)
+            except subprocess.TimeoutExpired:
+                self.trouble.append("muster exec does not end")
+                p.kill()
+            reader.join()
+            errors.join()
+            p.stdout.close()
+            p.stderr.close()
+            self.figures["attached, code %d" % p.returncode] += 1
+            if p.returncode == 3 and lines not in got:
+                self.trouble.append("attached: %d bytes in, %d out: %r" % (
+                    len(lines), len(got[0]), got[1][-300:]))
 
     def measure(self):
         while not self.over.wait(0.2):
@@ -492,7 +536,8 @@ class World:
     def torment(self, plan):
         needs = {a[0] for a in ACTIONS if a[2]}
         for pause, name, what in plan:
-            if self.trouble or time.monotonic() > self.deadline:
+            if self.trouble or self.kills() >= self.options.kills or \
+                    time.monotonic() > self.deadline:
                 break
             if name in needs and not self.disk.real:
                 continue
@@ -513,6 +558,7 @@ class World:
             for name in ("at", "clock"):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(h.faults, name))
+            h.agent.kill()  # it may be about to wait for a minute
         self.disk.free()
         for name in ("at", "clock"):
             with contextlib.suppress(OSError):
@@ -540,6 +586,10 @@ class World:
             self.revive()
             rows = self.listed()
             open_ = [r for r in rows.values() if r["state"] not in FINAL]
+            for r in open_:
+                # Whoever gave it input has gone.
+                if r["foreground"]:
+                    self.call("POST", "/api/v1/commands/%s/interrupt" % r["id"], {})
             if not open_:
                 return {c: rows.get(c.id) for c in self.commands}
             check(time.monotonic() < end, len(open_), "commands are not final:", open_[:5])
@@ -613,10 +663,10 @@ class World:
             until(lambda h=h: not h.left(), "%s forgets %s" % (h.name, h.left()[:3]))
 
     def run(self):
-        plan = draw_plan(self.options.seed, self.options.kills, len(self.hosts))
+        plan = draw_plan(self.options.seed, len(self.hosts))
         self.begun = time.monotonic()
         self.deadline = self.begun + self.options.seconds
-        threads = [threading.Thread(target=self.operate), threading.Thread(target=self.measure)]
+        threads = [threading.Thread(target=x) for x in (self.operate, self.measure, self.attend)]
         for x in threads:
             x.start()
         try:
@@ -633,12 +683,15 @@ class World:
         self.prove(rows)
         self.prove_rest()
 
+    def kills(self):
+        f = self.figures
+        return f["deaths of musterd"] + f["deaths of agents"] + f["deaths of holders"] + \
+            f["power-agent"]
+
     def report(self):
         f, took = self.figures, time.monotonic() - self.begun
-        kills = f["deaths of musterd"] + f["deaths of agents"] + f["deaths of holders"] + \
-            f["power-musterd"] + f["power-agent"] + f["restore"]
         print("chaos: seed %d, %.0f s, %d commands, %d actions, %d kills, %.2f fsyncs of musterd "
-              "a command" % (self.options.seed, took, len(self.commands), f["actions"], kills,
+              "a command" % (self.options.seed, took, len(self.commands), f["actions"], self.kills(),
                              sum(self.fsyncs.values()) / max(1, len(self.commands))))
         print("chaos: " + ", ".join("%s %d" % (k, f[k]) for k in sorted(f)))
         if not self.disk.real:
