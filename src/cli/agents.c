@@ -15,6 +15,8 @@ shown_status(struct cli *c, struct js_value agent, struct slice status)
 	struct slice text = status;
 	char both[64];
 
+	if (slice_eq(render_text(agent, "status_reason"), SL("local_stop")))
+		return SL("stopped,local");
 	if (render_text(agent, "cordoned_at").len == 0)
 		return status;
 	snprintf(both, sizeof(both), "%.*s,cordoned", SLICE_FMT(status));

@@ -105,6 +105,20 @@ static const struct flag job_wait_flags[] = {
 	{ "timeout", 0, "D", "give up after this long (never)" },
 };
 
+static const struct flag stop_flags[] = {
+	{ "all", 0, NULL, "every agent" },
+	{ NULL, 'l', "LABEL=VALUE", "every agent with this label, set here" },
+	{ "reason", 0, "TEXT", "why, for the journal and whoever is stopped" },
+	{ "yes", 0, NULL, "do not ask whether these are meant" },
+	{ "keep-tunnels", 0, NULL, "leave tunnels open" },
+	{ "timeout", 0, "D", "wait this long for receipts (10s)" },
+};
+
+static const struct flag resume_flags[] = {
+	{ "all", 0, NULL, "the stop of every agent" },
+	{ NULL, 'l', "LABEL=VALUE", "the stop of these labels" },
+};
+
 static const struct flag audit_flags[] = {
 	{ "limit", 0, "N", "at most N lines (100)" },
 };
@@ -216,6 +230,21 @@ const struct verb verbs[] = {
 	    "What runs goes on.  With -l the agents are listed first and you "
 	    "are asked, unless --yes is given.",
 	    FLAGS(purge_flags), 0, 1000, false, verb_job_purge },
+	{ "stop", "ls", "", "list stops, newest first", NULL, { 0 }, 0, 0,
+	    false, verb_stop_ls },
+	{ "stop", "show", "EPOCH", "a stop and what each agent said", NULL,
+	    { 0 }, 1, 1, false, verb_stop_show },
+	{ "stop", NULL, "[AGENT]", "stop agents, at once",
+	    "What runs is killed, what is queued is cancelled, and nothing "
+	    "begins until it is resumed.  Says whom it will hit and asks; then "
+	    "counts the receipts by kind.  It exits with 0 only when nobody is "
+	    "waited for, away, or left with something alive.  With -l only "
+	    "labels count that operators set.  See also stop ls and stop show.",
+	    FLAGS(stop_flags), 0, 1, false, verb_stop },
+	{ "resume", NULL, "[AGENT | EPOCH]", "lift a stop",
+	    "The one that was raised with the same words, or the one with this "
+	    "number.  Other stops go on standing.",
+	    FLAGS(resume_flags), 0, 1, false, verb_resume },
 	{ "audit", "ls", "", "the journal, newest first", NULL,
 	    FLAGS(audit_flags), 0, 0, false, verb_audit_ls },
 	{ "audit", "verify", "", "check the journal's chain of hashes", NULL,

@@ -76,6 +76,11 @@ int verb_job_wait(struct cli *c, const struct args *a);
 int verb_job_interrupt(struct cli *c, const struct args *a);
 int verb_job_cancel(struct cli *c, const struct args *a);
 int verb_job_purge(struct cli *c, const struct args *a);
+/* stops.c */
+int verb_stop(struct cli *c, const struct args *a);
+int verb_stop_ls(struct cli *c, const struct args *a);
+int verb_stop_show(struct cli *c, const struct args *a);
+int verb_resume(struct cli *c, const struct args *a);
 /* journal.c */
 int verb_audit_ls(struct cli *c, const struct args *a);
 int verb_audit_verify(struct cli *c, const struct args *a);

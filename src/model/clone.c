@@ -41,8 +41,8 @@ static const struct shape shapes[CLONE_KINDS] = {
 	[CLONE_STOP] = { sizeof(struct stop_record), 6,
 	    { S(target), S(bound), S(reason), S(actor), S(lifted_by),
 		S(request_key) } },
-	[CLONE_RECEIPT] = { sizeof(struct receipt_record), 2,
-	    { R(agent_id), R(report.detail_json) } },
+	[CLONE_RECEIPT] = { sizeof(struct receipt_record), 3,
+	    { R(agent_id), R(name), R(report.detail_json) } },
 };
 
 static struct slice

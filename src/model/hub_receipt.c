@@ -228,6 +228,7 @@ hub_receipt_record(const struct receipt *r, const struct agent *a)
 {
 	return (struct receipt_record){ .epoch = r->stop->record->epoch,
 		.agent_id = a->id,
+		.name = a->record->name,
 		.kind = r->kind,
 		.told_at = r->told_at,
 		.at = r->at,

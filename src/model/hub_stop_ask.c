@@ -422,7 +422,8 @@ try_out(struct hub *h, const struct event *ev, const struct access *who,
 			continue;
 		struct receipt_record *to = &shown[re->receipt_count++];
 		to->kind = kind;
-		if (arena_copy(&h->out->arena, a->id, &to->agent_id) != 0)
+		if (arena_copy(&h->out->arena, a->id, &to->agent_id) != 0 ||
+		    arena_copy(&h->out->arena, a->record->name, &to->name) != 0)
 			h->out->err = ERR_NOMEM;
 	}
 }

@@ -88,6 +88,7 @@ enum receipt_kind {
 struct receipt_record {
 	uint64_t epoch;
 	struct slice agent_id;
+	struct slice name; /* of the agent, where it is shown; never stored */
 	enum receipt_kind kind;
 	wall_msec told_at;
 	wall_msec at;

@@ -165,6 +165,7 @@ put_receipt(struct js_writer *w, const struct receipt_record *r)
 
 	js_begin_object(w);
 	js_kv_string(w, "agent_id", r->agent_id);
+	show_text(w, "name", r->name);
 	js_kv_string(w, "kind", receipt_kind_name(r->kind));
 	show_at(w, "told_at", r->told_at);
 	show_at(w, "at", r->at);

@@ -170,18 +170,18 @@ def garbage_for_answers():
 @test
 def usage():
     with Home() as h:
-        for args in ([], ["stop"], ["shell", "web-1"], ["agent"], ["agent", "nope"], ["exec"], ["exec", "web-1"],
+        for args in ([], ["stop"], ["cp"], ["shell", "web-1"], ["agent"], ["agent", "nope"], ["exec"], ["exec", "web-1"],
                      ["exec", "--", "ls"], ["exec", "a", "--"], ["exec", "--nope", "a", "--", "b"], ["whoami", "x"],
                      ["agent", "wait", "a", "--timeout=soon"], ["agent", "wait", "a", "--for=happy"],
                      ["exec", "--env", "x", "a", "--", "b"], ["exec", "--priority=urgent", "a", "--", "b"],
                      ["token", "create"], ["agent", "ls", "--limit=0"], ["--json", "whoami"],
                      ["job", "logs", "--stream=both", "x"], ["agent", "label", "a", "b"],
-                     ["login", "ftp://x"], ["completion", "fish"], ["help", "stop"], ["whoami", "--url", "nonsense"],
+                     ["login", "ftp://x"], ["completion", "fish"], ["help", "cp"], ["whoami", "--url", "nonsense"],
                      ["whoami", "--context", "nope"], ["whoami", "--token-file", "/nonexistent"]):
             out, err = h.run(*args, want=2)
             same(out, "", args)
             same(err.count("\n"), 1, args)
-        has(h.run("stop", want=2)[1], "'stop'")
+        has(h.run("cp", want=2)[1], "'cp'")
         has(h.run("agent", "--help")[0], "agent ls", "agent wait")
         has(h.run("exec", "-h")[0], "usage: muster exec [OPTIONS] TARGET... -- ARGV...", "--timeout=D")
         same(h.run("help", "exec"), h.run("exec", "--help"))
