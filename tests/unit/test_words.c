@@ -320,6 +320,12 @@ without_memory(void *arg)
 	if (b.err == 0)
 		(void)words_read(buf_peek(&b), &a, &w);
 	arena_fini(&a);
+	buf_clear(&b);
+	const struct words_ended ended = { .id = SL("cmd_a"),
+		.pids = SL("1,2") };
+	words_put_receipt(
+	    &b, &(struct words_receipt){ .ended = &ended, .ended_count = 1 });
+	words_put_local_stop(&b, true, 0, SL("r"), 0);
 	buf_fini(&b);
 }
 
