@@ -32,6 +32,8 @@
 
 enum {
 	KILL_EVERY_MS = 10,      /* between passes over a tree that must die */
+	KILL_CALM_MS = 160,      /* when all have their signal */
+	KILL_GREW = 3,           /* passes that find new ones: a fork bomb */
 	KILL_GIVE_UP_MS = 15000, /* for who sleeps in the kernel */
 	LEAVE_MS = 5000,         /* for an agent that does not read */
 	PUMP_ROUNDS = 4,         /* chunks a turn, so that signals get in */
@@ -61,10 +63,9 @@ take_step(struct hold *h, enum step step)
 		tree_signal(&h->tree, sig[step]);
 	if (step != KILLING)
 		return;
-	/* A fork bomb wants every core.  Where we may, we come first, until
-	 * none of it is left. */
-	set_urgent(true);
 	h->step_at = h->now + KILL_GIVE_UP_MS;
+	h->kill_at = h->now;
+	h->kill_every = KILL_EVERY_MS;
 }
 
 /* reason is kept from who went furthest; a stop says so in any case. */
@@ -97,6 +98,7 @@ reap(struct hold *h)
 
 	while (read(h->children, &info, sizeof(info)) > 0)
 		;
+	errno = 0;
 	while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
 		if (h->step == KILLING)
 			tree_note(&h->tree, pid);
@@ -108,6 +110,26 @@ reap(struct hold *h)
 		h->died = h->now;
 		h->drain_at = h->now + (int64_t)h->order.drain_ms;
 	}
+	/* Every descendant is a child of ours or of another one. */
+	h->childless = pid < 0 && errno == ECHILD;
+}
+
+/*
+ * Who kills must not starve who dies: a thousand holders at once would.  So
+ * passes become rare when all have their signal, and only a tree that grows
+ * meanwhile, a fork bomb that wants every core, is met by coming first where
+ * we may.
+ */
+static void
+pace_kill(struct hold *h, bool grew)
+{
+	h->kill_grew += grew;
+	if (h->kill_grew == KILL_GREW)
+		set_urgent(true);
+	h->kill_every = grew ? KILL_EVERY_MS : 2 * h->kill_every;
+	if (h->kill_every > KILL_CALM_MS)
+		h->kill_every = KILL_CALM_MS;
+	h->kill_at = h->now + h->kill_every;
 }
 
 /* The agent hears it when all are dead, and when some will not die. */
@@ -134,10 +156,16 @@ note_kill(struct hold *h)
 static void
 kill_tree(struct hold *h)
 {
+	size_t before = h->tree.killed;
+
 	if (h->step != KILLING || h->swept)
 		return;
-	h->swept = tree_kill(&h->tree);
-	reap(h);
+	if (!h->childless && h->now >= h->kill_at) {
+		h->swept = tree_kill(&h->tree);
+		pace_kill(h, h->tree.killed > before);
+		reap(h);
+	}
+	h->swept |= h->childless;
 	note_kill(h);
 }
 
@@ -410,7 +438,7 @@ patience(const struct hold *h)
 	sooner(&due,
 	    h->step == INTERRUPTED || h->step == TERMINATED ? h->step_at : 0);
 	if (h->step == KILLING && !h->swept)
-		sooner(&due, h->now + KILL_EVERY_MS);
+		sooner(&due, h->kill_at);
 	if (h->phase == DRAINING)
 		sooner(&due, h->now < h->retry_at ? h->retry_at : h->drain_at);
 	if (h->phase == DONE)

@@ -35,8 +35,11 @@ struct hold {
 	int64_t now, wall, start, died; /* monotonic ms but wall */
 	int64_t deadline, step_at, drain_at, retry_at, leave_at; /* 0 none */
 	int children;                                            /* signalfd */
-	int64_t stop_at;        /* when a stop was asked for; 0 none */
-	int64_t stop_ms;        /* and how long until nothing was left */
+	int64_t kill_at, kill_every; /* KILLING: the next pass */
+	int kill_grew;               /* passes that found new processes */
+	bool childless;              /* nothing is left to wait for */
+	int64_t stop_at;             /* when a stop was asked for; 0 none */
+	int64_t stop_ms;             /* and how long until nothing was left */
 	bool gave_up;           /* some outlived KILL_GIVE_UP_MS of SIGKILL */
 	struct tree_names left; /* who, then */
 	size_t lingering;
