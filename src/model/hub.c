@@ -102,6 +102,7 @@ hub_free(struct hub *h)
 	for (struct watch *w;
 	     pos = 0, (w = map_next(&h->watches, &pos)) != NULL;)
 		hub_drop_watch(h, w);
+	hub_free_audiences(h);
 	for (struct link *l; pos = 0, (l = map_next(&h->links, &pos)) != NULL;)
 		hub_drop_link(h, l);
 	for (struct agent *a;

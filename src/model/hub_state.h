@@ -434,6 +434,8 @@ void hub_logout(
 void hub_on_knock(struct hub *h, const struct event *ev);
 struct watch *hub_find_watch(struct hub *h, struct peer_id peer);
 void hub_drop_watch(struct hub *h, struct watch *w);
+/* After the last watch: those that were kept for who comes back. */
+void hub_free_audiences(struct hub *h);
 /* What it may do; false when it is being closed. */
 bool hub_watch_access(const struct watch *w, struct access *who);
 void hub_watch_timer(struct hub *h, struct watch *w);

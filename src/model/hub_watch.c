@@ -85,6 +85,15 @@ free_idle(struct hub *h, size_t most)
 		free_audience(h, oldest);
 }
 
+void
+hub_free_audiences(struct hub *h)
+{
+	for (int i = 0; i < AUDIENCES; i++) {
+		if (h->audiences[i] != NULL)
+			free_audience(h, i);
+	}
+}
+
 /* Its number, or -1 when there are too many or no memory. */
 static int
 take_audience(struct hub *h, const struct user_record *user)

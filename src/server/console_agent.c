@@ -342,15 +342,14 @@ console_desk_expire(struct conn *c)
 	}
 	while (!list_empty(&d->spool)) {
 		struct parcel *p = LIST_OF(d->spool.next, struct parcel, link);
-		if (p->end && !pass_end(c)) {
+		if (!p->end && !take_token(c))
+			break;
+		if (!p->end) {
+			show_merged(c);
+		} else if (!pass_end(c)) {
 			conn_drop(c);
 			return;
 		}
-		if (p->end)
-			continue;
-		if (!take_token(c))
-			break;
-		show_merged(c);
 	}
 	d->due = now + LIVE_EVERY;
 }
