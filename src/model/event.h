@@ -286,6 +286,9 @@ enum request_op {
 	/* Of those who watch by a WebSocket. */
 	OP_BROADCAST_STATUS,   /* another back end on an agent (id): word */
 	OP_BROADCAST_ACTIVITY, /* the same on a session: word was said */
+	OP_RENEW, /* it goes on with credential, or with login, which is
+		   * traded as by REFRESH; login.expires_at: of what it is
+		   * given */
 	OP_WATCH, /* a console dashboard introduces itself; answered with all
 		   * agents it may see */
 	OPS
@@ -330,7 +333,7 @@ struct request {
 	const struct user_record *user;
 	unsigned changes; /* of enum user_change */
 	bool ask_first;   /* only whether it may; no password is there yet */
-	/* LOGIN_DONE, REFRESH */
+	/* LOGIN_DONE, REFRESH, RENEW */
 	const struct login_record *login;
 	bool passed;
 	uint8_t new_hash[HASH_LEN];
@@ -421,7 +424,9 @@ struct reply {
 	const struct registered *joined; /* JOIN */
 	const struct user_record *users; /* USER_*, in order of names */
 	size_t user_count;
-	const struct login_record *login; /* LOGIN_DONE, REFRESH, LOGOUT */
+	/* LOGIN_DONE, REFRESH, LOGOUT, RENEW */
+	const struct login_record *login;
+	wall_msec expires_at; /* RENEW: of the new credential; 0 = never */
 	struct {
 		uint32_t limit; /* requests a minute; 0: not counted */
 		uint32_t left;

@@ -147,6 +147,7 @@ static const struct row rows[OPS] = {
 	    hub_broadcast_status },
 	[OP_BROADCAST_ACTIVITY] = { SCOPE_EVENT_WRITE, false,
 	    hub_broadcast_activity },
+	[OP_RENEW] = { 0, true, hub_renew },
 	[OP_WATCH] = { SCOPE_EVENT_READ | SCOPE_AGENT_READ, false,
 	    hub_watch_dashboard },
 };

@@ -701,6 +701,12 @@ void hub_list_stops(
 void hub_show_stop(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_stop_stats(const struct hub *h, struct hub_stats *out);
+/* hub_renew.c -------------------------------------------------------------- */
+
+void hub_renew(struct hub *h, const struct event *ev, const struct access *who);
+/* Its credential has another end. */
+void hub_rearm_watch(struct hub *h, struct watch *w);
+
 /* hub_broadcast.c ---------------------------------------------------------- */
 
 void hub_broadcast_status(

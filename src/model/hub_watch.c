@@ -254,6 +254,13 @@ arm(struct hub *h, struct watch *w)
 		h->out->err = ERR_NOMEM;
 }
 
+void
+hub_rearm_watch(struct hub *h, struct watch *w)
+{
+	heap_drop(&h->watch_timers, &w->timer);
+	arm(h, w);
+}
+
 /* Let this credential in as a watcher.  NULL and a denial, or NULL and
  * out->err without memory. */
 static struct watch *

@@ -484,6 +484,15 @@ sign(struct conn *c, const struct user_record *u, const struct account *a,
 	return err != 0 ? err : out->err;
 }
 
+int
+accounts_sign(struct conn *c, const struct user_record *u,
+    struct slice login_id, wall_msec until, struct buf *out)
+{
+	const struct account all = { .has_scopes = false };
+
+	return sign(c, u, &all, login_id, until, out);
+}
+
 static const struct http1_pair no_store = { SL_INIT("Cache-Control"),
 	SL_INIT("no-store") };
 

@@ -16,4 +16,9 @@
 void accounts_ask(struct conn *c, struct call *call);
 void accounts_answer(struct conn *c, struct call *call, const struct event *ev);
 
+/* Append a JWT for a user, of a login, without limits of its own.  0 or
+ * ERR_*. */
+int accounts_sign(struct conn *c, const struct user_record *u,
+    struct slice login_id, wall_msec until, struct buf *out);
+
 #endif

@@ -242,19 +242,6 @@ on_event_message(
 }
 
 static void
-on_refresh(struct conn *c, const struct console_message *m)
-{
-	struct console_context ctx = console_context(c);
-	struct buf *text = &c->dock->text;
-
-	buf_clear(text);
-	if (console_encode_not_renewed(SL("NOT_PERMITTED"),
-		SL("tokens cannot be renewed here yet"), m->event.request_id,
-		&ctx, text) > 0)
-		console_say(c, buf_peek(text), true);
-}
-
-static void
 acknowledge(struct conn *c, const struct console_message *m)
 {
 	struct console_context ctx = console_context(c);
@@ -289,7 +276,7 @@ on_message_of(struct conn *c, struct event *ev, struct arena *a,
 		acknowledge(c, m);
 		break;
 	case CONSOLE_REFRESH:
-		on_refresh(c, m);
+		console_renew(c, m);
 		break;
 	case CONSOLE_FILTER:
 		console_filter(c, &m->filter);
@@ -505,6 +492,10 @@ on_event(struct conn *c, const struct event *ev)
 		fanout_catch_up(&s->watcher);
 		console_flush(c);
 	}
+	if (ev->kind == EVENT_REPLY && ev->reply->op == OP_RENEW) {
+		console_renewed(c, ev);
+		return;
+	}
 	if (ev->kind == EVENT_REPLY)
 		on_reply(c, ev->reply);
 	else if (ev->kind == EVENT_REGISTERED)
@@ -543,6 +534,7 @@ on_gone(struct conn *c, int why)
 		buf_fini(&s->batch->texts);
 	alloc_free(s->batch);
 	alloc_free(s->rate);
+	alloc_free(s->renewal);
 	alloc_free((void *)(uintptr_t)s->remote.ptr);
 	alloc_free(s);
 }

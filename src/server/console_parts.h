@@ -43,9 +43,10 @@ struct console {
 	struct console_bundle *batch; /* owned; who asked for batches */
 	msec introduce_due;           /* until then it has to say what it is */
 	msec ping_due;                /* of upper's own PING; 0: none */
-	bool paused;                  /* not read while the hub is behind */
-	int why;                      /* of its end, for the hub */
-	struct slice remote;          /* owned, with the texts of peer */
+	char *renewal;       /* owned: the refresh token that it is to get */
+	bool paused;         /* not read while the hub is behind */
+	int why;             /* of its end, for the hub */
+	struct slice remote; /* owned, with the texts of peer */
 };
 
 static inline struct console *
@@ -89,6 +90,11 @@ void console_leave(struct conn *c);
 void console_filter(struct conn *c, const struct console_filter *f);
 /* What waits to be said as one goes now. */
 void console_flush(struct conn *c);
+
+/* console_renew.c: another credential ------------------------------------ */
+
+void console_renew(struct conn *c, const struct console_message *m);
+void console_renewed(struct conn *c, const struct event *ev);
 
 /* console_agent.c: agents ------------------------------------------------ */
 

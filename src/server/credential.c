@@ -335,6 +335,18 @@ check_jwt(const struct server *s, struct slice text, struct arena *a,
 	return 0;
 }
 
+int
+credential_of_text(const struct server *s, struct slice text, struct arena *a,
+    struct credential *out)
+{
+	if (looks_like_jwt(text))
+		return check_jwt(s, text, a, out);
+	int err = credential_hash(text, out->hash);
+	if (err == 0)
+		out->kind = CREDENTIAL_TOKEN;
+	return err;
+}
+
 static int
 check_cookie(struct slice text, struct arena *a, struct credential *out)
 {
@@ -372,12 +384,7 @@ credential_read(
 		return 0;
 	if (shown.session)
 		return check_cookie(shown.text, a, out);
-	if (looks_like_jwt(shown.text))
-		return check_jwt(s, shown.text, a, out);
-	int err = credential_hash(shown.text, out->hash);
-	if (err == 0)
-		out->kind = CREDENTIAL_TOKEN;
-	return err;
+	return credential_of_text(s, shown.text, a, out);
 }
 
 /* Places --------------------------------------------------------------------

@@ -21,6 +21,11 @@
 int credential_read(
     const struct server *s, const struct http1_head *h, struct call *call);
 
+/* A token by itself, of either kind: its address is not touched.  0 or
+ * ERR_NOMEM; text must outlive *out. */
+int credential_of_text(const struct server *s, struct slice text,
+    struct arena *a, struct credential *out);
+
 /* Where the request comes from, proxies before us considered: fills in the
  * credential's address and remote, call->tls and call->local. */
 void credential_locate(

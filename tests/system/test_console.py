@@ -166,6 +166,7 @@ def test_dashboard_and_agent(t):
         equal([(a["agentId"], a["agentType"], a["status"]) for a in late.agents],
               [("agent-1", "claude", "online")])
         check(late.agents[0]["connectedAt"], late.agents)
+        await late.close()
         await agent.say("heartbeat:ping")
         await agent.wait("heartbeat:pong")
         await dash.say("terminal:clear", agentId="agent-1")
@@ -668,6 +669,7 @@ def test_lanes(t):
         d = begin(t, "--lanes", lanes)
         lanes_sequence(d)
         equal(d.stop(), 0)
+        check("ThreadSanitizer" not in d.log(), "a race", d.log())
 
 
 def test_hundred_sockets(t):
@@ -687,6 +689,109 @@ def test_hundred_sockets(t):
         await agent.closed(1001)
     asyncio.run(run())
     equal(d.wait(), 0)
+
+
+PASSWORD = "correct horse"
+
+
+def add_user(d, name, role, **more):
+    equal(d.post("/api/v1/users", dict(name=name, role=role, password=PASSWORD, **more)).status,
+          201, name)
+
+
+def jwt(d, name, **more):
+    a = d.post("/api/v1/users/%s/token" % name, more)
+    equal(a.status, 200, a)
+    return a["token"]
+
+
+def login(d, name):
+    a = d.post("/api/v1/auth/login", {"name": name, "password": PASSWORD}, token=False)
+    equal(a.status, 200, a)
+    return a.json
+
+
+def test_refresh(t):
+    """A dashboard goes on with another credential of the same user."""
+    d = begin(t)
+    for name in "ann", "bob":
+        add_user(d, name, "operator")
+
+    async def run():
+        dash = await dashboard(d, token=jwt(d, "ann", ttl_ms=3000))
+        idle = await dashboard(d, token=jwt(d, "ann", ttl_ms=3000))
+        await dash.wait("auth:refresh-needed")  # less than five minutes are left
+        for token in jwt(d, "bob"), "nonsense", "a.b.c":
+            await dash.say("auth:refresh-token", token=token)
+            m = await dash.wait("auth:refresh-failed")
+            check(m["error"], m)
+        await dash.say("auth:refresh-token", token=jwt(d, "ann", ttl_ms=600000))
+        await dash.wait("auth:refresh-success")
+        await idle.closed(1008, "token_expired")
+        await dash.say("heartbeat:ping")
+        await dash.wait("heartbeat:pong")
+        # By a refresh token: once, and a second use ends the whole family.
+        first = login(d, "ann")
+        two = await dashboard(d, token=first["token"])
+        await two.say("auth:refresh-token", refreshToken=first["refresh_token"])
+        m = await two.wait("auth:refresh-success")
+        equal(d.get("/api/v1/whoami", token=m["token"]).json["user"]["name"], "ann")
+        check(m["refreshToken"] != first["refresh_token"], "the same again")
+        await two.say("auth:refresh-token", refreshToken=m["refreshToken"])
+        m = await two.wait("auth:refresh-success")
+        other = login(d, "bob")["refresh_token"]
+        await two.say("auth:refresh-token", refreshToken=other)
+        equal((await two.wait("auth:refresh-failed"))["code"], "OTHER_SUBJECT")
+        a = d.post("/api/v1/auth/refresh", {"refresh_token": other}, token=False)
+        equal(a.status, 200, "it was not used up by that")
+        await two.say("auth:refresh-token", refreshToken=first["refresh_token"])
+        await two.closed(1008, "revoked")
+        equal(d.get("/api/v1/whoami", token=m["token"]).status, 401)
+        await dash.close()
+        return [first["token"], first["refresh_token"], m["token"], m["refreshToken"], other]
+    for secret in asyncio.run(run()):
+        check(secret not in d.log(), "a secret in the log")
+
+
+def test_selectors(t):
+    """Who is limited to some agents sees and commands no others."""
+    d = begin(t)
+    add_user(d, "ann", "operator", selector="env=prod")
+    add_user(d, "viv", "viewer")
+
+    async def run():
+        prod, test = await flat_agent(d, "prod-1"), await flat_agent(d, "test-1")
+        for name, env in ("prod-1", "prod"), ("test-1", "test"):
+            d.agent_is(name, "online")
+            equal(d.patch("/api/v1/agents/%s/labels" % name, {"env": env}).status, 200)
+        ann = await dashboard(d, token=jwt(d, "ann"))
+        viv = await dashboard(d, token=jwt(d, "viv"))
+        equal([a["agentId"] for a in ann.agents], ["prod-1"])
+        equal(sorted(a["agentId"] for a in viv.agents), ["prod-1", "test-1"])
+        all_ = await dashboard(d)
+        ident, _ = await run_command(all_, test, "test-1")
+        await output(test, ident, "hidden\n", name="test-1")
+        await complete(test, ident, name="test-1")
+        equal(await shown(viv, ident), "hidden\n")
+        for kind, fields in (("command:request", {"agentId": "test-1", "command": "id"}),
+                             ("terminal:clear", {"agentId": "test-1"})):
+            await ann.say(kind, **fields)
+            equal((await until_error(ann))["code"], "AGENT_NOT_FOUND", kind)
+        await ann.say("command:interrupt", commandId=ident)
+        equal((await until_error(ann))["code"], "COMMAND_NOT_FOUND")
+        ident, _ = await run_command(ann, prod, "prod-1")
+        await output(prod, ident, "mine\n", name="prod-1")
+        await complete(prod, ident, name="prod-1")
+        equal(await shown(ann, ident), "mine\n")
+        equal([m for m in ann.heard if "test-1" in json.dumps(m)], [])
+        await viv.say("command:request", agentId="prod-1", command="id")
+        equal((await until_error(viv))["code"], "NOT_PERMITTED")
+        # A change of role ends what lives on the old one, within a second.
+        equal(d.patch("/api/v1/users/ann", {"role": "viewer"}).status, 200)
+        await ann.closed(1008, limit=1)
+        for p in viv, all_, prod, test:
+            await p.close()
+    asyncio.run(run())
 
 
 main(globals())

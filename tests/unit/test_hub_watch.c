@@ -423,6 +423,113 @@ test_commands_of_foreign_agents(void **state)
 	       "agent.online a -> 1\n");
 }
 
+static struct hub_stats
+stats(void)
+{
+	struct hub_stats s;
+
+	hub_stats_get(w.rig.hub, &s);
+	return s;
+}
+
+/* Dashboards and boards count, and whose they are; followers do not. */
+static void
+test_counts(void **state)
+{
+	struct event again = asking(1, OP_WATCH, "");
+
+	(void)state;
+	dashboard(1, ROOT);
+	rig_input(&w.rig, &again);
+	knock(2, ROOT, ENTRANCE_MONITOR);
+	knock(3, VIEWER, ENTRANCE_MONITOR);
+	knock(4, VIEWER, ENTRANCE_CONSOLE); /* has not said what it is */
+	follow(5, PROD);
+	assert_int_equal(stats().watches, 3);
+	assert_int_equal(stats().watching_users, 2);
+	say(3, EVENT_GONE);
+	say(1, EVENT_GONE);
+	assert_int_equal(stats().watches, 1);
+	assert_int_equal(stats().watching_users, 1);
+	say(2, EVENT_GONE);
+	assert_int_equal(stats().watching_users, 0);
+}
+
+static void
+renew(uint32_t peer, uint32_t token)
+{
+	struct event ev = asking(peer, OP_RENEW, "");
+
+	ev.request.credential =
+	    rig_hello(peer, token, "192.0.2.1", ENTRANCE_CONSOLE)
+		.hello.credential;
+	rig_input(&w.rig, &ev);
+}
+
+/* Of the same user, and with its own end; else nothing changes. */
+static void
+test_renewal(void **state)
+{
+	(void)state;
+	dashboard(1, SHORT);
+	dashboard(2, SHORT);
+	w.len = 0;
+	renew(1, VIEWER);
+	renew(1, AGENT);
+	renew(1, 99);
+	expect("1 403 OTHER_SUBJECT\n1 403 OTHER_SUBJECT\n"
+	       "1 401 UNAUTHORIZED\n");
+	renew(1, ROOT);
+	expect("1 watches:\n");
+	rig_advance(&w.rig, 500000);
+	expect("2 token ends\n2 close 1008 token_expired\n");
+	/* It goes with what it lives on now. */
+	struct event ev = asking(3, OP_TOKEN_REVOKE, "tok_r");
+	ev.request.credential =
+	    rig_hello(3, ROOT, "192.0.2.1", ENTRANCE_CONSOLE).hello.credential;
+	rig_input(&w.rig, &ev);
+	expect("1 close 1008 revoked\n3 watches:\n");
+}
+
+static void
+report(uint32_t token, enum request_op op, const char *id, const char *word)
+{
+	struct event ev = asking(9, op, id);
+
+	ev.request.credential =
+	    rig_hello(9, token, "192.0.2.1", ENTRANCE_CONSOLE).hello.credential;
+	ev.request.word = slice_from(word);
+	ev.request.session_id = SL("session-1");
+	rig_input(&w.rig, &ev);
+	w.watching[9] = false; /* it only asked */
+}
+
+/* What other back ends say lowers a state, and raises none. */
+static void
+test_broadcasts(void **state)
+{
+	(void)state;
+	knock(50, AGENT, ENTRANCE_CONSOLE);
+	enrol(50, "a", "{\"env\":\"test\"}");
+	dashboard(1, ROOT);
+	dashboard(2, PROD);
+	w.len = 0;
+	report(ROOT, OP_BROADCAST_STATUS, "a", "error");
+	report(ROOT, OP_BROADCAST_STATUS, "a", "online");
+	report(ROOT, OP_BROADCAST_ACTIVITY, "a", "hello");
+	expect("agent.error a -> 1\n9 watches:\nagent.online a -> 1\n"
+	       "9 watches:\nsession.activity a -> 1\n9 watches:\n");
+	report(ROOT, OP_BROADCAST_STATUS, "b", "error");
+	report(VIEWER, OP_BROADCAST_STATUS, "a", "error");
+	/* Not an operator's to say, whatever agent it is. */
+	report(PROD, OP_BROADCAST_ACTIVITY, "a", "hello");
+	expect("9 404 AGENT_NOT_FOUND\n9 403 NOT_PERMITTED\n"
+	       "9 403 NOT_PERMITTED\n");
+	say(50, EVENT_GONE);
+	report(ROOT, OP_BROADCAST_STATUS, "a", "online");
+	expect("agent.offline a -> 1\n9 watches:\n");
+}
+
 /* Whatever fails, nobody watches who was not told so, and all is freed. */
 static void
 a_life(void *arg)
@@ -477,6 +584,9 @@ main(void)
 		TEST(test_who_is_let_in),
 		TEST(test_credentials_end),
 		TEST(test_revocation),
+		TEST(test_counts),
+		TEST(test_renewal),
+		TEST(test_broadcasts),
 		TEST(test_commands_of_foreign_agents),
 		cmocka_unit_test(test_without_memory),
 	};
