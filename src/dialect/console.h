@@ -112,7 +112,7 @@ enum console_topic {
 	CONSOLE_TOPICS
 };
 
-/* See console_interest.h, which applies it. */
+/* What console_interest.h applies. */
 struct console_filter {
 	bool add;  /* else take away */
 	bool only; /* nothing that is not said: of an introduction */

@@ -152,8 +152,8 @@ console_read_trouble(struct console_reader *r)
 /* Their commands ------------------------------------------------------------
  */
 
-static uint64_t
-hash_id(struct slice id)
+uint64_t
+console_hash(struct slice id)
 {
 	uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
 
@@ -210,7 +210,7 @@ enum said { SAID_NOTHING, SAID_RUNS, SAID_OVER, SAID_FAILED, SAID_BROKEN };
 static int
 end_command(struct console_reader *r, const struct verdict *v, enum said said)
 {
-	uint64_t hash = hash_id(v->id);
+	uint64_t hash = console_hash(v->id);
 	int code = said == SAID_FAILED ? 1
 	    : said == SAID_BROKEN      ? INTERRUPTED_CODE
 				       : 0;

@@ -1,5 +1,6 @@
 /*
- * What dashboards do to agents beside running commands.
+ * What dashboards do to agents beside running commands, the stop first of
+ * all.
  */
 #include "base/err.h"
 
@@ -94,4 +95,56 @@ console_read_control(struct console_reader *r)
 	q->action = action;
 	q->data_json = details;
 	return 0;
+}
+
+/* The stop ------------------------------------------------------------------
+ */
+
+/* All of it, one agent, or those that a selector picks. */
+static int
+read_scope(struct console_reader *r, enum request_op op)
+{
+	struct slice agent = none, selector = none, reason = none;
+	bool keep = false;
+	int64_t epoch = 0;
+	struct js_fields f;
+
+	js_fields_init(&f, r->body);
+	console_opt_id(&f, "agentId", &agent);
+	js_opt_string(&f, "selector", &selector);
+	js_opt_string(&f, "reason", &reason);
+	js_opt_bool(&f, "keepTunnels", false, &keep);
+	js_opt_i64(&f, "epoch", 0, INT64_MAX, 0, &epoch);
+	if (f.err == 0 && agent.ptr != NULL && selector.ptr != NULL) {
+		f.err = ERR_RANGE;
+		f.field = SL("selector");
+	}
+	/* In upper nothing need be said at all. */
+	if (f.err != 0 && r->body.kind == JS_OBJECT)
+		return console_refuse_field(r, &f, "");
+	struct request *q = console_request(r, op, none);
+	q->scope = agent.ptr != NULL ? STOP_AGENT
+	    : selector.ptr != NULL   ? STOP_SELECTOR
+				     : STOP_ALL;
+	q->target = agent.ptr != NULL ? agent : selector;
+	q->reason = reason;
+	q->keep_tunnels = keep;
+	q->epoch = op == OP_STOP_LIFT ? (uint64_t)epoch : 0;
+	q->request_key = r->request_id;
+	return 0;
+}
+
+/* From an agent it is the answer to ours. */
+int
+console_read_stop(struct console_reader *r)
+{
+	return r->peer->side == CONSOLE_AGENT ? console_read_heeded(r, true)
+					      : read_scope(r, OP_STOP_RAISE);
+}
+
+int
+console_read_resume(struct console_reader *r)
+{
+	return r->peer->side == CONSOLE_AGENT ? console_read_heeded(r, false)
+					      : read_scope(r, OP_STOP_LIFT);
 }

@@ -91,12 +91,13 @@ put_ids(struct console_say *s, const struct command_record *r)
 }
 
 static void
-say_command(struct console_say *s, const struct command_record *r)
+say_command(struct console_say *s, const struct notice *n)
 {
+	const struct command_record *r = n->command;
 	bool over = command_is_final(r->state);
 
-	/* `sent` is queued still, and was said. */
-	if (r->state == COMMAND_SENT)
+	/* To clients `sent` is queued still, and that was said. */
+	if (slice_eq(n->name, SL("command.sent")))
 		return;
 	if (console_begin(s, "command:status")) {
 		put_ids(s, r);
@@ -281,16 +282,14 @@ say_notice(struct console_say *s, const struct notice *n)
 {
 	switch (n->kind) {
 	case NOTICE_PRESENCE:
-		/* What reconnects is shown as it was. */
-		if (n->agent->presence != PRESENCE_RECONNECTING ||
-		    n->agent->was_shown != n->agent->shown)
+		if (console_shows_news(n->agent))
 			say_presence(s, n->agent);
 		break;
 	case NOTICE_METRICS:
 		say_presence(s, n->agent);
 		break;
 	case NOTICE_COMMAND:
-		say_command(s, n->command);
+		say_command(s, n);
 		break;
 	case NOTICE_STOP:
 		say_stop(s, n->stop);

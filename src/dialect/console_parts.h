@@ -86,6 +86,9 @@ int console_read_pong(struct console_reader *r);
 int console_read_ack(struct console_reader *r);
 int console_read_refresh(struct console_reader *r);
 
+/* Of an id; never 0. */
+uint64_t console_hash(struct slice id);
+
 /* console_command.c: what is to be run.  0, or ERR_NOMEM. */
 int console_read_command(
     struct console_reader *r, struct request *q, struct command_record *c);
@@ -139,10 +142,15 @@ struct slice console_state_word(enum command_state state);
 /* The stable code of an end that is not its program's own; or absent. */
 struct slice console_end_code(const struct command_record *r);
 
+/* Whether its presence is shown another way now, or for another reason; who
+ * reconnects is shown as it was. */
+bool console_shows_news(const struct agent_news *news);
 /* The hub names fields as the cluster dialect does. */
 struct slice console_field_name(struct slice field);
-/* The members of an object, into the one that is being written. */
-void console_put_details(struct console_say *s, struct slice json);
+/* The members of an object, into the one that is being written; commandId is
+ * the one given. */
+void console_put_details(
+    struct console_say *s, struct slice json, struct slice command_id);
 
 /* The messages of one event. */
 void console_flat_event(struct console_say *s, const struct event *ev);

@@ -46,6 +46,10 @@ static const struct console_row flat[] = {
 	    console_read_control },
 	{ SL_INIT("terminal:clear"), FROM_DASHBOARD, CONSOLE_COUNTED,
 	    console_read_clear },
+	{ SL_INIT("system:emergency-stop"), FROM_DASHBOARD | FROM_AGENT,
+	    CONSOLE_EXEMPT, console_read_stop },
+	{ SL_INIT("system:resume"), FROM_DASHBOARD | FROM_AGENT, CONSOLE_EXEMPT,
+	    console_read_resume },
 	{ SL_INIT("auth:refresh-token"), FROM_ALL, CONSOLE_COUNTED,
 	    console_read_refresh },
 };
@@ -85,6 +89,10 @@ static const struct console_row upper[] = {
 	    console_read_subscribe },
 	{ TYPE("DASHBOARD_UNSUBSCRIBE"), FROM_DASHBOARD, CONSOLE_COUNTED,
 	    console_read_unsubscribe },
+	{ TYPE("EMERGENCY_STOP"), FROM_DASHBOARD | FROM_AGENT, CONSOLE_EXEMPT,
+	    console_read_stop },
+	{ TYPE("SYSTEM_RESUME"), FROM_DASHBOARD | FROM_AGENT, CONSOLE_EXEMPT,
+	    console_read_resume },
 	{ TYPE("TOKEN_REFRESH"), FROM_ALL, CONSOLE_COUNTED,
 	    console_read_refresh },
 };

@@ -150,10 +150,17 @@ console_put_type(struct console_say *s, const struct agent_news *news)
 	js_kv_string(&s->w, "agentType", (struct slice){ text, type.len });
 }
 
+bool
+console_shows_news(const struct agent_news *news)
+{
+	return news->shown != news->was_shown ||
+	    news->presence == PRESENCE_REMOVED;
+}
+
 struct slice
 console_field_name(struct slice field)
 {
-	if (slice_eq(field, SL("agent_id")))
+	if (slice_eq(field, SL("agent_id")) || slice_eq(field, SL("agent")))
 		return SL("agentId");
 	if (slice_eq(field, SL("Idempotency-Key")))
 		return SL("requestId");
@@ -261,9 +268,12 @@ console_command_id(
 int
 console_exit_code(const struct command_record *r)
 {
+	bool never = r->started_at == 0 && r->exit_code == 0 &&
+	    r->state != COMMAND_COMPLETED;
+
 	if (r->signal != 0)
 		return 128 + r->signal;
-	if (r->started_at == 0 || r->state == COMMAND_EXPIRED ||
+	if (never || r->state == COMMAND_EXPIRED ||
 	    r->state == COMMAND_CANCELLED || r->state == COMMAND_UNKNOWN)
 		return -1;
 	return r->exit_code;
@@ -481,7 +491,8 @@ console_put_command(
 }
 
 void
-console_put_details(struct console_say *s, struct slice json)
+console_put_details(
+    struct console_say *s, struct slice json, struct slice command_id)
 {
 	const struct js_limits limits = { CONSOLE_TEXT_MAX, CONSOLE_DEPTH_MAX };
 	struct slice name;
@@ -499,7 +510,10 @@ console_put_details(struct console_say *s, struct slice json)
 		struct js_walk i = js_walk(js_root(&doc));
 		while (js_next(&i, &name, &v)) {
 			js_key(&s->w, name);
-			js_put_raw(&s->w, js_raw(v));
+			if (slice_eq(name, SL("commandId")))
+				js_put_string(&s->w, command_id);
+			else
+				js_put_raw(&s->w, js_raw(v));
 		}
 	}
 	arena_fini(&a);

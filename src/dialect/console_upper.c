@@ -141,21 +141,26 @@ say_status(struct console_say *s, const struct agent_news *news)
 	console_end(s);
 }
 
+static bool
+is_offline(enum presence shown)
+{
+	return slice_eq(presence_console_word(shown), SL("offline"));
+}
+
 static void
 say_presence(struct console_say *s, const struct agent_news *news)
 {
-	bool offline =
-	    slice_eq(status_word(news->shown), slice_from("OFFLINE"));
+	bool offline = is_offline(news->shown);
+	bool was_offline = is_offline(news->was_shown);
 
-	if (slice_eq(news->why, SL("registered")) &&
-	    console_begin(s, "AGENT_CONNECTED")) {
+	if (was_offline && !offline && console_begin(s, "AGENT_CONNECTED")) {
 		js_kv_string(&s->w, "agentId", news->id);
 		console_put_some(s, "name", news->name);
 		console_put_type(s, news);
 		console_put_some(s, "version", news->version);
 		console_end(s);
 	}
-	if (offline && console_begin(s, "AGENT_DISCONNECT")) {
+	if (offline && !was_offline && console_begin(s, "AGENT_DISCONNECT")) {
 		js_kv_string(&s->w, "agentId", news->id);
 		js_kv_string(&s->w, "reason", news->why);
 		console_end(s);
@@ -225,11 +230,13 @@ put_end(struct console_say *s, const struct command_record *r)
 }
 
 static void
-say_command(struct console_say *s, const struct command_record *r)
+say_command(struct console_say *s, const struct notice *n)
 {
+	const struct command_record *r = n->command;
 	bool over = command_is_final(r->state);
 
-	if (r->state == COMMAND_SENT)
+	/* To clients `sent` is queued still, and that was said. */
+	if (slice_eq(n->name, SL("command.sent")))
 		return;
 	if (console_begin(s, "COMMAND_STATUS")) {
 		put_ids(s, r);
@@ -292,7 +299,10 @@ say_trace(struct console_say *s, const struct notice *n)
 	if (n->command == NULL || !console_begin(s, "TRACE_STREAM"))
 		return;
 	put_ids(s, n->command);
-	js_kv_raw(&s->w, "trace", n->data_json);
+	js_kv_object(&s->w, "trace");
+	console_put_details(s, n->data_json,
+	    console_command_id(n->command, CONSOLE_UPPER, s->c->own));
+	js_end(&s->w);
 	console_end(s);
 }
 
@@ -348,9 +358,9 @@ static void
 put_stop(struct console_say *s, struct slice by, struct slice reason,
     uint64_t epoch, wall_msec at)
 {
+	/* Clients take neither for empty. */
 	js_kv_string(&s->w, "triggeredBy", by.len > 0 ? by : SL("controller"));
-	js_kv_string(
-	    &s->w, "reason", reason.len > 0 ? reason : SL("emergency stop"));
+	js_kv_string(&s->w, "reason", reason.len > 0 ? reason : SL("operator"));
 	js_kv_u64(&s->w, "epoch", epoch);
 	console_put_at(s, "timestamp", at);
 }
@@ -380,15 +390,14 @@ say_notice(struct console_say *s, const struct notice *n)
 {
 	switch (n->kind) {
 	case NOTICE_PRESENCE:
-		if (n->agent->presence != PRESENCE_RECONNECTING ||
-		    n->agent->was_shown != n->agent->shown)
+		if (console_shows_news(n->agent))
 			say_presence(s, n->agent);
 		break;
 	case NOTICE_METRICS:
 		say_status(s, n->agent);
 		break;
 	case NOTICE_COMMAND:
-		say_command(s, n->command);
+		say_command(s, n);
 		break;
 	case NOTICE_QUEUE:
 		say_queue(s, n->queue);
@@ -448,7 +457,7 @@ say_control(struct console_say *s, const struct event *ev)
 
 	if (len > sizeof(word) || !console_begin(s, "AGENT_CONTROL"))
 		return;
-	console_put_details(s, ev->control.data_json);
+	console_put_details(s, ev->control.data_json, none);
 	js_kv_string(&s->w, "agentId", ev->control.agent_id);
 	for (size_t i = 0; i < len; i++)
 		word[i] = (uint8_t)(ev->control.action.ptr[i] & ~0x20);

@@ -33,6 +33,16 @@ say_status(const struct agent_news *news, wall_msec at, struct buf *out)
 	return end(&w, at);
 }
 
+/* Who reconnects is shown as it was; and of states with one word here, going
+ * from one to the other is no news. */
+static bool
+shows_news(const struct agent_news *news)
+{
+	return news->presence == PRESENCE_REMOVED ||
+	    !slice_eq(presence_monitor_word(news->shown),
+		presence_monitor_word(news->was_shown));
+}
+
 static int
 say_notice(const struct event *ev, struct buf *out)
 {
@@ -41,11 +51,7 @@ say_notice(const struct event *ev, struct buf *out)
 	if (n->kind == NOTICE_ACTIVITY)
 		return monitor_encode_activity(
 		    n->agent_id, n->command_id, n->text, ev->at, out);
-	/* What reconnects is shown as it was; and of states with one word
-	 * here, going from one to the other is no news. */
-	if (n->kind == NOTICE_PRESENCE &&
-	    !slice_eq(presence_monitor_word(n->agent->was_shown),
-		presence_monitor_word(n->agent->shown)))
+	if (n->kind == NOTICE_PRESENCE && shows_news(n->agent))
 		return say_status(n->agent, ev->at, out);
 	return 0;
 }

@@ -369,10 +369,16 @@ hub_on_agent_word(struct hub *h, struct link *l, const struct event *ev)
 		    SL("this agent was given no such command"));
 		return;
 	}
+	struct event heard = *ev;
+	/* That it was ended as asked they say by the exit code alone. */
+	if (ev->kind == EVENT_AGENT_ENDED && ev->outcome.exit_code != 0) {
+		heard.outcome.interrupted |= c->interrupt;
+		heard.outcome.stopped |= c->agent->presence == PRESENCE_STOPPED;
+	}
 	if (ev->kind == EVENT_AGENT_STARTED)
 		hub_on_started(h, ev);
 	else
-		hub_on_outcome(h, ev);
+		hub_on_outcome(h, &heard);
 	hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, 0);
 }
 

@@ -56,8 +56,9 @@ hub_refuses(const struct hub *h, const struct request *q, const struct agent *a,
 
 /* The same key by the same user is the same command, while it lives here;
  * the store knows the older ones. */
-static struct command *
-find_by_key(struct hub *h, const struct access *who, struct slice request_key)
+struct command *
+hub_command_by_key(
+    struct hub *h, const struct access *who, struct slice request_key)
 {
 	struct slice key;
 	struct command *c;
@@ -143,7 +144,7 @@ hub_make_command(struct hub *h, const struct event *ev,
     struct refusal *no)
 {
 	const struct request *q = &ev->request;
-	struct command *c = find_by_key(h, who, key);
+	struct command *c = hub_command_by_key(h, who, key);
 
 	*no = refusal(0, 200, none, none);
 	if (h->out->err != 0)

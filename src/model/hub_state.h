@@ -646,6 +646,10 @@ void hub_place_command(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_purge_queue(
     struct hub *h, const struct event *ev, const struct access *who);
+/* The live command that the user asked for under this key, or NULL. */
+struct command *hub_command_by_key(
+    struct hub *h, const struct access *who, struct slice request_key);
+
 /* hub_console.c ------------------------------------------------------------ */
 
 void hub_clear_terminal(
