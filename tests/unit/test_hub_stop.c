@@ -779,7 +779,8 @@ test_foreign(void **state)
 	outcome(EVENT_AGENT_ENDED, 2,
 	    (struct outcome){ .interrupted = true, .exit_code = 130 });
 	show("1", 0, NULL);
-	expect("2 done interrupted \n900 200 1 all a1 u2 busy=acknowledged "
+	expect("2 done interrupted AGENT_STOPPED\n900 200 1 all a1 u2 "
+	       "busy=acknowledged "
 	       "idle=unable plain=unable\n");
 	/* One that says so without being busy. */
 	report(3, (struct stop_report){ 0 });
