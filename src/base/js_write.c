@@ -350,19 +350,25 @@ js_end(struct js_writer *w)
 
 /* Other values ---------------------------------------------------------- */
 
+/* Digits of n that end before end; where they begin. */
+static uint8_t *
+put_digits(uint8_t *end, uint64_t n)
+{
+	do
+		*--end = (uint8_t)('0' + n % 10);
+	while ((n /= 10) > 0);
+	return end;
+}
+
 static void
 put_integer(struct js_writer *w, uint64_t n, bool negative)
 {
-	uint8_t text[21];
-	size_t at = sizeof(text);
+	uint8_t text[21], *end = text + sizeof(text);
+	uint8_t *at = put_digits(end, n);
 
-	do {
-		text[--at] = (uint8_t)('0' + n % 10);
-		n /= 10;
-	} while (n > 0);
 	if (negative)
-		text[--at] = '-';
-	put_token(w, (struct slice){ text + at, sizeof(text) - at });
+		*--at = '-';
+	put_token(w, (struct slice){ at, (size_t)(end - at) });
 }
 
 void
@@ -377,24 +383,87 @@ js_put_i64(struct js_writer *w, int64_t n)
 	put_integer(w, n < 0 ? 0 - (uint64_t)n : (uint64_t)n, n < 0);
 }
 
-void
-js_put_double(struct js_writer *w, double d)
+enum { DOUBLE_MAX = 32 }; /* bytes of the longest text, and NUL */
+
+/*
+ * The usual numbers have few digits.  m / 10^k with m below 10^15 and a power
+ * that is exact is rounded once, as reading "m e-k" rounds; so if that gives d
+ * back, those are digits of d, and with the least k the fewest (a decimal of
+ * 15 digits is the only one so short near its double).  0 when there are
+ * none, or %g would use an exponent: the length of the text.
+ */
+static size_t
+short_double(double d, uint8_t text[DOUBLE_MAX])
 {
-	char text[32];
+	static const double powers[] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7,
+		1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
+		1e18 };
+	const double most = 1e15;
+	double size = d < 0 ? -d : d;
+	uint8_t digits[24], *end = digits + sizeof(digits), *p = text;
+
+	if (d >= 0 && d <= 0) {
+		memcpy(text, "-0", 2);
+		text[0] = __builtin_signbit(d) ? '-' : '0';
+		return __builtin_signbit(d) ? 2 : 1;
+	}
+	if (!(size >= 1e-4 && size < most))
+		return 0;
+	for (size_t k = 0; k < sizeof(powers) / sizeof(powers[0]); k++) {
+		double scaled = size * powers[k] + 0.5;
+		if (scaled >= most)
+			return 0;
+		uint64_t m = (uint64_t)scaled;
+		double back = (double)m / powers[k];
+		/* Positive numbers: equal values are the same bits. */
+		if (!(back >= size && back <= size))
+			continue;
+		uint8_t *first = put_digits(end, m);
+		while ((size_t)(end - first) <= k)
+			*--first = '0';
+		size_t whole = (size_t)(end - first) - k;
+		if (d < 0)
+			*p++ = '-';
+		memcpy(p, first, whole);
+		p += whole;
+		if (k > 0)
+			*p++ = '.';
+		memcpy(p, first + whole, k);
+		return (size_t)(p - text) + k;
+	}
+	return 0;
+}
+
+/* The fewest digits that read back as d. */
+static size_t
+any_double(double d, uint8_t out[DOUBLE_MAX])
+{
+	char *text = (char *)out;
 	int len = 0;
 
-	if (!(d >= -__DBL_MAX__ && d <= __DBL_MAX__)) {
-		js_put_null(w);
-		return;
-	}
 	for (int digits = 15; digits <= 17; digits++) {
-		len = snprintf(text, sizeof(text), "%.*g", digits, d);
+		len = snprintf(text, DOUBLE_MAX, "%.*g", digits, d);
 		/* Equal doubles of one sign are the same bits. */
 		double back = strtod(text, NULL);
 		if (back >= d && back <= d)
 			break;
 	}
-	put_token(w, (struct slice){ (const uint8_t *)text, (size_t)len });
+	return (size_t)len;
+}
+
+void
+js_put_double(struct js_writer *w, double d)
+{
+	uint8_t text[DOUBLE_MAX];
+
+	if (!(d >= -__DBL_MAX__ && d <= __DBL_MAX__)) {
+		js_put_null(w);
+		return;
+	}
+	size_t len = short_double(d, text);
+	if (len == 0)
+		len = any_double(d, text);
+	put_token(w, (struct slice){ text, len });
 }
 
 void

@@ -514,6 +514,84 @@ test_write_doubles(void **state)
 	assert_slice(buf_peek(&out), SL("[null,null]"));
 }
 
+/* As written by printf with the fewest digits that read back. */
+static void
+assert_shortest(double d)
+{
+	char want[64], got[64];
+	struct js_writer w;
+
+	for (int digits = 15; digits <= 17; digits++) {
+		snprintf(want, sizeof(want), "%.*g", digits, d);
+		if (same_double(strtod(want, NULL), d))
+			break;
+	}
+	buf_clear(&out);
+	js_write(&w, &out);
+	js_put_double(&w, d);
+	assert_int_equal(js_finish(&w), 0);
+	assert_int_equal(slice_cstr(buf_peek(&out), got, sizeof(got)), 0);
+	assert_string_equal(got, want);
+}
+
+static uint64_t
+next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* The double next to d, d not 0. */
+static double
+beside(double d, int64_t steps)
+{
+	int64_t bits;
+
+	memcpy(&bits, &d, sizeof(bits));
+	bits += steps;
+	memcpy(&d, &bits, sizeof(d));
+	return d;
+}
+
+/* Short decimals, their neighbours, and any bits at all. */
+static void
+test_write_random_doubles(void **state)
+{
+	uint64_t seed = UINT64_C(0x9e3779b97f4a7c15);
+	double powers = 1;
+
+	(void)state;
+	for (int i = 0; i < 60000; i++) {
+		uint64_t r = next_random(&seed);
+		char text[64];
+		double d;
+
+		snprintf(text, sizeof(text), "%s%llue-%u", r & 1 ? "-" : "",
+		    (unsigned long long)(next_random(&seed) >> (r >> 8 & 63)),
+		    (unsigned)(r >> 16 & 31) % 24);
+		d = strtod(text, NULL);
+		assert_shortest(d);
+		if (d > 0 || d < 0) {
+			assert_shortest(beside(d, -1));
+			assert_shortest(beside(d, 1));
+		}
+		memcpy(&d, &r, sizeof(d));
+		if (d >= -DBL_MAX && d <= DBL_MAX)
+			assert_shortest(d);
+	}
+	for (int i = 0; i < 30; i++, powers *= 10) {
+		assert_shortest(powers);
+		assert_shortest(1 / powers);
+		assert_shortest(powers - 1);
+		assert_shortest(beside(powers, -1));
+		assert_shortest(beside(1 / powers, 1));
+	}
+	assert_shortest(0.0);
+	assert_shortest(-0.0);
+}
+
 static void
 test_write_limits(void **state)
 {
@@ -597,6 +675,7 @@ main(void)
 		cmocka_unit_test(test_write),
 		cmocka_unit_test(test_write_places),
 		cmocka_unit_test(test_write_doubles),
+		cmocka_unit_test(test_write_random_doubles),
 		cmocka_unit_test(test_write_limits),
 		cmocka_unit_test(test_no_memory),
 	};
