@@ -68,6 +68,24 @@ sum(struct slice line, struct buf *out)
 	return err;
 }
 
+/* The line's end, and its sum. */
+static void
+seal(struct buf *out)
+{
+	buf_put_byte(out, '\n');
+	int err = out->err != 0 ? out->err : sum(buf_peek(out), out);
+	buf_put_byte(out, '\n');
+	if (err != 0 && out->err == 0)
+		out->err = err;
+}
+
+void
+stopfile_seal(struct buf *out, struct slice line)
+{
+	buf_put(out, line);
+	seal(out);
+}
+
 void
 stopfile_encode(struct buf *out, const struct stop_state *s)
 {
@@ -83,12 +101,9 @@ stopfile_encode(struct buf *out, const struct stop_state *s)
 	js_end(&w);
 	js_end(&w);
 	int err = js_finish(&w);
-	buf_put_byte(out, '\n');
-	if (err == 0 && out->err == 0)
-		err = sum(buf_peek(out), out);
-	buf_put_byte(out, '\n');
 	if (err != 0 && out->err == 0)
 		out->err = err;
+	seal(out);
 }
 
 static int

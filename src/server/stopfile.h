@@ -28,6 +28,8 @@ enum { STOPFILE_WORD = 1000 }; /* bytes of STOP that count as the reason */
 
 /* Text of the file, appended to out; out->err tells of failure. */
 void stopfile_encode(struct buf *out, const struct stop_state *s);
+/* A line, its end and its sum; for tests. */
+void stopfile_seal(struct buf *out, struct slice line);
 /* 0, ERR_CORRUPT, ERR_NEWER or ERR_NOMEM; out lives in the arena. */
 int stopfile_decode(struct slice text, struct arena *a, struct stop_state *out);
 

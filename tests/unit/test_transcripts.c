@@ -202,10 +202,30 @@ emit_call(const struct name *n, const struct event *ev)
 	buf_fini(&text);
 }
 
+/* Its number and scope, and receipts by kind in the order of the enum. */
+static void
+emit_stop(const struct name *n, const struct reply *r)
+{
+	const struct stop_view *v = &r->stops[0];
+	char text[256];
+
+	snprintf(text, sizeof(text), "%u stop %llu %.*s%s %u %u %u %u %u",
+	    r->status, (unsigned long long)v->record->epoch,
+	    SLICE_FMT(stop_scope_name(v->record->scope)),
+	    v->record->lifted_epoch != 0 ? " lifted" : "", v->counts[0],
+	    v->counts[1], v->counts[2], v->counts[3], v->counts[4]);
+	emit(cstr(n->text), "", slice_from(text));
+}
+
 static void
 emit_reply(const struct name *n, const struct reply *r)
 {
 	char text[256] = "";
+
+	if (r->stop_count > 0) {
+		emit_stop(n, r);
+		return;
+	}
 	struct slice id = r->command != NULL ? r->command->id
 	    : r->agent_count > 0             ? r->agents[0].record->id
 					     : (struct slice){ 0 };
@@ -512,6 +532,16 @@ ask_to_run(struct request *q, struct slice rest)
 	q->command = r;
 }
 
+/* stop SCOPE [TARGET], resume the same; the reason is always one. */
+static void
+ask_to_stop(struct request *q, struct slice verb, struct slice rest)
+{
+	q->op = slice_eq(verb, SL("stop")) ? OP_STOP_RAISE : OP_STOP_LIFT;
+	assert_int_equal(stop_scope_find(next_word(&rest), &q->scope), 0);
+	q->target = rest;
+	q->reason = SL("drill");
+}
+
 static void
 ask_to_rotate(struct request *q, struct slice rest)
 {
@@ -552,6 +582,8 @@ ask(uint32_t peer, struct slice verb, struct slice rest)
 	q->id = rest;
 	if (slice_eq(verb, SL("run"))) {
 		ask_to_run(q, rest);
+	} else if (slice_eq(verb, SL("stop")) || slice_eq(verb, SL("resume"))) {
+		ask_to_stop(q, verb, rest);
 	} else if (slice_eq(verb, SL("rotate"))) {
 		ask_to_rotate(q, rest);
 	} else {
