@@ -88,6 +88,7 @@ static int
 read_fields(struct js_value root, struct arena *a, struct exec_wish *w)
 {
 	struct js_value argv, env;
+	struct slice on_full;
 	struct js_fields f;
 
 	js_fields_init(&f, root);
@@ -103,6 +104,8 @@ read_fields(struct js_value root, struct arena *a, struct exec_wish *w)
 	js_opt_i64(&f, "timeout_ms", 0, INT32_MAX, 0, &w->timeout);
 	js_opt_i64(
 	    &f, "remaining_ms", INT64_MIN, INT64_MAX, INT64_MAX, &w->remaining);
+	js_opt_string(&f, "on_full", &on_full);
+	w->drop = slice_eq(on_full, SL("drop"));
 	opt_u64(&f, "out", &w->at[0]);
 	opt_u64(&f, "err", &w->at[1]);
 	if (f.err == 0)
@@ -292,9 +295,12 @@ exec_start(struct exec_home *h, const struct exec_wish *wish, struct arena *a,
 		.cwd = w.cwd.len > 0 ? w.cwd : slice_from(h->account->home),
 		.user = h->account->become ? h->account->name : NULL,
 		.input = w.input,
+		.drop = w.drop,
+		.cap = h->policy->spool,
 		.keep_lingering = !w.foreground,
 		.timeout = w.timeout,
 	};
+	runner_budget(h->commands->runner, h->policy->spool_total);
 	err = put_env(&o, &w, h->account, a);
 	if (err == 0)
 		err = commands_start(h->commands, &o,

@@ -19,6 +19,7 @@ struct exec_wish {
 	size_t envc;
 	struct slice cwd, user;
 	bool input, shell, foreground;
+	bool drop; /* output that finds no room */
 	msec timeout;
 	msec remaining; /* until its deadline; INT64_MAX = there is none */
 	uint64_t at[2]; /* offsets wanted */

@@ -218,7 +218,8 @@ on_hold(struct hold *h, struct ctl_conn *c, const uint8_t *body, size_t len)
 	(void)c;
 	if (len != 1 || body[0] > 1)
 		return -1;
-	h->hold = body[0] == 1;
+	for (int i = 0; i < 2; i++)
+		h->spool[i].held = body[0] == 1;
 	return 0;
 }
 
@@ -343,7 +344,7 @@ drain(struct hold *h)
 		if (h->swept)
 			spool_pump(s, h->now, 32, true);
 		held = held || s->pend_len > 0 ||
-		    (s->pipe >= 0 && !h->swept && (h->hold || !spool_wants(s)));
+		    (s->pipe >= 0 && !h->swept && !spool_wants(s));
 	}
 	if (h->step == KILLING && !h->swept && h->now < h->step_at)
 		return;
@@ -468,7 +469,7 @@ watch(const struct hold *h, struct pollfd *p)
 		f->consumed < f->received ? POLLOUT : 0, 0 };
 	for (int i = 0; i < 2; i++) {
 		const struct spool *s = &h->spool[i];
-		bool want = h->phase == DONE || (!h->hold && spool_wants(s));
+		bool want = h->phase == DONE || spool_wants(s);
 		p[F_OUT + i] =
 		    (struct pollfd){ want ? s->pipe : -1, POLLIN, 0 };
 	}
@@ -591,6 +592,7 @@ launch(struct hold *h)
 	for (int i = 0; i < 2; i++) {
 		h->spool[i].cap = o->cap;
 		h->spool[i].drop = o->drop;
+		h->spool[i].twin = &h->spool[1 - i];
 	}
 	h->feed.pipe = h->child.in;
 	if (o->timeout_ms != 0)

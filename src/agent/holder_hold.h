@@ -27,7 +27,6 @@ struct hold {
 	enum phase phase;
 	enum step step;
 	int reason; /* enum holder_signal, or HOLD_BY_TIMEOUT */
-	bool hold;  /* the agent asked not to read the pipes */
 	bool swept; /* no process is left */
 	bool reaped;
 	int status; /* of the main process */

@@ -32,10 +32,10 @@
  *
  * Order keys: muster-order (version, first), state, id, seq, epoch, arg*,
  * env* ("NAME=value", the whole environment), cwd, uid, gid, groups (1,2,3),
- * stop (path of a file), stdin (0 1), timeout_ms (0 none), cap (bytes a stream
- * may be ahead of its ack), full (wait drop), linger (kill keep), cgroup
- * (writable v2 directory), int_ms, term_ms (steps of an interrupt), drain_ms.
- * Unknown keys: refused.
+ * stop (path of a file), stdin (0 1), timeout_ms (0 none), cap (bytes that both
+ * streams may be ahead of their acks), full (wait drop), linger (kill keep),
+ * cgroup (writable v2 directory), int_ms, term_ms (steps of an interrupt),
+ * drain_ms.  Unknown keys: refused.
  *
  * Interrupt: SIGINT to the tree, SIGTERM int_ms later, SIGKILL term_ms after
  * that.  terminate starts at its second step, kill and stop at its third and
@@ -58,7 +58,8 @@
  *   cmd/<id>/out err spools: byte strings from offset 0; what is acknowledged
  *                    is punched out but for the last MiB.  Absent = empty.
  *   cmd/<id>/gaps    only with full=drop: lines of GAP_LINE bytes, "out" or
- *                    "err", offset, bytes that are missing before it
+ *                    "err", offset, length of what was dropped: a hole in
+ *                    the spool, whose offsets count it
  *   cmd/<id>/exit    text file: "muster-exit 1", id, seq, outcome (exited
  *                    signaled failed refused unknown), code, signal, reason
  *                    (none interrupt terminate timeout kill stop), stage and

@@ -17,12 +17,29 @@ spool_init(struct spool *s, const char *name, int dir, int pipe)
 	s->dir = dir;
 	s->pipe = pipe;
 	s->file = -1;
+	gaps_init(&s->gaps);
+}
+
+/* Bytes that are here and nowhere else. */
+static uint64_t
+alone(const struct spool *s)
+{
+	return s->size - s->acked - s->gaps.beyond;
+}
+
+/* How much more may be. */
+static uint64_t
+room(const struct spool *s)
+{
+	uint64_t have = alone(s) + (s->twin == NULL ? 0 : alone(s->twin));
+
+	return have < s->cap ? s->cap - have : 0;
 }
 
 bool
 spool_full(const struct spool *s)
 {
-	return s->size - s->acked >= s->cap;
+	return s->held || room(s) == 0 || (s->drop && gaps_full(&s->gaps));
 }
 
 bool
@@ -66,28 +83,14 @@ flush(struct spool *s, int64_t now)
 	}
 }
 
-/* A gap's line grows in place while it is the last one. */
+/* They keep their place in the stream. */
 static void
-note_gap(struct spool *s, uint64_t n)
+drop(struct spool *s, uint64_t n)
 {
-	char line[HOLDER_GAP_LINE + 1];
-
-	s->gap_total += n;
-	int fd = openat(s->dir, "gaps", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return;
-	off_t at = lseek(fd, 0, SEEK_END);
-	if (s->gap > 0 && at >= HOLDER_GAP_LINE &&
-	    pread(fd, line, 1, at - HOLDER_GAP_LINE) == 1 &&
-	    line[0] == s->name[0])
-		at -= HOLDER_GAP_LINE;
-	else
-		s->gap = 0;
-	s->gap += n;
-	(void)snprintf(line, sizeof(line), "%s %020llu %020llu\n", s->name,
-	    (unsigned long long)s->size, (unsigned long long)s->gap);
-	(void)!pwrite(fd, line, HOLDER_GAP_LINE, at);
-	close(fd);
+	gaps_add(&s->gaps, s->dir, s->name, s->size, n);
+	if (s->synced == s->size)
+		s->synced += n;
+	s->size += n;
 }
 
 void
@@ -101,8 +104,8 @@ spool_pump(struct spool *s, int64_t now, int rounds, bool over)
 		if (full && !s->drop)
 			return;
 		size_t want = sizeof(s->chunk);
-		if (!full && !over && s->cap - (s->size - s->acked) < want)
-			want = (size_t)(s->cap - (s->size - s->acked));
+		if (!full && !over && room(s) < want)
+			want = (size_t)room(s);
 		ssize_t n = read(s->pipe, s->chunk, want);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -114,10 +117,9 @@ spool_pump(struct spool *s, int64_t now, int rounds, bool over)
 			return;
 		}
 		if (full) {
-			note_gap(s, (uint64_t)n);
+			drop(s, (uint64_t)n);
 			continue;
 		}
-		s->gap = 0;
 		s->pend_at = 0;
 		s->pend_len = (size_t)n;
 		flush(s, now);
@@ -143,6 +145,7 @@ spool_ack(struct spool *s, uint64_t offset)
 	if (offset <= s->acked || offset > s->size)
 		return;
 	s->acked = offset;
+	gaps_ack(&s->gaps, offset);
 	/* Whole MiBs only: one call frees much, and the last MiB stays. */
 	if (offset < s->punched + 2 * (uint64_t)HOLDER_KEEP || s->file < 0)
 		return;
@@ -165,6 +168,7 @@ spool_sync_due(const struct spool *s)
 void
 spool_sync(struct spool *s)
 {
+	gaps_sync(&s->gaps);
 	if (s->size > s->synced && fdatasync(s->file) == 0)
 		s->synced = s->size;
 }
@@ -184,6 +188,7 @@ sync_loop(void *arg)
 	for (;;) {
 		while (sem_wait(&y->wanted) != 0)
 			;
+		gaps_sync(&y->spool->gaps);
 		(void)fdatasync(y->spool->file);
 		(void)!eventfd_write(y->done, 1);
 	}

@@ -3,8 +3,9 @@
  *
  * Bytes keep their offset for ever; nothing read from the pipe is lost while
  * the holder lives: what the disk refuses waits in chunk.  When the part that
- * nobody acknowledged reaches cap, the pipe is no longer read, so the command
- * waits; with drop it is read and a gap is written down instead.
+ * nobody acknowledged, of both streams, reaches cap, the pipe is no longer
+ * read, so the command waits; with drop it is read and a gap is written down
+ * instead.
  */
 #ifndef AGENT_HOLDER_SPOOL_H
 #define AGENT_HOLDER_SPOOL_H
@@ -14,6 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "agent/holder_gap.h"
 
 enum {
 	SPOOL_CHUNK = 64 * 1024,
@@ -29,13 +32,14 @@ struct spool {
 	int pipe;         /* owned; -1 after its end */
 	int file;         /* owned; -1 until the first byte */
 	uint64_t cap;
+	const struct spool *twin; /* the other stream; shares the cap */
 	bool drop;
+	bool held;    /* the agent's own cap is reached */
 	bool refused; /* by the disk; chunk holds what it did not take */
 	uint64_t size, acked, punched, synced;
 	int64_t dirty_since; /* monotonic ms, when size > synced */
-	uint64_t gap;        /* bytes dropped in the gap that is open */
-	uint64_t gap_total;
-	uint64_t late; /* bytes read after the end was declared */
+	struct gaps gaps;    /* with drop */
+	uint64_t late;       /* bytes read after the end was declared */
 	size_t pend_at, pend_len;
 	uint8_t chunk[SPOOL_CHUNK];
 };
@@ -45,7 +49,7 @@ void spool_init(struct spool *s, const char *name, int dir, int pipe);
 /* Neither ended nor held back by cap, a slow disk or a refusing one. */
 bool spool_wants(const struct spool *s);
 
-/* The un-acknowledged part has reached the cap. */
+/* There is no room for more: of the command, or of the agent. */
 bool spool_full(const struct spool *s);
 
 /*

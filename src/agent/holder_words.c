@@ -24,7 +24,7 @@ flags(const struct hold *h)
 		const struct spool *s = &h->spool[i];
 		if (s->pipe < 0 || h->phase >= DONE)
 			f |= (unsigned)HOLDER_OUT_ENDED << i;
-		else if (spool_full(s))
+		else if (!s->drop && spool_full(s))
 			f |= (unsigned)HOLDER_OUT_WAITS << i;
 	}
 	return (uint8_t)f;
@@ -186,8 +186,8 @@ hold_write_exit(struct hold *h, const char *out, const char *stage,
 	    (long long)(h->died - h->start),
 	    (unsigned long long)h->spool[0].size,
 	    (unsigned long long)h->spool[1].size,
-	    (unsigned long long)h->spool[0].gap_total,
-	    (unsigned long long)h->spool[1].gap_total,
+	    (unsigned long long)h->spool[0].gaps.total,
+	    (unsigned long long)h->spool[1].gaps.total,
 	    (unsigned long long)micros(h->usage.ru_utime),
 	    (unsigned long long)micros(h->usage.ru_stime), h->usage.ru_maxrss);
 	n += put_killed(h, text + n, room - (size_t)n);

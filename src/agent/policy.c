@@ -22,7 +22,9 @@ policy_init(struct policy *p)
 	*p = (struct policy){ .verbs = 1U << POLICY_OBSERVE,
 		.commands = 256,
 		.commands_per_minute = 600,
-		.streams = 1024 };
+		.streams = 1024,
+		.spool = UINT64_C(256) << 20,
+		.spool_total = UINT64_C(2) << 30 };
 	arena_init(&p->arena, POLICY_ARENA);
 	memset(p->hash, '0', sizeof(p->hash));
 }
@@ -124,6 +126,20 @@ set_rate(struct policy *p, const struct conf_entry *e)
 }
 
 static int
+set_spool(struct policy *p, const struct conf_entry *e)
+{
+	int err = conf_size(e->value, &p->spool);
+
+	return err == 0 && p->spool < 1 << 20 ? ERR_RANGE : err;
+}
+
+static int
+set_spool_total(struct policy *p, const struct conf_entry *e)
+{
+	return conf_size(e->value, &p->spool_total);
+}
+
+static int
 set_streams(struct policy *p, const struct conf_entry *e)
 {
 	return conf_u64(e->value, &p->streams);
@@ -203,6 +219,9 @@ static const struct {
 	{ "limits", "commands_per_minute", set_rate,
 	    "commands_per_minute takes a number" },
 	{ "limits", "streams", set_streams, "streams takes a number" },
+	{ "limits", "spool", set_spool, "spool takes a size, 1MiB at least" },
+	{ "limits", "spool_total", set_spool_total,
+	    "spool_total takes a size" },
 };
 
 static bool
@@ -640,5 +659,6 @@ policy_write(const struct policy_wish *w, struct buf *out)
 		put_quoted(out, "allow", w->targets[i]);
 	buf_put(out,
 	    SL("\n[limits]\ncommands = 256\n"
-	       "commands_per_minute = 600\nstreams = 1024\n"));
+	       "commands_per_minute = 600\nstreams = 1024\n"
+	       "spool = 256MiB\nspool_total = 2GiB\n"));
 }

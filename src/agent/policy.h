@@ -21,6 +21,8 @@
  *	commands = 256                    # at a time
  *	commands_per_minute = 600         # 0 = no limit
  *	streams = 1024
+ *	spool = 256MiB                    # output of a command, not yet sent
+ *	spool_total = 2GiB                # of all; 0 = no limit
  *
  * In globs * is any run of characters (in paths: but "/") and ? any one; "\"
  *takes the next character as it is, a blank too.  Denials help against slips;
@@ -64,6 +66,7 @@ struct policy {
 	unsigned verbs;         /* 1 << enum policy_verb */
 	struct slice exec_user; /* absent: the agent's own */
 	uint64_t commands, commands_per_minute, streams;
+	uint64_t spool, spool_total; /* bytes */
 	struct policy_rule *rules;
 	size_t rule_count;
 	uint8_t hash[POLICY_HASH]; /* SHA-256 of the file, hex */

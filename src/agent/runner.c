@@ -132,6 +132,13 @@ see_deaths(struct run *r, struct slice body)
 }
 
 static void
+note_acked(struct run *r, int stream, uint64_t offset)
+{
+	if (offset > r->acked[stream])
+		r->acked[stream] = offset;
+}
+
+static void
 on_status(struct run *r, struct slice body)
 {
 	struct run_input *in = &r->input;
@@ -140,6 +147,9 @@ on_status(struct run *r, struct slice body)
 	in->received = text_u64(body, "input_received");
 	in->consumed = text_u64(body, "input_consumed");
 	in->closed = text_u64(body, "input_closed") != 0;
+	/* What an earlier agent acknowledged. */
+	note_acked(r, 0, text_u64(body, "out_acked"));
+	note_acked(r, 1, text_u64(body, "err_acked"));
 	if (r->state != RUN_STARTING ||
 	    !slice_eq(record_value(body, '\0', SL("state")), SL("running")))
 		return;
@@ -388,6 +398,30 @@ look_at_hole(struct file *f, uint64_t at, size_t *n, size_t *gone)
 	return 0;
 }
 
+/* The same of what the holder dropped, which it has written down. */
+static int
+look_at_gap(struct run *r, int stream, uint64_t at, size_t *n, size_t *gone)
+{
+	uint64_t from, to;
+
+	if (at + *n <= r->clear[stream])
+		return 0;
+	int err = dir_gap(r->rn->c.fs, r->rn->cmd, r->id,
+	    stream == 0 ? "out" : "err", at, &from, &to);
+	if (err == ERR_NOT_FOUND)
+		return 0; /* and the next may come at any time */
+	if (err != 0)
+		return err;
+	if (from <= at) {
+		*gone = (size_t)(to - at);
+		return ERR_GONE;
+	}
+	r->clear[stream] = from;
+	if (from - at < *n)
+		*n = (size_t)(from - at);
+	return 0;
+}
+
 int
 runner_read(
     struct run *r, int stream, uint64_t at, uint8_t *out, size_t n, size_t *got)
@@ -400,7 +434,9 @@ runner_read(
 		*got = (size_t)(r->acked[stream] - HOLDER_KEEP - at);
 		return ERR_GONE;
 	}
-	if (f->layer == NULL)
+	if (r->drops)
+		err = look_at_gap(r, stream, at, &n, got);
+	if (err == 0 && f->layer == NULL)
 		err = open_spool(r, stream);
 	if (err == ERR_NOT_FOUND)
 		return 0;
@@ -556,7 +592,7 @@ adopt_one(struct runner *rn, const char *name, struct arena *a)
 	int err = runner_new_run(rn, slice_from(name), seq, &r);
 	if (err != 0)
 		return err;
-	r->adopted = true;
+	r->adopted = r->drops = true;
 	/* Attaching is quick where there is a holder, and where there is
 	 * none the verdict follows. */
 	runner_attach(r);
@@ -586,7 +622,7 @@ void
 runner_finish_if_closed(struct runner *rn)
 {
 	if (!rn->closing || rn->told || rn->home.handles > 0 ||
-	    !list_empty(&rn->jobs) || rn->forcing != NULL)
+	    !list_empty(&rn->jobs) || rn->forcing != NULL || rn->room.busy)
 		return;
 	rn->told = true;
 	rn->c.ops->closed(rn->c.arg);
@@ -601,6 +637,7 @@ runner_close(struct runner *rn)
 	if (rn->closing)
 		return;
 	rn->closing = true;
+	loop_timer_stop(rn->c.loop, &rn->room.timer);
 	loop_task_drop(&rn->refill);
 	loop_task_drop(&rn->settle);
 	loop_timer_stop(rn->c.loop, &rn->force);

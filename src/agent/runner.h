@@ -158,6 +158,10 @@ const struct run_kill *runner_next_kill(const struct runner *rn, size_t *pos);
 /* Stop reading every command's pipes (the disk's budget is spent), or go on. */
 void runner_hold(struct runner *rn, bool hold);
 
+/* So much output of all commands may be here that nobody acknowledged: beyond
+ * it they are held back.  0 = any. */
+void runner_budget(struct runner *rn, uint64_t bytes);
+
 /* Remove an ended or refused run, in the background; r is gone at once. */
 int runner_forget(struct run *r);
 

@@ -17,6 +17,8 @@
 
 enum { RMDIR_TRIES = 50, RMDIR_EVERY = 2000 }; /* us */
 
+enum { GAPS_TEXT = 256 * 1024 };
+
 char *
 dir_path(struct arena *a, const char *x, const char *y, const char *z)
 {
@@ -150,6 +152,62 @@ dir_verdict(struct file_layer *fs, const char *cmd, const char *id,
 	}
 	file_close(&f);
 	return err;
+}
+
+uint64_t
+dir_unsent(
+    const char *cmd, const char *id, const uint64_t acked[2], struct arena *a)
+{
+	static const char *const names[] = { "out", "err" };
+	uint64_t sum = 0;
+
+	for (int i = 0; i < 2; i++) {
+		struct stat st;
+		char *path = dir_path(a, cmd, id, names[i]);
+		if (path == NULL || stat(path, &st) != 0 ||
+		    (uint64_t)st.st_size <= acked[i])
+			continue;
+		/* Holes take nothing. */
+		uint64_t size = (uint64_t)st.st_size - acked[i];
+		uint64_t disk = (uint64_t)st.st_blocks * 512;
+		sum += size < disk ? size : disk;
+	}
+	return sum;
+}
+
+/* "out", offset and length in 20 digits each; see holder_gap.c. */
+static bool
+read_gap(struct slice line, const char *stream, uint64_t *from, uint64_t *to)
+{
+	struct slice word;
+
+	if (!slice_split(&line, ' ', &word) ||
+	    !slice_eq(word, slice_from(stream)) ||
+	    !slice_split(&line, ' ', &word) ||
+	    slice_u64(word, INT64_MAX, from) != 0 ||
+	    slice_u64(line, INT64_MAX - *from, to) != 0)
+		return false;
+	*to += *from;
+	return true;
+}
+
+int
+dir_gap(struct file_layer *fs, const char *cmd, const char *id,
+    const char *stream, uint64_t at, uint64_t *from, uint64_t *to)
+{
+	struct slice text, line;
+	struct arena a;
+
+	arena_init(&a, 2 * RUNNER_PATH + 2 * GAPS_TEXT);
+	char *path = dir_path(&a, cmd, id, "gaps");
+	int err = path == NULL ? ERR_NOMEM
+			       : file_read_all(fs, path, GAPS_TEXT, &a, &text);
+	int found = err == 0 ? ERR_NOT_FOUND : err;
+	while (err == 0 && found != 0 && slice_split(&text, '\n', &line))
+		if (read_gap(line, stream, from, to) && *to > at)
+			found = 0;
+	arena_fini(&a);
+	return found;
 }
 
 uint64_t

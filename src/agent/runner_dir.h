@@ -24,6 +24,17 @@ int dir_verdict(struct file_layer *fs, const char *cmd, const char *id,
     const char *cgroup, struct arena *a, struct slice *exit);
 
 /* The dispatch number in the claim; 0 when it cannot be read. */
+/*
+ * The first part of a stream ("out", "err") that was dropped and ends behind
+ * an offset: 0 and [*from, *to), or ERR_NOT_FOUND.
+ */
+int dir_gap(struct file_layer *fs, const char *cmd, const char *id,
+    const char *stream, uint64_t at, uint64_t *from, uint64_t *to);
+
+/* Bytes of output here that were not acknowledged. */
+uint64_t dir_unsent(
+    const char *cmd, const char *id, const uint64_t acked[2], struct arena *a);
+
 uint64_t dir_seq(
     struct file_layer *fs, const char *cmd, const char *id, struct arena *a);
 

@@ -103,7 +103,7 @@ done_job(struct loop_work *w)
 	struct runner *rn = j->rn;
 
 	list_remove(&j->link);
-	if (j->err != 0 && j->err != ERR_BUSY)
+	if (j->err != 0 && j->err != ERR_BUSY && j->err != ERR_NOT_FOUND)
 		log_error(
 		    "command_dir", kv_c("id", j->id), kv_e("err", j->err));
 	if (j->run != NULL && !rn->closing)

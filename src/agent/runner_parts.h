@@ -3,6 +3,7 @@
  *
  *	runner.c        states, frames, what is asked of a run, life
  *	runner_start.c  the pool of idle holders, and orders
+ *	runner_room.c   how much output is here
  *	runner_job.c    what waits for the disk: verdicts and removals
  *	runner_stop.c   being under a stop
  *	runner_force.c  holders that do not answer a stop
@@ -29,12 +30,26 @@ struct run {
 	struct file spool[2]; /* opened when first read */
 	struct arena exit;    /* holds the record's text */
 	struct loop_timer again;
-	bool adopted;     /* an earlier agent's: what it pruned is not known */
-	struct buf order; /* as sent, until it runs */
-	unsigned tries;   /* holders that were ordered */
-	bool lives;       /* ended, but its holder stays */
-	bool dead;        /* the holder saw the last process die */
-	bool stuck;       /* the holder kills, and some do not die */
+	bool drops;        /* there may be gaps in its output */
+	uint64_t clear[2]; /* no gap begins before this offset */
+	bool adopted;      /* an earlier agent's: what it pruned is not known */
+	struct buf order;  /* as sent, until it runs */
+	unsigned tries;    /* holders that were ordered */
+	bool lives;        /* ended, but its holder stays */
+	bool dead;         /* the holder saw the last process die */
+	bool stuck;        /* the holder kills, and some do not die */
+};
+
+/* What the spools of all runs take (runner_room.c). */
+struct room_run;
+struct room {
+	uint64_t limit, used;
+	struct loop_timer timer;
+	struct loop_work work;
+	struct arena arena; /* while a look is under way */
+	struct room_run *runs;
+	size_t count;
+	bool set, busy, full;
 };
 
 struct runner {
@@ -49,6 +64,7 @@ struct runner {
 	struct list jobs; /* the first is being worked on */
 	struct loop_task refill;
 	struct order_user user; /* the last one looked up */
+	struct room room;
 	bool hold, closing, told;
 	bool halted;             /* under a stop */
 	unsigned halts;          /* how often since the start */
@@ -70,6 +86,9 @@ void runner_refuse(struct run *r, struct slice reason, struct slice error);
 void runner_attach(struct run *r);
 void runner_send_hold(struct run *r);
 void runner_finish_if_closed(struct runner *rn);
+
+/* runner_room.c: look at the disk by and by, while there are runs. */
+void runner_look_for_room(struct runner *rn);
 
 /* runner_start.c: keep the pool filled; a task of the loop. */
 void runner_refill(struct loop_task *t);

@@ -99,6 +99,7 @@ runner_start(struct runner *rn, const struct run_order *o, struct run **out)
 	if (err != 0)
 		return err;
 	order_put(&r->order, o, &rn->c, &rn->user);
+	r->drops = o->drop;
 	err = r->order.err == ERR_FULL ? ERR_TOO_BIG : r->order.err;
 	if (err == 0)
 		err = send_order(r);
@@ -110,6 +111,7 @@ runner_start(struct runner *rn, const struct run_order *o, struct run **out)
 	journal_note(&rn->journal, o->seq);
 	if (rn->hold)
 		runner_send_hold(r);
+	runner_look_for_room(rn);
 	*out = r;
 	return 0;
 }

@@ -329,6 +329,8 @@ void
 uplink_policy(struct uplink *u)
 {
 	u->execs.account = u->agent->has_account ? &u->agent->account : NULL;
+	if (u->commands_open)
+		runner_budget(u->commands.runner, u->agent->policy.spool_total);
 	if (u->state == UPLINK_UP)
 		uplink_register(u);
 }
@@ -412,6 +414,8 @@ open_commands(struct uplink *u)
 	int err = commands_open(&u->commands, &c);
 
 	u->commands_open = err == 0;
+	if (err == 0)
+		runner_budget(u->commands.runner, u->agent->policy.spool_total);
 	return err;
 }
 

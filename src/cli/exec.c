@@ -50,6 +50,16 @@ check_priority(const struct cli *c, const struct args *a)
 }
 
 static int
+check_on_full(const struct cli *c, const struct args *a)
+{
+	const char *w = args_get(a, "on-full");
+
+	if (w == NULL || strcmp(w, "wait") == 0 || strcmp(w, "drop") == 0)
+		return EXIT_OK;
+	return cli_usage(c, "--on-full is wait or drop, not '%s'", w);
+}
+
+static int
 read_options(struct cli *c, const struct args *a, struct exec_plan *plan)
 {
 	int exit;
@@ -68,6 +78,8 @@ read_options(struct cli *c, const struct args *a, struct exec_plan *plan)
 	exit = check_env(c, a);
 	if (exit == EXIT_OK)
 		exit = check_priority(c, a);
+	if (exit == EXIT_OK)
+		exit = check_on_full(c, a);
 	if (exit == EXIT_OK)
 		exit = cli_span(c, a, "timeout", 0, &plan->timeout);
 	if (exit == EXIT_OK)
@@ -180,6 +192,8 @@ put_ask(struct cli *c, const struct exec_plan *plan, const struct targets *to,
 	put_option(&w, a, "cwd");
 	put_option(&w, a, "user");
 	js_kv_bool(&w, "shell", args_has(a, "shell"));
+	if (args_get(a, "on-full") != NULL)
+		js_kv_string(&w, "on_full", slice_from(args_get(a, "on-full")));
 	if (plan->timeout > 0)
 		js_kv_i64(&w, "timeout_ms", plan->timeout);
 	if (plan->detached)

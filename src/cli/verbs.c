@@ -69,6 +69,7 @@ static const struct flag exec_flags[] = {
 	{ "timeout", 0, "D", "end the program when it runs this long" },
 	{ "deadline", 0, "D", "with -d: it must start within (24h)" },
 	{ "priority", 0, "P", "with -d: high, normal or low" },
+	{ "on-full", 0, "W", "wait, or drop output that finds no room" },
 	{ NULL, 'n', NULL, "no input: do not read stdin" },
 	{ "env", 0, "K=V", "set a variable; may be repeated" },
 	{ "cwd", 0, "DIR", "start in this directory" },

@@ -67,8 +67,8 @@ command_same(const struct command_record *a, const struct command_record *b)
 	    slice_eq(a->env_json, b->env_json) && slice_eq(a->cwd, b->cwd) &&
 	    slice_eq(a->exec_user, b->exec_user) &&
 	    a->foreground == b->foreground && a->shell == b->shell &&
-	    a->wants_stdin == b->wants_stdin && a->priority == b->priority &&
-	    a->timeout == b->timeout;
+	    a->wants_stdin == b->wants_stdin && a->drops == b->drops &&
+	    a->priority == b->priority && a->timeout == b->timeout;
 }
 
 struct slice

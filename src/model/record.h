@@ -113,6 +113,7 @@ struct command_record {
 	bool foreground; /* attached: not queued, lingering children killed */
 	bool wants_stdin;
 	bool shell;            /* argv is one shell string (--shell) */
+	bool drops;            /* output that finds no room, not: it waits */
 	uint8_t priority;      /* 0 low, 1 normal, 2 high */
 	msec timeout;          /* from its start; 0 = none */
 	wall_msec deadline_at; /* not started by then: expired */

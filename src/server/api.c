@@ -162,7 +162,7 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 	struct fault f = { 0 };
 	struct js_fields in;
 	struct js_value argv, env;
-	struct slice priority;
+	struct slice priority, on_full;
 	int64_t deadline;
 
 	if (r == NULL || doc == NULL)
@@ -180,6 +180,7 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 		js_opt_i64(&in, "timeout_ms", 0, year, 0, &r->timeout);
 		js_opt_i64(&in, "deadline_ms", 0, year, 0, &deadline);
 		js_opt_string(&in, "priority", &priority);
+		js_opt_string(&in, "on_full", &on_full);
 		js_opt_bool(&in, "or_fail", false, &q->or_fail);
 		js_opt_bool(&in, "force", false, &q->force);
 		js_opt_string(&in, "request_key", &q->request_key);
@@ -196,6 +197,13 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 	    priority_find(priority, &r->priority) != 0) {
 		f = (struct fault){ SL("priority"),
 			SL("priority is low, normal or high") };
+		err = ERR_INVALID;
+	}
+	r->drops = slice_eq(on_full, SL("drop"));
+	if (err == 0 && on_full.len > 0 && !r->drops &&
+	    !slice_eq(on_full, SL("wait"))) {
+		f = (struct fault){ SL("on_full"),
+			SL("on_full is wait or drop") };
 		err = ERR_INVALID;
 	}
 	if (err == 0 && deadline > 0)

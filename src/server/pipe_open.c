@@ -127,6 +127,8 @@ put_header(struct pipe *p, struct buf *out)
 	js_kv_bool(&w, "shell", r->shell);
 	js_kv_bool(&w, "foreground", r->foreground);
 	js_kv_i64(&w, "timeout_ms", r->timeout);
+	if (r->drops)
+		js_kv_string(&w, "on_full", SL("drop"));
 	if (r->deadline_at > 0)
 		js_kv_i64(&w, "remaining_ms", r->deadline_at - clock_wall());
 	js_kv_bool(&w, "again", p->again);

@@ -236,6 +236,7 @@ show_named(struct js_writer *w, const struct command_record *r,
 	show_text(w, "user", r->exec_user);
 	js_kv_bool(w, "shell", r->shell);
 	js_kv_bool(w, "foreground", r->foreground);
+	js_kv_string(w, "on_full", r->drops ? SL("drop") : SL("wait"));
 	js_kv_string(w, "priority", priority_name(r->priority));
 	js_kv_i64(w, "timeout_ms", r->timeout);
 	show_at(w, "deadline_at", r->deadline_at);

@@ -204,3 +204,7 @@ CREATE TABLE receipts (
 	detail_json TEXT,
 	PRIMARY KEY (epoch, agent_id)
 ) STRICT, WITHOUT ROWID;
+
+-- migration 6
+ALTER TABLE commands ADD COLUMN drops INTEGER NOT NULL DEFAULT 0
+	CHECK (drops IN (0, 1));

@@ -3,12 +3,14 @@
 shown (SPEC decisions 14)."""
 # timeout: 300
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import struct
 
-from harness import check, equal, main, need, until
+from harness import Agent, check, equal, main, need, until
 from hostile import FakeAgent
 
 MIB = 1 << 20
@@ -98,6 +100,82 @@ def test_pruned_is_said(t):
     e = t.cli(d, "job", "logs", ident, code=0)
     check(b"[%d bytes of stdout pruned]" % begin in e.err, e.err)
     equal(len(e.out), len(body))
+
+
+def small_host(t, d, spool, total):
+    """An agent whose policy allows so much output that is not sent yet."""
+    state = t.join(d, "web-1")
+    with open(os.path.join(state, "policy.conf"), encoding="utf-8") as f:
+        text = f.read()
+    text = re.sub(r"^spool = .*$", "spool = " + spool, text, flags=re.M)
+    text = re.sub(r"^spool_total = .*$", "spool_total = " + total, text, flags=re.M)
+    with open(os.path.join(state, "policy.conf"), "w", encoding="utf-8") as f:
+        f.write(text)
+    a = Agent(t, state)
+    d.agent_is("web-1", "online")
+    return a
+
+
+def on_disk(agent):
+    """Bytes of spools."""
+    total = 0
+    for up, _, files in os.walk(agent.state):
+        for name in files:
+            if name in ("out", "err"):
+                with contextlib.suppress(OSError):
+                    total += os.stat(os.path.join(up, name)).st_blocks * 512
+    return total
+
+
+def still(look):
+    """Wait until it does not change any more."""
+    last = [None, 0]
+
+    def same():
+        now = look()
+        last[1] = last[1] + 1 if now == last[0] else 0
+        last[0] = now
+        return last[1] > 15
+    until(same, "no change", every=0.1)
+    return last[0]
+
+
+def test_a_host_is_not_filled(t):
+    """Output that the controller does not take fills its spools up to their
+    limits; then commands wait, and those that shall not drop it instead."""
+    need("musterd", "muster", "muster-agent")
+    d = t.musterd("--dev")
+    agent = small_host(t, d, "8MiB", "12MiB")
+    done = t.path("done")
+    script = "head -c %d /dev/zero | tr '\\0' x; echo end; echo >>%s" % (64 * MIB, done)
+    body = {"agent": "web-1", "argv": ["sh", "-c", "until [ -e %s ]; do sleep 0.05; done; %s" % (
+        t.path("go"), script)]}
+    waits = [d.post("/api/v1/commands", body)["id"] for _ in range(2)]
+    drops = d.post("/api/v1/commands", dict(body, on_full="drop"))["id"]
+    for ident in waits + [drops]:
+        until(lambda i=ident: d.command(i)["state"] == "running", "it runs")
+    equal(d.command(drops)["on_full"], "drop")
+    d.kill()
+    t.path("go", "")
+    until(lambda: os.path.exists(done), "the one that drops ends without a controller")
+    used = still(lambda: on_disk(agent))
+    check(8 * MIB <= used <= 24 * MIB, "spools have", used)
+    agent.kill()
+    agent = agent.again()
+    equal(still(lambda: on_disk(agent)), used, "held by the next agent, too")
+    d = d.again()
+    for ident in waits:
+        c = d.command_ends(ident, 60)
+        equal((c["state"], c["out_bytes"]), ("completed", 64 * MIB + 4))
+        (at, got), = read(d, ident)
+        equal((at, got.count(b"x"), got[-4:]), (0, 64 * MIB, b"end\n"))
+    c = d.command_ends(drops)
+    equal((c["state"], c["out_bytes"]), ("completed", 64 * MIB + 4))
+    parts = read(d, drops)
+    check("lost" in [p[1] for p in parts], [(p[0], p[1][:10]) for p in parts])
+    kept = b"".join(p[1] for p in parts if p[1] != "lost")
+    check(len(kept) < 24 * MIB and set(kept) <= set(b"xend\n"), "kept", len(kept), set(kept))
+    until(lambda: on_disk(agent) == 0, "the agent forgets")
 
 
 def test_all_output_is_kept_that_may_be(t):

@@ -174,6 +174,13 @@ runner_forget(struct run *r)
 	return 0;
 }
 
+void
+runner_budget(struct runner *rn, uint64_t bytes)
+{
+	(void)rn;
+	(void)bytes;
+}
+
 uint64_t
 runner_mark(const struct runner *rn)
 {

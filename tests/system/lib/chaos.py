@@ -42,8 +42,7 @@ import time
 import uuid
 
 os.environ.setdefault("MUSTER_BUILD", "build/crash")
-from harness import (BUILD, ROOT, Agent, Case, adopt, check, children, equal, reap,  # noqa: E402
-                     until)
+from harness import BUILD, ROOT, Agent, Case, adopt, check, children, equal, until  # noqa: E402
 
 RELAY = os.path.join(ROOT, "build/helpers/relay")
 FINAL = ("completed", "failed", "interrupted", "expired", "cancelled", "unknown")
@@ -355,6 +354,8 @@ class World:
             p.stdout.close()
             p.stderr.close()
             self.figures["attached, code %d" % p.returncode] += 1
+            if p.returncode == 0:
+                self.trouble.append("attached: 0 for a command that ends with 3: %r" % got)
             if p.returncode == 3 and lines not in got:
                 self.trouble.append("attached: %d bytes in, %d out: %r" % (
                     len(lines), len(got[0]), got[1][-300:]))
@@ -511,7 +512,10 @@ class World:
                 with contextlib.suppress(OSError):
                     os.kill(p, signal.SIGKILL)
             time.sleep(0.01)
-            reap()
+            # Whose parent died is ours; not so what subprocess waits for.
+            for p in doomed:
+                with contextlib.suppress(OSError):
+                    os.waitpid(p, os.WNOHANG)
         h.disk.lose_power()
         h.agent = h.agent.again()
 
