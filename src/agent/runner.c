@@ -553,6 +553,7 @@ runner_new(const struct runner_config *c, struct runner **out)
 	map_init(&rn->kills, c->cap, seed);
 	list_init(&rn->idle);
 	list_init(&rn->jobs);
+	list_init(&rn->removals);
 	arena_init(&rn->names, 2 * RUNNER_PATH);
 	link_home_init(&rn->home, c->loop, &link_ops);
 	loop_task_init(&rn->refill, runner_refill);
@@ -646,6 +647,7 @@ runner_close(struct runner *rn)
 	while (!list_empty(&rn->idle))
 		link_close(LIST_OF(rn->idle.next, struct link, idle));
 	link_home_leave(&rn->home);
+	runner_hurry_removals(rn);
 	runner_finish_if_closed(rn);
 }
 

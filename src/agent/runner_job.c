@@ -2,6 +2,11 @@
  * Design notes.  When a link ends without an exit, or a holder says that the
  * claim exists, a verdict is fetched by a worker thread, one job at a time:
  * the claim is busy (attach again), ended, or unknown.
+ *
+ * A directory may only be removed once the mark that its claim carried is in
+ * the journal, which takes two fsyncs.  Nobody waits for that, so removals
+ * wait for one another: the first saves the highest mark, which is enough for
+ * the rest.
  */
 #include <assert.h>
 #include <string.h>
@@ -18,6 +23,8 @@
 enum {
 	ATTACH_EVERY = 50,  /* ms, while a holder is not listening yet */
 	JUDGE_EVERY = 5000, /* ms, while the disk is in trouble */
+	REMOVE_AFTER = 500, /* ms: all that come within share one mark */
+	REMOVALS_MAX = 256, /* more do not wait */
 };
 
 struct job {
@@ -126,34 +133,76 @@ next_job(struct runner *rn)
 	(void)err;
 }
 
-static int
-add_job(struct runner *rn, struct run *run, const char *id)
+static struct job *
+new_job(struct runner *rn, struct run *run, const char *id)
 {
 	struct job *j = alloc_new(sizeof(*j));
-	bool first = list_empty(&rn->jobs);
 
 	if (j == NULL)
-		return ERR_NOMEM;
+		return NULL;
 	j->rn = rn;
 	j->run = run;
-	j->mark = rn->journal.mark;
 	memcpy(j->id, id, sizeof(j->id));
 	arena_init(&j->a, RUNNER_ARENA);
+	return j;
+}
+
+static void
+add_job(struct runner *rn, struct job *j)
+{
+	bool first = list_empty(&rn->jobs);
+
+	j->mark = rn->journal.mark;
 	list_push(&rn->jobs, &j->link);
 	if (first)
 		next_job(rn);
-	return 0;
 }
 
 void
 runner_judge(struct run *r)
 {
-	if (!r->rn->closing && add_job(r->rn, r, r->id) != 0)
+	struct job *j;
+
+	if (r->rn->closing)
+		return;
+	j = new_job(r->rn, r, r->id);
+	if (j != NULL)
+		add_job(r->rn, j);
+	else
 		try_later(r, JUDGE_EVERY);
+}
+
+void
+runner_hurry_removals(struct runner *rn)
+{
+	struct list *l;
+
+	loop_timer_stop(rn->c.loop, &rn->removing);
+	rn->removal_count = 0;
+	while ((l = list_pop(&rn->removals)) != NULL)
+		add_job(rn, LIST_OF(l, struct job, link));
+}
+
+static void
+on_removing(struct loop_timer *t)
+{
+	runner_hurry_removals(LIST_OF(t, struct runner, removing));
 }
 
 int
 runner_remove(struct runner *rn, const char *id)
 {
-	return add_job(rn, NULL, id);
+	struct job *j = new_job(rn, NULL, id);
+	struct loop *l = rn->c.loop;
+
+	if (j == NULL)
+		return ERR_NOMEM;
+	list_push(&rn->removals, &j->link);
+	/* The first sets the time, and without a timer there is no waiting. */
+	if (rn->closing || ++rn->removal_count > REMOVALS_MAX ||
+	    (rn->removal_count == 1 &&
+		loop_timer_set(l, &rn->removing, loop_now(l) + REMOVE_AFTER,
+		    on_removing) != 0))
+		runner_hurry_removals(rn);
+	return 0;
 }

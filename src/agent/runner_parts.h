@@ -61,7 +61,10 @@ struct runner {
 	struct map runs;
 	struct list idle;
 	size_t idle_count;
-	struct list jobs; /* the first is being worked on */
+	struct list jobs;     /* the first is being worked on */
+	struct list removals; /* jobs that can wait for company */
+	size_t removal_count;
+	struct loop_timer removing;
 	struct loop_task refill;
 	struct order_user user; /* the last one looked up */
 	struct room room;
@@ -110,7 +113,9 @@ void runner_watch_holders(struct runner *rn);
 
 /* runner_job.c: fetch the verdict on a run, by and by. */
 void runner_judge(struct run *r);
-/* Remove what lies on the disk under this name. */
+/* Remove what lies on the disk under this name, soon. */
 int runner_remove(struct runner *rn, const char *id);
+/* Now. */
+void runner_hurry_removals(struct runner *rn);
 
 #endif

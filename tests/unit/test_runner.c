@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -831,6 +833,63 @@ test_refusals(void **state)
 	assert_int_equal(runner_start(w->rn, &o, &r), ERR_INVALID);
 }
 
+/* How often the journal was replaced since the watch began. */
+static int
+replaced(int watch)
+{
+	char text[4096]
+	    __attribute__((aligned(__alignof__(struct inotify_event))));
+	ssize_t n = read(watch, text, sizeof(text));
+	int count = 0;
+
+	for (ssize_t at = 0; at < n;) {
+		const struct inotify_event *e =
+		    (const struct inotify_event *)(void *)(text + at);
+		count += strcmp(e->name, "journal") == 0;
+		at += (ssize_t)(sizeof(*e) + e->len);
+	}
+	return count;
+}
+
+/* Removals wait for one another and share one mark; closing hurries them. */
+static void
+test_removals_share_a_mark(void **state)
+{
+	static const char *const ids[] = { "cmd_a", "cmd_b", "cmd_c", "cmd_d" };
+	struct world *w = *state;
+	char path[512];
+	struct run *r;
+
+	open_runner(w);
+	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	assert_true(watch >= 0);
+	assert_true(inotify_add_watch(watch, w->state, IN_MOVED_TO) >= 0);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(start(w, ids[i], (uint64_t)i + 1, "true",
+				     (struct run_order){ 0 }, &r),
+		    0);
+		turn_until(w, &w->seen.ended, i + 1);
+	}
+	for (int i = 0; i < 3; i++) {
+		r = runner_find(w->rn, slice_from(ids[i]));
+		assert_int_equal(runner_forget(r), 0);
+	}
+	path_of(w, "cmd_a", "", path);
+	assert_int_equal(access(path, F_OK), 0);
+	path_of(w, "cmd_c", "", path);
+	while (access(path, F_OK) == 0)
+		loop_turn(&w->loop, true);
+	assert_int_equal(replaced(watch), 1);
+	/* Its mark is in the journal already. */
+	r = runner_find(w->rn, SL("cmd_d"));
+	assert_int_equal(runner_forget(r), 0);
+	close_runner(w);
+	path_of(w, "cmd_d", "", path);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(replaced(watch), 0);
+	close(watch);
+}
+
 static void
 test_records(void **state)
 {
@@ -897,6 +956,7 @@ main(void)
 {
 #define RUN(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		RUN(test_removals_share_a_mark),
 		cmocka_unit_test(test_records),
 		RUN(test_runs),
 		RUN(test_never_twice),
