@@ -127,8 +127,8 @@ test_damage(void **state)
 	static const char *const bad[] = { "", "{", "{}", "[]",
 		"{\"version\":1,\"keys\":[],\"refresh\":\"\"}",
 		"{\"version\":2,\"keys\":[{}],\"refresh\":\"\"}",
-		"{\"version\":1,\"keys\":[{}],\"refresh\":"
-		"\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}" };
+		("{\"version\":1,\"keys\":[{}],\"refresh\":"
+		 "\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}") };
 	const struct settings none = { .lanes = 0 };
 	struct keyring *k = NULL;
 	char why[KEYRING_WHY] = "";
