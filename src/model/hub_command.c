@@ -11,7 +11,12 @@
 
 #include "model/hub_state.h"
 
-enum { REOPEN_AFTER = 1000, STORE_AGAIN_AFTER = 1000 };
+enum {
+	REOPEN_AFTER = 1000,
+	STORE_AGAIN_AFTER = 1000,
+	PAUSE_MIN = 1000,
+	PAUSE_MAX = 15000,
+};
 
 static const struct slice none;
 
@@ -113,6 +118,7 @@ hub_add_command(struct hub *h, const struct command_record *r)
 	if (c->record->priority > 2)
 		c->record->priority = 2;
 	c->tried = hub_command_active(c);
+	c->arrival = ++h->arrivals;
 	enlist(c);
 	return c;
 }
@@ -223,6 +229,13 @@ hub_begin_command(struct hub *h, struct command *c, wall_msec at)
 }
 
 void
+hub_unpause(struct agent *a)
+{
+	a->pause = a->paused_until = 0;
+	a->probing = false;
+}
+
+void
 hub_on_started(struct hub *h, const struct event *ev)
 {
 	struct command *c = of_event(h, ev);
@@ -236,6 +249,10 @@ hub_on_started(struct hub *h, const struct event *ev)
 		return;
 	op->lazy = true;
 	op->command = now;
+	if (c->agent->pause == 0)
+		return;
+	hub_unpause(c->agent);
+	hub_dispatch(h, c->agent);
 }
 
 static struct command_record
@@ -342,6 +359,78 @@ hub_final_state(const struct outcome *o)
 	return COMMAND_FAILED;
 }
 
+/* It waits in the queue again, where it was; its number is not used a second
+ * time. */
+static void
+requeue(struct hub *h, struct command *c, msec delay)
+{
+	struct list *head = &c->agent->waiting[c->record->priority];
+	struct list *at = head->next;
+
+	delist(c);
+	c->record->state = COMMAND_QUEUED;
+	while (at != head &&
+	    LIST_OF(at, struct command, link)->arrival < c->arrival)
+		at = at->next;
+	list_insert_before(at, &c->link);
+	count(c, 1);
+	hub_arm_command(h, c, h->now + delay);
+	hub_settle(h, c->agent, SL("command"));
+}
+
+/* Agents refuse what is more than their policy has room for just now.  What
+ * has a queue to wait in waits there. */
+static bool
+can_wait(const struct command *c, const struct event *ev)
+{
+	return ev->kind == EVENT_COMMAND_REFUSED &&
+	    c->record->state == COMMAND_SENT && !c->record->foreground &&
+	    (slice_eq(ev->outcome.code, SL("RATE_LIMIT")) ||
+		slice_eq(ev->outcome.code, SL("QUEUE_FULL")));
+}
+
+/* Until one starts again it is offered one at a time, ever more rarely. */
+static void
+pause_agent(struct hub *h, struct agent *a)
+{
+	if (h->now < a->paused_until && !a->probing)
+		return;
+	a->probing = false;
+	a->pause = a->pause == 0 ? PAUSE_MIN : 2 * a->pause;
+	if (a->pause > PAUSE_MAX)
+		a->pause = PAUSE_MAX;
+	a->paused_until = h->now + a->pause;
+}
+
+static void
+put_back(struct hub *h, struct command *c)
+{
+	struct op *op = hub_store(h, OP_COMMAND_BACK);
+
+	if (op == NULL)
+		return;
+	pause_agent(h, c->agent);
+	c->opened = c->tried = false;
+	requeue(h, c, c->agent->paused_until - h->now);
+	op->command = hub_command_copy(h, c);
+	if (op->command == NULL)
+		return;
+	hub_pend(h, op->number, PENDING_BACK, c->record->id, NULL);
+	hub_tell_command(h, c, SL("command.queued"), op->command, op->number);
+}
+
+/* The row says `sent` and cannot be helped: it ends. */
+static void
+back_stored(struct hub *h, struct command *c, int err)
+{
+	const struct outcome o = { .code = SL("RATE_LIMIT"),
+		.why = SL("the agent took no more, and it could not be "
+			  "queued again") };
+
+	if (err != 0 && c->outcome == NULL)
+		hub_end_command(h, c, COMMAND_FAILED, &o);
+}
+
 void
 hub_on_outcome(struct hub *h, const struct event *ev)
 {
@@ -350,6 +439,11 @@ hub_on_outcome(struct hub *h, const struct event *ev)
 
 	if (c == NULL || c->outcome != NULL)
 		return;
+	if (can_wait(c, ev)) {
+		put_back(h, c);
+		return;
+	}
+	hub_unpause(c->agent);
 	if (o.code.len == 0 && o.timed_out)
 		o.code = SL("TIMEOUT");
 	if (o.code.len == 0 && o.stopped)
@@ -414,28 +508,6 @@ hub_on_stream_lost(struct hub *h, const struct event *ev)
 /* The store's word ------------------------------------------------------------
  */
 
-/* Nothing left: it waits in the queue again, before all that came later; its
- * number is not used a second time. */
-static void
-requeue(struct hub *h, struct command *c)
-{
-	struct list *head = &c->agent->waiting[c->record->priority];
-	struct list *at = head->next;
-
-	delist(c);
-	c->record->state = COMMAND_QUEUED;
-	/* Others that were taken back went before it. */
-	while (at != head &&
-	    LIST_OF(at, struct command, link)->record->sequence != 0 &&
-	    LIST_OF(at, struct command, link)->record->sequence <
-		c->record->sequence)
-		at = at->next;
-	list_insert_before(at, &c->link);
-	count(c, 1);
-	hub_arm_command(h, c, h->now + STORE_AGAIN_AFTER);
-	hub_settle(h, c->agent, SL("command"));
-}
-
 /* Its output did not all reach the disk: the agent, which has heard no DONE,
  * has it still and says it again. */
 static void
@@ -480,6 +552,10 @@ hub_command_stored(struct hub *h, const struct pending *p, int err)
 		end_stored(h, c, err);
 		return;
 	}
+	if (p->kind == PENDING_BACK) {
+		back_stored(h, c, err);
+		return;
+	}
 	/* A PUT that says `queued` may be followed by a SENT of its own. */
 	if (p->kind == PENDING_COMMAND)
 		c->creating = 0;
@@ -492,7 +568,7 @@ hub_command_stored(struct hub *h, const struct pending *p, int err)
 		hub_settle(h, a, SL("command"));
 		hub_dispatch(h, a);
 	} else if (sent && err != 0 && c->outcome == NULL) {
-		requeue(h, c);
+		requeue(h, c, STORE_AGAIN_AFTER);
 	} else if (sent) {
 		hub_open_stream(h, c);
 	}

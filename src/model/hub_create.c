@@ -119,7 +119,7 @@ goes_now(
 	if (!hub_takes_commands(a))
 		return false;
 	return r->foreground ||
-	    (a->record->cordoned_at == 0 &&
+	    (a->record->cordoned_at == 0 && h->now >= a->paused_until &&
 		a->detached < hub_concurrency(h, a) && a->queued == 0);
 }
 

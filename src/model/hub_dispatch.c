@@ -239,7 +239,7 @@ hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
 	struct command *c = NULL;
 
 	if (a->record->removed_at != 0 || a->record->cordoned_at != 0 ||
-	    hub_is_stopped(a))
+	    hub_is_stopped(a) || h->now < a->paused_until)
 		return NULL;
 	while (h->out->err == 0 && a->detached < hub_concurrency(h, a) &&
 	    (c = hub_first_waiting(a)) != NULL && drop_unfit(h, c))
@@ -251,6 +251,10 @@ hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
 	hub_move_command(c, COMMAND_SENT);
 	heap_drop(&h->deadlines, &c->timer);
 	*after = store_sent(h, c);
+	if (a->pause != 0) {
+		a->probing = true;
+		a->paused_until = h->now + a->pause;
+	}
 	return c;
 }
 

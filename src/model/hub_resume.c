@@ -160,6 +160,7 @@ hub_resume_commands(struct hub *h, struct agent *a,
 	size_t count;
 	struct command **all = list_active(h, a, &count);
 
+	hub_unpause(a);
 	forget_rest(h, a, n, after);
 	a->resuming = true;
 	hub_judge_restored(h, a, n);

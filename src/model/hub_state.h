@@ -167,6 +167,9 @@ struct agent {
 	msec queue_news_due;
 	struct agent_stop stop;
 	uint64_t fan_round; /* the last that it was named in */
+	msec pause;         /* between what it is offered: it refused some */
+	msec paused_until;
+	bool probing; /* one was offered since */
 };
 
 struct command {
@@ -179,6 +182,7 @@ struct command {
 	struct outcome *outcome; /* owned: it is over, the store is told */
 	enum command_state end;  /* the state that goes with it */
 	uint8_t pace;            /* of its agent's paces */
+	uint64_t arrival;        /* rises from one to the next */
 	uint64_t creating;       /* op that makes its row; 0 = there */
 	uint64_t sending;        /* op that says `sent`; 0 = durable */
 	bool opened;             /* its stream, on the present link */
@@ -203,6 +207,7 @@ enum pending_kind {
 	PENDING_LOGIN,
 	PENDING_COMMAND,
 	PENDING_SENT,
+	PENDING_BACK,
 	PENDING_ENDED,
 	PENDING_CALL, /* an answer to a legacy HTTP call */
 	PENDING_POLL, /* of an agent, to be answered either way */
@@ -307,6 +312,7 @@ struct hub {
 	struct heap watch_timers;
 	struct list fans; /* requests for many, under way */
 	uint64_t fan_round;
+	uint64_t arrivals;
 	struct list queue_news; /* agents whose queue changed, by due time */
 	struct arena scratch;   /* of one look at labels or at what was said */
 	struct stops stop;
@@ -563,6 +569,8 @@ bool hub_doubts(
 /* A foreign agent is gone: its sent commands are unknown now. */
 void hub_forsake_commands(struct hub *h, struct agent *a);
 void hub_dispatch(struct hub *h, struct agent *a);
+/* It may be offered all that there is again. */
+void hub_unpause(struct agent *a);
 /* Open its stream on its agent's link, if there is a registered native one
  * and the row says `sent`.  Never by an effect that waits for the store:
  * numbers must go out in their order, and the link may change meanwhile. */

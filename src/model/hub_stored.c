@@ -267,7 +267,7 @@ settle_pending(struct hub *h, struct pending *p, int err)
 {
 	/* Commands answer for themselves: a used key is no failure. */
 	if (p->kind == PENDING_COMMAND || p->kind == PENDING_SENT ||
-	    p->kind == PENDING_ENDED) {
+	    p->kind == PENDING_BACK || p->kind == PENDING_ENDED) {
 		hub_command_stored(h, p, err);
 		return;
 	}

@@ -26,6 +26,8 @@ enum op_verb {
 	OP_COMMAND_SENT,  /* queued -> sent, compare-and-set on the lease:
 			   * ERR_WRONG_STATE when it is not queued any more,
 			   * ERR_DENIED when the lease is another's */
+	OP_COMMAND_BACK,  /* sent -> queued: its agent refused it for now;
+			   * ERR_WRONG_STATE when it is not sent */
 	OP_COMMAND_RUNS,  /* sent -> running */
 	OP_COMMAND_ENDED, /* to its final state with outcome and offsets, after
 			   * the output before them is durable; ERR_WRONG_STATE

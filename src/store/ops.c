@@ -246,6 +246,15 @@ op_command_sent(struct store *s, const struct op *op)
 }
 
 static int
+op_command_back(struct store *s, const struct op *op)
+{
+	const struct command_record *c = op->command;
+	int err = update_number(s, ST_COMMAND_BACK, c->id, c->sequence);
+
+	return err == ERR_NOT_FOUND ? refusal(s, c->id, COMMAND_STATES) : err;
+}
+
+static int
 op_command_runs(struct store *s, const struct op *op)
 {
 	const struct command_record *c = op->command;
@@ -437,6 +446,7 @@ static int (*const verbs[OP_VERBS])(struct store *, const struct op *) = {
 	[OP_LINK_CLOSED] = op_link_closed,
 	[OP_PUT_COMMAND] = op_put_command,
 	[OP_COMMAND_SENT] = op_command_sent,
+	[OP_COMMAND_BACK] = op_command_back,
 	[OP_COMMAND_RUNS] = op_command_runs,
 	[OP_COMMAND_ENDED] = op_command_ended,
 	[OP_COMMAND_AGAIN] = op_command_again,

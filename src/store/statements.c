@@ -58,6 +58,8 @@ const struct statement store_statements[STATEMENTS] = {
 	    " WHERE id = ?1 AND state = 0"
 	    " AND (lease_node = 0 OR (lease_node = ?3 AND lease_fence <= ?4))",
 	    NULL },
+	[ST_COMMAND_BACK] = { "UPDATE commands SET state = 0"
+	    " WHERE id = ?1 AND state = 1 AND sequence = ?2", NULL },
 	[ST_COMMAND_RUNS] = { "UPDATE commands SET state = 2, started_at = ?2"
 	    " WHERE id = ?1 AND state = 1", NULL },
 	[ST_COMMAND_ENDED] = { "UPDATE commands SET state = ?2,"

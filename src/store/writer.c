@@ -122,6 +122,7 @@ op_table(enum op_verb verb)
 		[OP_LINK_CLOSED] = &table_link,
 		[OP_PUT_COMMAND] = &table_command,
 		[OP_COMMAND_SENT] = &table_command,
+		[OP_COMMAND_BACK] = &table_command,
 		[OP_COMMAND_RUNS] = &table_command,
 		[OP_COMMAND_ENDED] = &table_command,
 		[OP_COMMAND_AGAIN] = &table_command,

@@ -6,14 +6,14 @@ interrupts, and logs that are followed over a restart."""
 
 import collections
 import json
-import signal
+import os
+import re
+import select
 import subprocess
 import time
 import urllib.parse
 
 from harness import Agent, check, equal, main, until
-
-FINAL = ("completed", "failed", "interrupted", "expired", "cancelled", "unknown")
 
 
 def start(d, agent, *argv, key=None, **more):
@@ -49,6 +49,16 @@ def ident(d, name):
     return d.agent(name)["agent_id"]
 
 
+def set_rate(state, rate):
+    path = os.path.join(state, "policy.conf")
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    changed = re.sub(r"commands_per_minute = \d+", "commands_per_minute = %d" % rate, text)
+    check(changed != text, "no rate in the policy", text)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(changed)
+
+
 def test_order_and_places(case):
     d = case.musterd()
     case.agent(d)
@@ -78,6 +88,7 @@ def test_thousand_through_kill(case):
     """What waits survives the controller, twice, and runs exactly once."""
     d = case.musterd("--request-rate", "100000")
     state = case.join(d, "web-1")
+    set_rate(state, 0)
     journal = case.path("ran", "")
     agent = ident(d, "web-1")
     script = 'echo "$MUSTER_COMMAND_ID" >> "$0"'
@@ -106,6 +117,23 @@ def test_thousand_through_kill(case):
     check(a.running(), "the agent went")
 
 
+def test_no_room_on_the_agent(case):
+    """What its policy has no room for now waits, and nothing fails."""
+    d = case.musterd("--request-rate", "100000")
+    state = case.join(d, "web-1")
+    set_rate(state, 120)
+    agent = ident(d, "web-1")
+    made = [started(d, agent, "true")["id"] for n in range(130)]
+    a = Agent(case, state)
+    until(lambda: "command_not_permitted" in a.log() or "RATE_LIMIT" in a.log() or
+          queue(d, agent)["queued"] == 0, "the limit is met", limit=60)
+    until(lambda: queue(d, agent)["queued"] == 0 and d.agent(agent)["running"] == 0, "all ended", limit=60)
+    equal(collections.Counter(c["state"] for c in commands(d, agent)), {"completed": 130})
+    sent = sorted((d.command(i)["sequence"], i) for i in made)
+    equal([i for _, i in sent[-5:]], made[-5:], "the last are the last")
+    check(sent[-1][0] > 130, "the limit was never met")
+
+
 def test_purge_is_one_event(case):
     d = case.musterd("--request-rate", "100000")
     case.join(d, "web-1")
@@ -113,11 +141,12 @@ def test_purge_is_one_event(case):
     for _ in range(300):
         started(d, agent, "true")
     p = case.cli_start(d, "events", "--json", stdout=subprocess.PIPE)
-    # It follows when it tells of what is done now.
-    until(lambda: not d.patch("/api/v1/agents/%s/labels" % agent, {"x": str(time.monotonic())}).status != 200
-          or True, "labelled")
-    first = p.process.stdout.readline()
-    check(first, "no events")
+    # It follows as soon as it tells of what is done now.
+    def labelled():
+        equal(d.patch("/api/v1/agents/%s/labels" % agent, {"x": str(time.monotonic_ns())}).status, 200)
+        return select.select([p.process.stdout], [], [], 0.1)[0]
+    until(labelled, "an event")
+    check(p.process.stdout.readline(), "no events")
     a = d.delete("/api/v1/agents/%s/queue" % agent)
     equal((a.status, a["cancelled"]), (200, 300))
     equal(queue(d, agent)["queued"], 0)

@@ -206,6 +206,104 @@ test_purge_rights(void **state)
 	expect("");
 }
 
+/* An agent that has no room --------------------------------------------- */
+
+static void
+refuses(int command, const char *code)
+{
+	struct event ev = rig_event(EVENT_COMMAND_REFUSED, AGENT);
+
+	ev.outcome.command_id = id_of(command);
+	ev.outcome.code = slice_from(code);
+	rig_input(&w.rig, &ev);
+}
+
+static void
+starts(int command)
+{
+	struct event ev = rig_event(EVENT_COMMAND_STARTED, AGENT);
+
+	ev.outcome.command_id = id_of(command);
+	ev.outcome.started_at = w.rig.wall;
+	rig_input(&w.rig, &ev);
+}
+
+static void
+test_refused_for_now(void **state)
+{
+	(void)state;
+	w.ends = true;
+	arrive("a", "exec");
+	run("a", PLAIN);
+	run("a", PLAIN);
+	run("a", PLAIN);
+	forget();
+	/* They wait again, before what came later. */
+	refuses(1, "RATE_LIMIT");
+	refuses(2, "QUEUE_FULL");
+	ask(OP_QUEUE_SHOW, TOKEN_ROOT, SL("a"));
+	expect("200 queue a 3 waiting 0 running -: #1=1/0 #2=2/2500"
+	       " #3=3/5000\n");
+	/* What is new does not overtake. */
+	run("a", PLAIN);
+	expect("201 #4 queued 4/7500\n");
+	later(999);
+	expect("");
+	/* One at a time, ever more rarely. */
+	later(1);
+	expect("open #1\n");
+	refuses(1, "RATE_LIMIT");
+	later(1999);
+	expect("");
+	later(1);
+	expect("open #1\n");
+	/* It starts: all may go again. */
+	starts(1);
+	expect("open #2\n");
+	ends_after(1, 10, 0);
+	ends_after(2, 10, 0);
+	expect("#1 completed\nopen #3\n#2 completed\nopen #4\n");
+	/* Other refusals are the end, and of attached ones all are. */
+	refuses(3, "NOT_PERMITTED");
+	expect("#3 failed: \n");
+	run("a", (struct wish){ .foreground = true });
+	forget();
+	refuses(5, "RATE_LIMIT");
+	expect("#5 failed\n");
+}
+
+static void
+test_refused_and_the_disk_fails(void **state)
+{
+	(void)state;
+	w.ends = true;
+	arrive("a", "exec");
+	run("a", PLAIN);
+	forget();
+	w.fail_verb = OP_COMMAND_BACK;
+	w.store_err = ERR_IO;
+	refuses(1, "RATE_LIMIT");
+	expect("#1 failed\n");
+	later(5000);
+	expect("");
+}
+
+/* A refusal and a break: the new link begins afresh. */
+static void
+test_refused_and_gone(void **state)
+{
+	(void)state;
+	arrive("a", "exec");
+	run("a", PLAIN);
+	refuses(1, "RATE_LIMIT");
+	leave();
+	run("a", PLAIN);
+	forget();
+	arrive("a", "exec");
+	ask(OP_QUEUE_SHOW, TOKEN_ROOT, SL("a"));
+	expect("200 queue a 0 waiting 2 running #1:\n");
+}
+
 /* Cordons ------------------------------------------------------------------ */
 
 static void
@@ -290,6 +388,9 @@ main(void)
 		QUEUE_TEST(test_news_of_many),
 		QUEUE_TEST(test_nobody_watches),
 		QUEUE_TEST(test_purge_rights),
+		QUEUE_TEST(test_refused_for_now),
+		QUEUE_TEST(test_refused_and_the_disk_fails),
+		QUEUE_TEST(test_refused_and_gone),
 		QUEUE_TEST(test_cordon),
 		QUEUE_TEST(test_cordon_not_stored),
 		QUEUE_TEST(test_cordoned_expire),

@@ -351,6 +351,37 @@ test_sent_at_once(void **state)
 	assert_int_equal(apply(op), ERR_MISSING);
 }
 
+/* What its agent had no room for waits again. */
+static void
+test_sent_and_back(void **state)
+{
+	char id[KIT_ID_SIZE];
+
+	(void)state;
+	assert_int_equal(put_agent(AGENT), 0);
+	kit_id(id, 3);
+	struct command_record c = kit_command(slice_from(id), AGENT);
+	struct op op = { .verb = OP_PUT_COMMAND, .command = &c };
+	c.state = COMMAND_SENT;
+	c.sequence = 1;
+	c.lease_node = 1;
+	c.lease_fence = store_fence(s);
+	assert_int_equal(apply(op), 0);
+	op.verb = OP_COMMAND_BACK;
+	assert_int_equal(apply(op), 0);
+	assert_int_equal(read_back(id).state, COMMAND_QUEUED);
+	assert_int_equal(apply(op), ERR_WRONG_STATE);
+	op.verb = OP_COMMAND_SENT;
+	c.sequence = 2;
+	assert_int_equal(apply(op), 0);
+	/* That of an older dispatch means nothing. */
+	op.verb = OP_COMMAND_BACK;
+	c.sequence = 1;
+	assert_true(apply(op) < 0);
+	assert_int_equal(read_back(id).state, COMMAND_SENT);
+	assert_int_equal(read_back(id).sequence, 2);
+}
+
 static void
 test_request_keys(void **state)
 {
@@ -784,6 +815,7 @@ main(void)
 		STORE_TEST(test_everything_comes_back),
 		STORE_TEST(test_command_moves),
 		STORE_TEST(test_sent_at_once),
+		STORE_TEST(test_sent_and_back),
 		STORE_TEST(test_request_keys),
 		STORE_TEST(test_one_failure_undoes_one),
 		STORE_TEST(test_batch_fails_whole),
