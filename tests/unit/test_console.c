@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/js.h"
 
+#include "dialect/console_interest.h"
 #include "dialect/console_say.h"
 
 #include "support/guard.h"
@@ -189,12 +190,6 @@ test_sides(void **state)
 	    "AGENT_MISMATCH", "agentId");
 }
 
-static int
-tests_agent(void **state)
-{
-	return set_up(state);
-}
-
 static void
 test_agent(void **state)
 {
@@ -303,17 +298,351 @@ test_compressed(void **state)
 	buf_fini(&packed);
 }
 
+static void
+test_shapes(void **state)
+{
+	struct console_message m;
+
+	(void)state;
+	/* Fields in a payload, when nothing else is beside it. */
+	m = hear("{\"type\":\"dashboard:connect\",\"version\":\"1.0.0\","
+		 "\"timestamp\":1,\"payload\":{\"dashboardId\":\"d\"}}");
+	assert_slice(m.event.request.watch_id, SL("d"));
+	peer = (struct console_peer){ 0 };
+	m = hear("{\"type\":\"dashboard:connect\",\"dashboardId\":\"e\","
+		 "\"payload\":{\"dashboardId\":\"d\"},"
+		 "\"features\":[\"compressed\",5,\"x\"]}");
+	assert_slice(m.event.request.watch_id, SL("e"));
+	assert_true(peer.compressed && !peer.batch);
+	assert_int_equal(
+	    hear("{\"type\":\"heartbeat:ping\"}").limit, CONSOLE_COUNTED_PING);
+	assert_int_equal(
+	    hear("{\"type\":\"system:emergency-stop\"}").limit, CONSOLE_EXEMPT);
+	m = hear("{\"type\":\"system:emergency-stop\",\"selector\":\"a=b\","
+		 "\"keepTunnels\":true,\"reason\":\"r\"}");
+	assert_int_equal(m.event.request.op, OP_STOP_RAISE);
+	assert_int_equal(m.event.request.scope, STOP_SELECTOR);
+	assert_slice(m.event.request.target, SL("a=b"));
+	assert_true(m.event.request.keep_tunnels);
+	m = hear("{\"type\":\"system:resume\",\"epoch\":7}");
+	assert_int_equal(m.event.request.op, OP_STOP_LIFT);
+	assert_int_equal(m.event.request.scope, STOP_ALL);
+	assert_int_equal(m.event.request.epoch, 7);
+	must_refuse("{\"type\":\"heartbeat:ping\",\"requestId\":"
+		    "\"0123456789012345678901234567890123456789012345678901234"
+		    "56789012345678901234567890123456789012345678901234567890"
+		    "123456789012345678\"}",
+	    "INVALID_MESSAGE", "requestId");
+}
+
+static void
+test_priorities(void **state)
+{
+	static const struct {
+		const char *said;
+		uint8_t priority;
+	} cases[] = { { "\"low\"", 0 }, { "\"normal\"", 1 }, { "\"high\"", 2 },
+		{ "0", 0 }, { "33", 0 }, { "33.5", 0 }, { "34", 1 },
+		{ "66", 1 }, { "67", 2 }, { "100", 2 }, { "null", 1 } };
+	char text[128];
+
+	(void)state;
+	be_dashboard();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(text, sizeof(text),
+		    "\"command\":\"x\",\"priority\":%s", cases[i].said);
+		assert_int_equal(command_of(text)->priority, cases[i].priority);
+	}
+	must_refuse("{\"type\":\"command:request\",\"agentId\":\"a\","
+		    "\"command\":\"x\",\"priority\":-1}",
+	    "INVALID_MESSAGE", "priority");
+	must_refuse("{\"type\":\"command:request\",\"agentId\":\"a\","
+		    "\"command\":\"x\",\"priority\":[]}",
+	    "INVALID_MESSAGE", "priority");
+}
+
+static void
+test_interest(void **state)
+{
+	struct console_interest i = { 0 };
+	struct console_message m;
+
+	(void)state;
+	be_dashboard();
+	assert_true(console_interest_wants(
+	    &i, CONSOLE_AGENTS, SL("a"), (struct slice){ 0 }));
+	m = hear("{\"type\":\"dashboard:unsubscribe\",\"topic\":\"agent\","
+		 "\"id\":\"a\"}");
+	assert_int_equal(m.word, CONSOLE_FILTER);
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_false(console_interest_wants(
+	    &i, CONSOLE_AGENTS, SL("a"), (struct slice){ 0 }));
+	assert_true(console_interest_wants(
+	    &i, CONSOLE_AGENTS, SL("b"), (struct slice){ 0 }));
+	m = hear(
+	    "{\"type\":\"dashboard:unsubscribe\",\"topic\":\"terminals\"}");
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_false(
+	    console_interest_wants(&i, CONSOLE_TERMINALS, SL("b"), SL("c")));
+	m = hear("{\"type\":\"dashboard:subscribe\",\"topic\":\"terminal\","
+		 "\"id\":\"c\"}");
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_int_equal(i.topics[CONSOLE_TERMINALS].count, 1);
+	assert_true(
+	    console_interest_wants(&i, CONSOLE_TERMINALS, SL("b"), SL("c")));
+	assert_false(
+	    console_interest_wants(&i, CONSOLE_TERMINALS, SL("b"), SL("d")));
+	m = hear("{\"type\":\"dashboard:subscribe\",\"topic\":\"terminal\"}");
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_true(
+	    console_interest_wants(&i, CONSOLE_TERMINALS, SL("b"), SL("d")));
+	/* An introduction says all there is. */
+	m = hear("{\"type\":\"dashboard:connect\",\"dashboardId\":\"d\","
+		 "\"subscriptions\":{\"agents\":[\"x\",\"y\"],\"commands\":[],"
+		 "\"traces\":false}}");
+	assert_true(m.has_filter);
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_true(console_interest_wants(
+	    &i, CONSOLE_AGENTS, SL("x"), (struct slice){ 0 }));
+	assert_false(console_interest_wants(
+	    &i, CONSOLE_AGENTS, SL("b"), (struct slice){ 0 }));
+	assert_true(
+	    console_interest_wants(&i, CONSOLE_COMMANDS, SL("b"), SL("c")));
+	assert_false(
+	    console_interest_wants(&i, CONSOLE_TRACES, SL("b"), SL("c")));
+	console_interest_fini(&i);
+}
+
+static void
+test_interest_full(void **state)
+{
+	struct console_interest i = { 0 };
+	static struct slice ids[CONSOLE_INTEREST_MAX + 1];
+	static char names[CONSOLE_INTEREST_MAX + 1][8];
+	struct console_filter f = { .only = true };
+
+	(void)state;
+	for (size_t n = 0; n <= CONSOLE_INTEREST_MAX; n++) {
+		snprintf(names[n], sizeof(names[n]), "%zu", n);
+		ids[n] = slice_from(names[n]);
+	}
+	f.topics[CONSOLE_AGENTS].said = true;
+	f.topics[CONSOLE_AGENTS].ids = ids;
+	f.topics[CONSOLE_AGENTS].count = CONSOLE_INTEREST_MAX + 1;
+	assert_int_equal(console_interest_apply(&i, &f), ERR_FULL);
+	assert_true(console_interest_wants(
+	    &i, CONSOLE_AGENTS, SL("z"), (struct slice){ 0 }));
+	f.topics[CONSOLE_AGENTS].count--;
+	assert_int_equal(console_interest_apply(&i, &f), 0);
+	assert_true(console_interest_wants(
+	    &i, CONSOLE_AGENTS, ids[999], (struct slice){ 0 }));
+	assert_false(console_interest_wants(
+	    &i, CONSOLE_AGENTS, ids[1000], (struct slice){ 0 }));
+	console_interest_fini(&i);
+}
+
+static void
+test_carry(void **state)
+{
+	struct console_carry c = { 0 };
+	struct buf text;
+
+	(void)state;
+	buf_init(&text, 4096);
+	/* A character in three reads; what is appended begins where it does. */
+	assert_int_equal(console_carry_feed(&c, 0, SL("ab\342"), &text), 0);
+	assert_slice(buf_peek(&text), SL("ab"));
+	buf_clear(&text);
+	assert_int_equal(console_carry_feed(&c, 3, SL("\202"), &text), 2);
+	assert_int_equal(buf_peek(&text).len, 0);
+	assert_int_equal(console_carry_feed(&c, 4, SL("\254c"), &text), 2);
+	assert_slice(buf_peek(&text), SL("\342\202\254c"));
+	buf_clear(&text);
+	/* A gap ends what waited; an end, too. */
+	console_carry_feed(&c, 6, SL("\342\202"), &text);
+	assert_int_equal(console_carry_feed(&c, 100, SL("z\303"), &text), 100);
+	assert_slice(buf_peek(&text), SL("\357\277\275z"));
+	buf_clear(&text);
+	assert_int_equal(console_carry_end(&c, &text), 101);
+	assert_slice(buf_peek(&text), SL("\357\277\275"));
+	buf_fini(&text);
+}
+
+static void
+test_ids(void **state)
+{
+	const struct command_record r = { .id = SL("cmd_1"),
+		.request_key = SL("own") };
+	const struct command_record bare = { .id = SL("cmd_1") };
+
+	(void)state;
+	assert_slice(console_command_id(&r, CONSOLE_UPPER, true), SL("own"));
+	assert_slice(console_command_id(&r, CONSOLE_UPPER, false), SL("cmd_1"));
+	assert_slice(console_command_id(&r, CONSOLE_FLAT, true), SL("cmd_1"));
+	assert_slice(
+	    console_command_id(&bare, CONSOLE_UPPER, true), SL("cmd_1"));
+}
+
+/* Hostile text is text. */
+static void
+test_hostile(void **state)
+{
+	const struct console_context c = { .spelling = CONSOLE_FLAT };
+	const struct console_output o = { .agent_id = SL("<script>"),
+		.command_id = SL("c"),
+		.content = SL("\033]0;x\007</script>\"\\\0\377") };
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, 4096);
+	assert_int_equal(console_encode_output(&o, &c, &out), 1);
+	struct slice got = buf_peek(&out);
+	for (size_t i = 0; i < got.len; i++)
+		assert_true(got.ptr[i] >= 0x20);
+	assert_true(utf8_valid(got));
+	buf_fini(&out);
+}
+
+/* Memory --------------------------------------------------------------------
+ */
+
+static const char *const heard[] = {
+	"{\"type\":\"dashboard:connect\",\"dashboardId\":\"d\","
+	"\"subscriptions\":{\"agents\":[\"a\"],\"commands\":[\"b\"]}}",
+	"{\"type\":\"command:request\",\"agentId\":\"a\",\"command\":"
+	"\"a 'b'\",\"args\":[\"c\"]}",
+	"{\"type\":\"agent:control\",\"agentId\":\"a\",\"action\":\"stop\"}",
+	"{\"type\":\"dashboard:subscribe\",\"topic\":\"agent\",\"id\":\"a\"}",
+	"{\"type\":\"batch\",\"messages\":[{}],\"count\":1}",
+	"{\"type\":\"none\"}",
+};
+
+static const char *const said_by_agents[] = {
+	"{\"type\":\"agent:connect\",\"agentId\":\"a\",\"agentType\":\"X\","
+	"\"labels\":{\"a\":\"b\"}}",
+	"{\"type\":\"agent:status\",\"status\":\"Busy\",\"metrics\":"
+	"{\"cpuUsage\":\"4%\"}}",
+	"{\"type\":\"compressed\",\"algorithm\":\"gzip\",\"originalSize\":25,"
+	"\"compressedSize\":45,\"data\":\"H4sIAAAAAAAAA6tWKqksSFWyUspITSwqSUp"
+	"NLLEqyMxLV6oFADEjzSUZAAAA\"}",
+};
+
+static void
+decode_all(const char *const *texts, size_t count, enum console_side side)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct console_peer p = { .side = side }, was = p;
+		struct console_message m;
+		struct arena a;
+		arena_init(&a, 64 << 20);
+		int err = console_decode(slice_from(texts[i]), &p, 0, &a, &m);
+		assert_true(err == 0 || err == ERR_NOMEM);
+		if (err != 0)
+			assert_memory_equal(&p, &was, sizeof(p));
+		arena_fini(&a);
+	}
+}
+
+static void
+decode_body(void *arg)
+{
+	(void)arg;
+	decode_all(heard, sizeof(heard) / sizeof(heard[0]), CONSOLE_DASHBOARD);
+	decode_all(said_by_agents,
+	    sizeof(said_by_agents) / sizeof(said_by_agents[0]), CONSOLE_AGENT);
+}
+
+static void
+encode_event(const struct event *ev)
+{
+	for (unsigned s = 0; s < CONSOLE_SPELLINGS; s++) {
+		const struct console_context c = {
+			.spelling = (enum console_spelling)s
+		};
+		struct buf out;
+		buf_init(&out, 1 << 20);
+		int got = console_encode(ev, &c, 0, &out);
+		assert_true(got == 0 || got == 1 || got == ERR_NOMEM);
+		buf_fini(&out);
+	}
+}
+
+static void
+encode_body(void *arg)
+{
+	const struct command_record r = { .id = SL("cmd_1"),
+		.agent_id = SL("a"),
+		.argv_json = SL("[\"a b\",\"c\"]"),
+		.said_json = SL("{\"command\":[\"a b\",\"c\"]}"),
+		.state = COMMAND_FAILED };
+	const struct agent_news news = { .id = SL("a"),
+		.shown = PRESENCE_ONLINE,
+		.was_shown = PRESENCE_OFFLINE,
+		.metadata_json = SL("{\"cpu_usage\":5}") };
+	struct event ev = { .kind = EVENT_EXECUTE };
+
+	(void)arg;
+	ev.execute.command = &r;
+	encode_event(&ev);
+	ev = (struct event){ .kind = EVENT_NOTICE };
+	ev.notice.kind = NOTICE_PRESENCE;
+	ev.notice.agent = &news;
+	encode_event(&ev);
+	ev.notice = (struct notice){ .kind = NOTICE_TRACE,
+		.command = &r,
+		.data_json = SL("{\"commandId\":\"x\"}") };
+	encode_event(&ev);
+}
+
+static void
+pack_body(void *arg)
+{
+	const struct console_context c = { .spelling = CONSOLE_FLAT };
+	static char text[3000];
+	struct buf out;
+
+	(void)arg;
+	memset(text, ' ', sizeof(text) - 1);
+	memcpy(text, "{\"type\":\"x\"", 11);
+	text[sizeof(text) - 2] = '}';
+	buf_init(&out, 1 << 20);
+	int got = console_encode_compressed(slice_from(text), &c, &out);
+	assert_true(got == 1 || got == ERR_NOMEM);
+	buf_fini(&out);
+}
+
+static void
+test_memory(void **state)
+{
+	(void)state;
+	oom_torture(decode_body, NULL);
+	oom_torture(encode_body, NULL);
+	oom_torture(pack_body, NULL);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_words, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_sides, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(
-		    test_agent, tests_agent, tear_down),
+		cmocka_unit_test_setup_teardown(test_agent, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_batch, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 		    test_compressed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_shapes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+		    test_priorities, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+		    test_interest, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+		    test_interest_full, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_carry, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_ids, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+		    test_hostile, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_memory, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
