@@ -277,6 +277,7 @@ say_queue(struct console_say *s, const struct queue_view *q)
 	if (q->executing.len > 0) {
 		js_kv_object(&s->w, "executing");
 		js_kv_string(&s->w, "commandId", q->executing);
+		console_put_at(s, "startedAt", q->executing_at);
 		js_end(&s->w);
 	}
 	js_kv_array(&s->w, "queued");

@@ -27,8 +27,6 @@ enum {
 	PLACES_MAX = 1000,
 };
 
-static const struct slice none;
-
 /* How long one command takes on one agent. */
 struct pace {
 	uint64_t hash; /* of its argv; 0: free */
@@ -203,8 +201,9 @@ hub_queue_place(const struct hub *h, const struct command *c,
 	*wait = shared(h, a, work);
 }
 
-static struct slice
-executing(struct hub *h, struct agent *a)
+/* One that runs, or is about to. */
+static const struct command *
+executing(const struct agent *a)
 {
 	const struct command *first = NULL;
 
@@ -216,7 +215,7 @@ executing(struct hub *h, struct agent *a)
 		}
 		first = first == NULL ? c : first;
 	}
-	return first == NULL ? none : hub_text(h, &first->record->id, 1);
+	return first;
 }
 
 static size_t
@@ -252,6 +251,7 @@ static const struct queue_view *
 view(struct hub *h, struct agent *a, size_t max)
 {
 	size_t room = a->queued < max ? a->queued : max;
+	const struct command *first = executing(a);
 	struct queue_view *v = arena_alloc(&h->out->arena, sizeof(*v));
 	struct queue_place *places =
 	    arena_array(&h->out->arena, room + 1, sizeof(*places));
@@ -264,8 +264,13 @@ view(struct hub *h, struct agent *a, size_t max)
 		.size = a->queued,
 		.running = a->attached + a->detached,
 		.cordoned_at = a->record->cordoned_at,
-		.executing = executing(h, a),
 		.places = places };
+	if (first != NULL) {
+		v->executing = hub_text(h, &first->record->id, 1);
+		v->executing_at = first->record->started_at != 0
+		    ? first->record->started_at
+		    : first->record->sent_at;
+	}
 	if (room > 0)
 		v->count = fill_places(h, a, places, room);
 	return v;

@@ -60,6 +60,7 @@ struct queue_view {
 	uint32_t running;
 	wall_msec cordoned_at;  /* nothing is sent since; 0: no */
 	struct slice executing; /* one that runs; absent for none */
+	wall_msec executing_at; /* since when */
 	const struct queue_place *places;
 	size_t count; /* of places: the first ones */
 };
