@@ -279,71 +279,96 @@ keep_said(struct console_reader *r, struct command_record *c)
 }
 
 static void
+refuse_option(struct js_fields *f, int err, const char *field)
+{
+	if (f->err != 0)
+		return;
+	f->err = err;
+	f->field = slice_from(field);
+}
+
+static bool
+is_absent(struct js_value v)
+{
+	return v.kind == JS_NONE || v.kind == JS_NULL;
+}
+
+/* The time limit of upper has a place of its own. */
+static void
+read_constraints(struct js_fields *f, int64_t max, struct command_record *c)
+{
+	struct js_value limits = { 0 };
+	struct js_fields in;
+
+	js_opt_kind(f, "executionConstraints", JS_OBJECT, &limits);
+	if (limits.kind != JS_OBJECT)
+		return;
+	js_fields_init(&in, limits);
+	js_opt_i64(&in, "timeLimitMs", 0, max, c->timeout, &c->timeout);
+	if (in.err != 0)
+		refuse_option(f, in.err, "executionConstraints.timeLimitMs");
+}
+
+static void
 read_options(struct console_reader *r, struct js_fields *f,
     struct command_record *c, bool *or_fail)
 {
 	const int64_t year = INT64_C(86400000) * YEAR;
-	struct js_value limits;
+	struct js_value env = { 0 };
 
+	if (!find_priority(js_field(f, "priority"), &c->priority))
+		refuse_option(f, ERR_RANGE, "priority");
+	js_opt_kind(f, "env", JS_OBJECT, &env);
+	if (!all_strings(env))
+		refuse_option(f, ERR_TYPE, "env");
+	if (js_count(env) > 0)
+		c->env_json = js_raw(env);
 	js_opt_string(f, "cwd", &c->cwd);
+	if (c->cwd.len == 0)
+		c->cwd = none;
 	js_opt_bool(f, "shell", false, &c->shell);
 	js_opt_bool(f, "orFail", false, or_fail);
 	js_opt_i64(f, "timeout", 0, year, 0, &c->timeout);
-	if (!r->upper)
-		return;
-	js_opt_kind(f, "executionConstraints", JS_OBJECT, &limits);
-	if (f->err != 0 || limits.kind != JS_OBJECT)
-		return;
-	struct js_fields in;
-	js_fields_init(&in, limits);
-	js_opt_i64(&in, "timeLimitMs", 0, year, c->timeout, &c->timeout);
-	if (in.err != 0) {
-		f->err = in.err;
-		f->field = SL("executionConstraints.timeLimitMs");
+	if (r->upper)
+		read_constraints(f, year, c);
+}
+
+/* command, or in upper also content; and args. */
+static struct said
+read_said(struct console_reader *r, struct js_fields *f)
+{
+	struct said s = { .field = "command" };
+
+	s.what = js_field(f, "command");
+	if (r->upper && is_absent(s.what)) {
+		s.field = "content";
+		s.what = js_field(f, "content");
 	}
+	if (is_absent(s.what))
+		refuse_option(f, ERR_MISSING, s.field);
+	if (js_raw(r->body).len > CONSOLE_COMMAND_MAX)
+		refuse_option(f, ERR_RANGE, s.field);
+	js_opt_kind(f, "args", JS_ARRAY, &s.args);
+	return s;
 }
 
 int
 console_read_command(
     struct console_reader *r, struct request *q, struct command_record *c)
 {
-	struct said s = { .field = "command" };
-	struct slice own = none;
-	struct js_value priority, env;
+	struct slice own = r->request_id;
 	struct js_fields f;
 
 	js_fields_init(&f, r->body);
 	console_need_id(&f, "agentId", &q->id);
 	if (r->upper)
 		console_need_id(&f, "commandId", &own);
-	s.what = js_field(&f, "command");
-	if (r->upper && (s.what.kind == JS_NONE || s.what.kind == JS_NULL)) {
-		s.field = "content";
-		s.what = js_field(&f, "content");
-	}
-	if (f.err == 0 && (s.what.kind == JS_NONE || s.what.kind == JS_NULL)) {
-		f.err = ERR_MISSING;
-		f.field = slice_from(s.field);
-	}
-	js_opt_kind(&f, "args", JS_ARRAY, &s.args);
-	priority = js_field(&f, "priority");
-	js_opt_kind(&f, "env", JS_OBJECT, &env);
+	struct said s = read_said(r, &f);
 	read_options(r, &f, c, &q->or_fail);
-	if (f.err == 0 && !find_priority(priority, &c->priority)) {
-		f.err = ERR_RANGE;
-		f.field = SL("priority");
-	}
-	if (f.err == 0 &&
-	    (!all_strings(env) || js_raw(r->body).len > CONSOLE_COMMAND_MAX)) {
-		f.err = all_strings(env) ? ERR_RANGE : ERR_TYPE;
-		f.field = all_strings(env) ? slice_from(s.field) : SL("env");
-	}
 	if (f.err != 0)
 		return console_refuse_field(r, &f, "");
-	if (js_count(env) > 0)
-		c->env_json = js_raw(env);
 	s.shell = c->shell;
-	q->request_key = r->upper ? own : r->request_id;
+	q->request_key = own;
 	int err = read_argv(r, &s, c);
 	return err != 0 ? err : keep_said(r, c);
 }
