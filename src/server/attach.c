@@ -203,6 +203,30 @@ ask(struct conn *c, struct slice text)
 		conn_drop(c);
 }
 
+/* There is no stream: the agent is away, or is told in messages. */
+static void
+pass_signal(struct conn *c, struct slice message)
+{
+	struct attach *at = c->state;
+	struct execframe f;
+	struct arena *a;
+	struct event *ev;
+
+	if (execframe_parse(EXECFRAME_CONTROLLER, message, &f) != 0 ||
+	    f.type != EXECFRAME_SIGNAL)
+		return;
+	ev = conn_event(c, EVENT_REQUEST, &a);
+	if (ev == NULL ||
+	    credential_copy(a, &at->credential, &ev->request.credential) != 0 ||
+	    arena_copy(a, at->command_id, &ev->request.id) != 0) {
+		conn_drop(c);
+		return;
+	}
+	ev->request.op = OP_COMMAND_INTERRUPT;
+	if (dock_post(c->dock, ev) != 0)
+		conn_drop(c);
+}
+
 static bool
 on_message(struct conn *c, const struct wsconn_event *ev)
 {
@@ -216,7 +240,9 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 		int err = pipe_frame(c->dock, a->command_id, ev->data);
 		/* What comes while the agent is away is the client's to send
 		 * again: no acknowledgement was given. */
-		if (err != 0 && err != ERR_NOT_FOUND)
+		if (err == ERR_NOT_FOUND)
+			pass_signal(c, ev->data);
+		else if (err != 0)
 			attach_close(c, WS_CODE_PROTOCOL, SL("bad_frame"));
 	} else if (ev->kind == WS_BINARY && a->stage != ATTACH_OVER)
 		attach_close(c, WS_CODE_TYPE, SL("binary_not_expected"));

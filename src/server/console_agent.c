@@ -133,6 +133,19 @@ on_audience(struct conn *c, const struct event *ev)
 	t->viewer = ev->execute.viewer;
 }
 
+static void
+on_stop(struct conn *c, const struct event *ev)
+{
+	struct console_desk *d = console_of(c)->desk;
+	size_t pos = 0;
+
+	console_of(c)->peer.stop_epoch = ev->stop.epoch;
+	for (struct task *t; ev->stop.stopped &&
+	     (t = map_next(&d->tasks, &pos)) != NULL;)
+		live_remark(c->dock, &t->live, CONSOLE_SYSTEM,
+		    SL("stopped by an emergency stop\n"));
+}
+
 bool
 console_desk_event(struct conn *c, const struct event *ev)
 {
@@ -141,7 +154,7 @@ console_desk_event(struct conn *c, const struct event *ev)
 	else if (ev->kind == EVENT_AUDIENCE)
 		on_audience(c, ev);
 	else if (ev->kind == EVENT_STOP_ORDER)
-		console_of(c)->peer.stop_epoch = ev->stop.epoch;
+		on_stop(c, ev);
 	return !c->ending && ev->kind != EVENT_AUDIENCE;
 }
 
@@ -454,6 +467,9 @@ console_desk_word(struct conn *c, struct event *ev)
 	} else if (ev->kind == EVENT_AGENT_ENDED) {
 		end_task(c, t, ev);
 	} else {
+		if (!t->began)
+			live_remark(c->dock, &t->live, CONSOLE_SYSTEM,
+			    SL("started\n"));
 		t->began = true;
 		console_post(c, ev);
 	}

@@ -110,6 +110,9 @@ post_outcome(struct pipe *p, enum event_kind kind, struct slice json)
 		o->code = SL("NOT_PERMITTED");
 	if (kind == EVENT_COMMAND_STARTED && o->started_at == 0)
 		o->started_at = ev->at;
+	if (o->stopped)
+		live_remark(p->dock, &p->live, CONSOLE_SYSTEM,
+		    SL("stopped by an emergency stop\n"));
 	return dock_post(p->dock, ev);
 }
 
@@ -222,6 +225,7 @@ take_start(struct pipe *p, const struct execframe *f)
 		return err;
 	show(p, f);
 	live_command_line(p->dock, &p->live);
+	live_remark(p->dock, &p->live, CONSOLE_SYSTEM, SL("started\n"));
 	return 0;
 }
 

@@ -638,6 +638,19 @@ def test_exec_on_console_agent(t):
         await complete(agent, x["commandId"], 3)
         e = await done
         equal((e.code, e.out, e.err), (3, b"out\n", b"err\n"))
+        # Ctrl-C becomes an interrupt.
+        p = t.cli_start(d, "exec", "agent-1", "--", "sleep", "100")
+        x = await agent.wait("command:execute")
+        await agent.say("command:status", commandId=x["commandId"], agentId="agent-1",
+                        status="running")
+        await output(agent, x["commandId"], "started\n")
+        await loop.run_in_executor(None, until, lambda: p.out() == b"started\n", "it prints")
+        p.signal(2)
+        await agent.wait("command:interrupt", commandId=x["commandId"])
+        await agent.say("command:status", commandId=x["commandId"], agentId="agent-1",
+                        status="interrupted")
+        await complete(agent, x["commandId"], 130)
+        equal(await loop.run_in_executor(None, p.wait), 130)
         await agent.close()
     asyncio.run(run())
 
@@ -670,6 +683,36 @@ def test_lanes(t):
         lanes_sequence(d)
         equal(d.stop(), 0)
         check("ThreadSanitizer" not in d.log(), "a race", d.log())
+
+
+def test_many(t):
+    """More dashboards than are served in one turn, some deflated, some that
+    come and go meanwhile: each sees all of it, in order."""
+    d = begin(t, env={"MUSTER_USER_CONNECTIONS": "2000"})
+    count = 700
+
+    async def run():
+        agent = await flat_agent(d)
+        d.agent_is("agent-1", "online")
+        dashes = []
+        for n in range(0, count, 50):
+            dashes += await asyncio.gather(*[
+                dashboard(d, name="n%d" % i, compression="deflate" if i % 2 else None)
+                for i in range(n, n + 50)])
+        ident, _ = await run_command(dashes[0], agent)
+        for n in range(40):
+            await output(agent, ident, ("%04d " % n) * 200 + "\n")
+            if n % 10 == 5:
+                leaving = [dashes.pop() for _ in range(20)]
+                await asyncio.gather(*[p.close() for p in leaving])
+        await complete(agent, ident)
+        want = "".join(("%04d " % n) * 200 + "\n" for n in range(40))
+        for p in dashes:
+            equal(await shown(p, ident), want)
+        for p in dashes + [agent]:
+            p.ws.transport.abort()
+    asyncio.run(run())
+    equal(d.stop(), 0)
 
 
 def test_hundred_sockets(t):
