@@ -434,8 +434,9 @@ struct reply {
 	} rate;
 	const struct agent_news *news; /* WATCH: what is there now */
 	size_t news_count;
-	bool truncated;                /* WATCH: there are more */
-	uint16_t audience;             /* of this watcher: WATCH, EVENTS */
+	uint64_t news_id;  /* WATCH: the same number, the same list; not 0 */
+	bool truncated;    /* WATCH: there are more */
+	uint16_t audience; /* of this watcher: WATCH, EVENTS */
 	const struct stop_view *stops; /* STOP_*: newest first */
 	size_t stop_count;
 	const struct receipt_record *receipts; /* STOP_SHOW, dry RAISE */

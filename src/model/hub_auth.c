@@ -349,6 +349,15 @@ admit_key(struct hub *h, const struct credential *c, struct link *l,
 	return 0;
 }
 
+static uint32_t
+most_links(const struct token *t)
+{
+	const uint32_t otherwise = 10000;
+	uint32_t max = t->record->max_connections;
+
+	return max != 0 ? max : otherwise;
+}
+
 static int
 admit_token(
     struct hub *h, const struct event *ev, struct link *l, struct denied *no)
@@ -364,10 +373,7 @@ admit_token(
 		    SL("this token lacks the scope cluster:register"));
 		return no->err;
 	}
-	uint32_t max = who.token->record->max_connections;
-	if (max == 0)
-		max = 10000;
-	if (!l->http && who.token->link_count >= max) {
+	if (!l->http && who.token->link_count >= most_links(who.token)) {
 		*no = deny(429, ERR_LIMITED, SL("CONNECTION_LIMIT"),
 		    SL("this token has its full number of connections"));
 		no->retry_after = 60;
@@ -463,6 +469,13 @@ hub_guest_link(struct hub *h, struct watch *w, const struct event *ev)
 		    SL("this token lacks the scope agent:connect"));
 		return NULL;
 	}
+	if (l->token != NULL && l->token->link_count >= most_links(l->token)) {
+		alloc_free(l);
+		hub_send_error(h, ev, ERR_LIMITED, SL("CONNECTION_LIMIT"),
+		    (struct slice){ 0 },
+		    SL("this token has its full number of connections"));
+		return NULL;
+	}
 	if (hub_keep(&l->remote, w->remote) != 0 ||
 	    hub_keep(&l->address, w->address) != 0 ||
 	    map_put(&h->links, peer_key(&l->peer), l) != 0) {
@@ -472,6 +485,7 @@ hub_guest_link(struct hub *h, struct watch *w, const struct event *ev)
 		h->out->err = ERR_NOMEM;
 		return NULL;
 	}
+	hub_watch_is_agent(w);
 	if (l->token != NULL) {
 		list_push(&l->token->links, &l->by_token);
 		l->token->link_count++;

@@ -73,6 +73,7 @@ struct watch {
 	struct slice address;      /* owned */
 	wall_msec expires_at;      /* of its credential; 0 = never */
 	bool warned;               /* that this is near */
+	bool agent;                /* so it does not count for its owner */
 	struct onlooker *onlooker; /* of a dashboard or board */
 	struct slice closed;       /* a literal: we closed it */
 	struct heap_node timer;
@@ -291,9 +292,21 @@ struct hub {
 	struct map agents;     /* by agent_id */
 	struct agent **sorted; /* the same, by agent_id; owned array */
 	size_t sorted_room;
-	struct map clusters;                   /* agents by cluster_id */
-	struct map links;                      /* by peer */
-	struct map watches;                    /* by peer */
+	struct map clusters; /* agents by cluster_id */
+	struct map links;    /* by peer */
+	struct map watches;  /* by peer */
+	/* The list of agents as it was last copied, to be shared by those who
+	 * ask in the same turn: while nothing was told since. */
+	struct {
+		const struct agent_news *news; /* in the outbox of stamp */
+		size_t count;
+		bool truncated;
+		int audience;
+		uint64_t stamp;
+		uint64_t notice; /* the last one then */
+		uint64_t id;
+	} list;
+	uint64_t stamps;
 	struct map onlookers;                  /* struct onlooker by user id */
 	uint64_t screens;                      /* dashboards and boards */
 	struct audience *audiences[AUDIENCES]; /* owned; NULL: free */
@@ -717,6 +730,8 @@ void hub_stop_stats(const struct hub *h, struct hub_stats *out);
 
 void hub_renew(struct hub *h, const struct event *ev, const struct access *who);
 /* Its credential has another end. */
+/* It is an agent's: agents have a limit of their own. */
+void hub_watch_is_agent(struct watch *w);
 void hub_rearm_watch(struct hub *h, struct watch *w);
 
 /* hub_broadcast.c ---------------------------------------------------------- */

@@ -8,7 +8,7 @@
 
 #include "model/hub_state.h"
 
-enum { NEWS_MAX = 10000, RENEW_BEFORE = 300000 };
+enum { NEWS_MAX = 10000, METADATA_BRIEF = 2048, RENEW_BEFORE = 300000 };
 
 static const struct slice none;
 
@@ -227,7 +227,7 @@ hub_drop_watch(struct hub *h, struct watch *w)
 	heap_drop(&h->watch_timers, &w->timer);
 	list_remove(&w->by_token);
 	list_remove(&w->by_user);
-	if (w->owner != NULL)
+	if (w->owner != NULL && !w->agent)
 		w->owner->watch_count--;
 	discount_screen(h, w);
 	drop_audience(h, w->audience);
@@ -307,6 +307,14 @@ new_watch(struct hub *h, const struct event *ev, const struct credential *c,
 	return w;
 }
 
+void
+hub_watch_is_agent(struct watch *w)
+{
+	if (w->owner != NULL && !w->agent)
+		w->owner->watch_count--;
+	w->agent = true;
+}
+
 bool
 hub_watch_access(const struct watch *w, struct access *who)
 {
@@ -347,31 +355,56 @@ hub_agent_news(struct hub *h, const struct agent *a, struct agent_news *n)
 		.queued = a->queued };
 }
 
-static const struct agent_news *
-snapshot(
-    struct hub *h, const struct access *who, size_t *count, bool *truncated)
+/* Figures that are long come with the agent's next report. */
+static void
+put_brief(struct hub *h, const struct agent *a, struct agent_news *n)
+{
+	hub_agent_news(h, a, n);
+	if (n->metadata_json.len > METADATA_BRIEF)
+		n->metadata_json = none;
+}
+
+static void
+copy_list(struct hub *h, const struct access *who, int audience)
 {
 	size_t room =
 	    h->agents.count < NEWS_MAX ? h->agents.count : (size_t)NEWS_MAX;
 	struct agent_news *all =
 	    arena_array(&h->out->arena, room + 1, sizeof(*all));
 
-	*count = 0;
-	*truncated = false;
+	h->list.stamp = 0;
+	h->list.count = 0;
+	h->list.truncated = false;
 	if (all == NULL) {
 		h->out->err = ERR_NOMEM;
-		return NULL;
+		return;
 	}
 	for (size_t i = 0; i < h->agents.count && h->out->err == 0; i++) {
 		if (!hub_may_see(h, who, h->sorted[i]))
 			continue;
-		if (*count == room) {
-			*truncated = true;
+		if (h->list.count == room) {
+			h->list.truncated = true;
 			break;
 		}
-		hub_agent_news(h, h->sorted[i], &all[(*count)++]);
+		put_brief(h, h->sorted[i], &all[h->list.count++]);
 	}
-	return all;
+	h->list.news = all;
+	h->list.audience = audience;
+	h->list.notice = h->next_notice;
+	h->list.id++;
+	if (h->out->err == 0)
+		h->list.stamp = h->out->stamp;
+}
+
+/* All agents that w may see, in h->list. */
+static void
+list_agents(struct hub *h, const struct access *who, const struct watch *w)
+{
+	if (h->out->stamp == 0)
+		h->out->stamp = ++h->stamps;
+	if (h->list.stamp != h->out->stamp || h->list.audience != w->audience ||
+	    h->list.notice != h->next_notice)
+		copy_list(h, who, w->audience);
 }
 
 /* Coming in ---------------------------------------------------------------- */
@@ -448,7 +481,7 @@ begin_watching(
 void
 hub_on_knock(struct hub *h, const struct event *ev)
 {
-	bool monitor = ev->hello.entrance == ENTRANCE_MONITOR, cut;
+	bool monitor = ev->hello.entrance == ENTRANCE_MONITOR;
 	struct access who;
 	struct denied no = { 0 };
 	struct watch *w = NULL;
@@ -482,9 +515,11 @@ hub_on_knock(struct hub *h, const struct event *ev)
 		if (re->welcome.user == NULL)
 			h->out->err = ERR_NOMEM;
 	}
-	if (monitor)
-		re->welcome.news =
-		    snapshot(h, &who, &re->welcome.news_count, &cut);
+	if (!monitor)
+		return;
+	list_agents(h, &who, w);
+	re->welcome.news = h->list.news;
+	re->welcome.news_count = h->list.count;
 }
 
 static void
@@ -522,7 +557,11 @@ hub_watch_dashboard(
 	if (r == NULL)
 		return;
 	r->audience = (uint16_t)w->audience;
-	r->news = snapshot(h, who, &r->news_count, &r->truncated);
+	list_agents(h, who, w);
+	r->news = h->list.news;
+	r->news_count = h->list.count;
+	r->truncated = h->list.truncated;
+	r->news_id = h->list.id;
 }
 
 /* Followers of the event stream prove themselves by their request. */

@@ -26,6 +26,7 @@ outbox_reset(struct outbox *o)
 	arena_reset(&o->arena);
 	o->count = 0;
 	o->err = 0;
+	o->stamp = 0;
 }
 
 struct effect *

@@ -80,6 +80,7 @@ struct outbox {
 	size_t count;
 	size_t room;
 	int err; /* sticky: ERR_NOMEM or ERR_FULL */
+	uint64_t stamp; /* of this turn, given by the hub; 0 = not yet */
 };
 
 /* cap: bytes of the arena.  Pair with outbox_fini. */

@@ -214,7 +214,7 @@ introduce(struct conn *c, const struct console_message *m)
 		return;
 	s->stage = CONSOLE_STAGE_ASKED;
 	if (s->peer.side == CONSOLE_DASHBOARD && m->has_filter)
-		console_filter(c, &m->filter);
+		console_filter(c, m);
 }
 
 static void
@@ -279,8 +279,8 @@ on_message_of(struct conn *c, struct event *ev, struct arena *a,
 		console_renew(c, m);
 		break;
 	case CONSOLE_FILTER:
-		console_filter(c, &m->filter);
-		acknowledge(c, m);
+		if (console_filter(c, m))
+			acknowledge(c, m);
 		break;
 	case CONSOLE_BATCH:
 		on_batch(c, m, a);
@@ -505,7 +505,8 @@ on_event(struct conn *c, const struct event *ev)
 		s->stage = CONSOLE_STAGE_GUEST;
 	if (c->ending || (s->desk != NULL && !console_desk_event(c, ev)))
 		return;
-	console_tell(c, ev);
+	if (ev->kind != EVENT_REPLY || !console_tell_list(c, ev))
+		console_tell(c, ev);
 	if (!c->ending)
 		console_settle(c);
 }
@@ -535,6 +536,7 @@ on_gone(struct conn *c, int why)
 	alloc_free(s->batch);
 	alloc_free(s->rate);
 	alloc_free(s->renewal);
+	console_interest_fini(&s->interest);
 	alloc_free((void *)(uintptr_t)s->remote.ptr);
 	alloc_free(s);
 }

@@ -172,11 +172,52 @@ on_take(struct watcher *w, struct said *said)
 
 /* What it hears ------------------------------------------------------------ */
 
-void
-console_filter(struct conn *c, const struct console_filter *f)
+static const struct {
+	bool always;
+	enum console_topic topic;
+} topics[] = {
+	[SAID_AGENT] = { false, CONSOLE_AGENTS },
+	[SAID_METRICS] = { false, CONSOLE_AGENTS },
+	[SAID_COMMAND] = { false, CONSOLE_COMMANDS },
+	[SAID_QUEUE] = { false, CONSOLE_COMMANDS },
+	[SAID_OUTPUT] = { false, CONSOLE_TERMINALS },
+	[SAID_TRACE] = { false, CONSOLE_TRACES },
+	[SAID_STOP] = { true, CONSOLE_AGENTS },
+	[SAID_ACTIVITY] = { false, CONSOLE_TERMINALS },
+	[SAID_OTHER] = { true, CONSOLE_AGENTS },
+};
+
+/* What it asked for itself it hears in any case. */
+static bool
+wants(const struct watcher *w, const struct said *said)
 {
-	(void)c;
-	(void)f;
+	const struct console *s = w->conn->state;
+	const struct said_about *a = &said->about;
+
+	return topics[a->kind].always || peer_eq(a->asked_by, w->conn->id) ||
+	    console_interest_wants(&s->interest, topics[a->kind].topic,
+		a->agent_id, a->command_id);
+}
+
+bool
+console_filter(struct conn *c, const struct console_message *m)
+{
+	struct console *s = console_of(c);
+	int err;
+
+	/* What was said before is still heard as it was. */
+	fanout_catch_up(&s->watcher);
+	if (c->ending)
+		return false;
+	err = console_interest_apply(&s->interest, &m->filter);
+	if (err != 0) {
+		console_complain(c, m->event.request_id, err,
+		    SL("INVALID_MESSAGE"), SL("subscriptions"),
+		    SL("there are too many subscriptions"));
+		return false;
+	}
+	s->watcher.wants = wants;
+	return true;
 }
 
 void
@@ -194,6 +235,46 @@ console_join(struct conn *c, const struct reply *r)
 	s->stage = CONSOLE_STAGE_JOINED;
 	fanout_join(&c->dock->fanout, w);
 	c->dock->server->counts.dashboards++;
+}
+
+static struct said *
+make_list(struct conn *c, const struct event *ev)
+{
+	const struct said_about about = { .voice = VOICE_FLAT,
+		.kind = SAID_OTHER };
+	struct console_context ctx = console_context(c);
+	struct buf *text = &c->dock->text;
+
+	buf_clear(text);
+	if (console_encode(ev, &ctx, 0, text) <= 0)
+		return NULL;
+	return fanout_make(&about, buf_peek(text));
+}
+
+bool
+console_tell_list(struct conn *c, const struct event *ev)
+{
+	struct console *s = console_of(c);
+	struct dock *d = c->dock;
+	const struct reply *r = ev->reply;
+
+	if (r->op != OP_WATCH || r->err != 0 || ev->request_id.len > 0 ||
+	    s->stage != CONSOLE_STAGE_JOINED ||
+	    s->peer.spelling != CONSOLE_FLAT)
+		return false;
+	if (d->list == NULL || d->list_id != r->news_id) {
+		fanout_free(d->list);
+		d->list = make_list(c, ev);
+		d->list_id = r->news_id;
+	}
+	if (d->list == NULL)
+		return false;
+	s->watcher.allowed += d->list->text.len;
+	if (s->watcher.take != NULL)
+		s->watcher.take(&s->watcher, d->list);
+	else
+		fanout_send(&s->watcher, d->list);
+	return true;
 }
 
 void

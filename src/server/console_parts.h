@@ -7,7 +7,7 @@
 
 #include "model/rate.h"
 
-#include "dialect/console.h"
+#include "dialect/console_interest.h"
 #include "dialect/console_say.h"
 
 #include "server/console.h"
@@ -37,6 +37,7 @@ struct console {
 	struct wsconn ws;
 	struct console_peer peer;
 	struct watcher watcher;
+	struct console_interest interest; /* of a dashboard */
 	enum console_stage stage;
 	struct rate *rate;            /* owned; dashboards */
 	struct console_desk *desk;    /* owned; agents */
@@ -86,8 +87,12 @@ void console_complain(struct conn *c, struct slice request_id, int err,
 bool console_may_say(struct conn *c, const struct console_message *m);
 /* The hub has let it watch: before the answer is said. */
 void console_join(struct conn *c, const struct reply *r);
+/* Say the list of agents as others were told it; false when this is not one
+ * that is shared. */
+bool console_tell_list(struct conn *c, const struct event *ev);
 void console_leave(struct conn *c);
-void console_filter(struct conn *c, const struct console_filter *f);
+/* It wants to hear more or less.  False: it has been refused. */
+bool console_filter(struct conn *c, const struct console_message *m);
 /* What waits to be said as one goes now. */
 void console_flush(struct conn *c);
 

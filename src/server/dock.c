@@ -136,6 +136,7 @@ dock_end(struct lane *lane)
 	pipe_end(d);
 	live_end(d);
 	news_end(d);
+	fanout_free(d->list);
 	fanout_fini(&d->fanout);
 	drop_owed(d);
 	loop_task_drop(&d->settle);

@@ -127,6 +127,19 @@ new_said(const struct said_about *about, struct slice text)
 	return s;
 }
 
+struct said *
+fanout_make(const struct said_about *about, struct slice text)
+{
+	return new_said(about, text);
+}
+
+void
+fanout_free(struct said *s)
+{
+	if (s != NULL)
+		free_said(s);
+}
+
 void
 fanout_say(struct fanout *f, const struct said_about *about, struct slice text)
 {

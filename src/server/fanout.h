@@ -125,6 +125,9 @@ void fanout_catch_up(struct watcher *w);
 void fanout_send(struct watcher *w, struct said *s);
 /* Send it a frame, shared. */
 void fanout_send_frame(struct watcher *w, struct chunk *frame);
+/* A text that is not news, to be sent to some; NULL without memory. */
+struct said *fanout_make(const struct said_about *about, struct slice text);
+void fanout_free(struct said *s);
 /* A whole text message as a frame; NULL without memory. */
 struct chunk *fanout_frame(struct slice text);
 

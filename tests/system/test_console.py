@@ -379,6 +379,28 @@ def test_upper(t):
         text = "".join(m["payload"]["content"] for m in dash.heard
                        if m["type"] == "TERMINAL_STREAM")
         equal(text, "".join("line %d\n" % n for n in range(5)))
+        # Subscriptions: not this agent's terminal any more, but what one asks for oneself.
+        other = await connect(d, "/ws/dashboard")
+        await other.upper("DASHBOARD_INIT", {"userId": user, "subscriptions": {
+            "agents": ["nobody"], "commands": [], "traces": False, "terminals": False}}, "o1")
+        await other.wait("ACK", messageId="o1")
+        await dash.upper("COMMAND_REQUEST", {
+            "agentId": "wrap-1", "commandId": "my-own-2", "content": "again", "type": "NATURAL",
+            "priority": 50}, "m3")
+        ident = (await agent.wait("COMMAND_REQUEST"))["payload"]["commandId"]
+        await agent.upper("TERMINAL_OUTPUT", {
+            "commandId": ident, "agentId": "wrap-1", "streamType": "STDOUT", "content": "x\n",
+            "sequence": 0})
+        await dash.wait("TERMINAL_STREAM", commandId="my-own-2", content="x\n")
+        await agent.upper("COMMAND_COMPLETE", {
+            "commandId": ident, "agentId": "wrap-1", "status": "COMPLETED", "executionTime": 7})
+        await dash.wait("COMMAND_STATUS", commandId="my-own-2", status="COMPLETED")
+        await other.upper("PING", {"timestamp": 1})
+        await other.wait("PONG")
+        equal([m["type"] for m in other.heard if m["type"] in ("TERMINAL_STREAM", "AGENT_STATUS")
+               and m.get("payload", {}).get("status") == "BUSY"], [])
+        check(not any(m["type"] == "TERMINAL_STREAM" for m in other.heard), other.heard)
+        await other.close()
         await dash.upper("PING", {"timestamp": 1})
         await dash.wait("PONG")
         await agent.close()
