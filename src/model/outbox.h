@@ -79,7 +79,7 @@ struct outbox {
 	struct effect *effects; /* in a growing owned array */
 	size_t count;
 	size_t room;
-	int err; /* sticky: ERR_NOMEM or ERR_FULL */
+	int err;        /* sticky: ERR_NOMEM or ERR_FULL */
 	uint64_t stamp; /* of this turn, given by the hub; 0 = not yet */
 };
 

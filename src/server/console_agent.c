@@ -140,8 +140,8 @@ on_stop(struct conn *c, const struct event *ev)
 	size_t pos = 0;
 
 	console_of(c)->peer.stop_epoch = ev->stop.epoch;
-	for (struct task *t; ev->stop.stopped &&
-	     (t = map_next(&d->tasks, &pos)) != NULL;)
+	for (struct task *t;
+	     ev->stop.stopped && (t = map_next(&d->tasks, &pos)) != NULL;)
 		live_remark(c->dock, &t->live, CONSOLE_SYSTEM,
 		    SL("stopped by an emergency stop\n"));
 }
@@ -468,8 +468,8 @@ console_desk_word(struct conn *c, struct event *ev)
 		end_task(c, t, ev);
 	} else {
 		if (!t->began)
-			live_remark(c->dock, &t->live, CONSOLE_SYSTEM,
-			    SL("started\n"));
+			live_remark(
+			    c->dock, &t->live, CONSOLE_SYSTEM, SL("started\n"));
 		t->began = true;
 		console_post(c, ev);
 	}

@@ -50,7 +50,7 @@ struct dock {
 	struct newsfeed feed;  /* news of agents, on their way */
 	struct loop_timer feed_timer;
 	struct arena feed_arena;
-	struct said *list;     /* owned: a list of agents in flat, of: */
+	struct said *list; /* owned: a list of agents in flat, of: */
 	uint64_t list_id;
 	uint64_t encoded;     /* messages of upper: their ids */
 	struct list live_due; /* struct live.due: activity to be said */
