@@ -10,7 +10,8 @@ import os
 import re
 import struct
 
-from harness import Agent, check, equal, main, need, until
+from disk import Disk
+from harness import Agent, Skip, check, equal, main, need, until
 from hostile import FakeAgent
 
 MIB = 1 << 20
@@ -100,6 +101,52 @@ def test_pruned_is_said(t):
     e = t.cli(d, "job", "logs", ident, code=0)
     check(b"[%d bytes of stdout pruned]" % begin in e.err, e.err)
     equal(len(e.out), len(body))
+
+
+def test_full_disk(t):
+    """A controller whose disk is full refuses what must be durable, keeps its
+    agents, and goes on by itself when there is room."""
+    need("musterd", "muster", "muster-agent")
+    disk = Disk(t, "disk", 24 * MIB)
+    if not disk.real:
+        raise Skip("mounting is not permitted here")
+    d = t.musterd("--dev", data=os.path.join(disk.path, "data"),
+                  env={"MUSTER_REQUEST_RATE": "100000"})
+    t.agent(d, "web-1")
+    go = t.path("go")
+    run = d.post("/api/v1/commands", {"agent": "web-1", "argv": [
+        "sh", "-c", "until [ -e %s ]; do sleep 0.05; done; seq 200000; echo end >&2" % go]})["id"]
+    until(lambda: d.command(run)["state"] == "running", "it runs")
+    disk.fill()
+
+    def refused():
+        a = d.post("/api/v1/commands", {"agent": "web-1", "argv": ["true"]})
+        return a if a.status != 201 else None
+    a = until(refused, "a refusal")
+    equal((a.status, a.code), (507, "NO_SPACE"))
+    t.path("go", "")
+    until(lambda: d.get("/health").status == 503 or refused() is None, "it says so")
+    check(d.agent("web-1")["status"] in ("online", "busy", "degraded"), "agents stay")
+    log = d.log()
+    equal(log.count("event=link_opened"), 1, "on the same link")
+    disk.free()
+    until(lambda: d.post("/api/v1/commands", {"agent": "web-1", "argv": ["true"]}).status == 201,
+          "commands are taken again")
+    c = d.command_ends(run)
+    equal((c["state"], c["exit_code"]), ("completed", 0))
+    want = "".join("%d\n" % i for i in range(1, 200001)).encode()
+    equal(d.get("/api/v1/commands/%s/output" % run).body, want)
+    equal(d.get("/api/v1/commands/%s/output?stream=stderr" % run).body, b"end\n")
+    equal(d.get("/health").status, 200)
+    equal(d.get("/api/v1/audit/verify").json["ok"], True)
+
+
+def test_on_full_has_two_words(t):
+    need("musterd", "muster")
+    d = t.musterd("--dev")
+    a = d.post("/api/v1/commands", {"agent": "x", "argv": ["x"], "on_full": "explode"})
+    equal((a.status, a["field"]), (400, "on_full"))
+    equal(t.cli(d, "exec", "--on-full=explode", "x", "--", "x").code, 2)
 
 
 def small_host(t, d, spool, total):

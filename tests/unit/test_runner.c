@@ -491,6 +491,47 @@ test_backpressure_and_acks(void **state)
 	assert_int_equal(n, sizeof(text));
 }
 
+/* What found no room keeps its offsets, and is told from what is there. */
+static void
+check_gap(struct run *r)
+{
+	uint8_t text[100000];
+	size_t n;
+
+	assert_int_equal(runner_read(r, 0, 0, text, sizeof(text), &n), 0);
+	assert_int_equal(n, 65536);
+	assert_int_equal(text[0], 'x');
+	assert_int_equal(text[65535], 'x');
+	assert_int_equal(
+	    runner_read(r, 0, 70000, text, sizeof(text), &n), ERR_GONE);
+	assert_int_equal(n, 1000000 - 70000);
+	assert_int_equal(
+	    runner_read(r, 1, 1, text, sizeof(text), &n), ERR_GONE);
+	assert_int_equal(n, 3);
+}
+
+static void
+test_dropped(void **state)
+{
+	struct world *w = *state;
+	struct run *r;
+
+	open_runner(w);
+	assert_int_equal(
+	    start(w, "cmd_a", 1,
+		"head -c 1000000 /dev/zero | tr '\\0' x; echo end >&2",
+		(struct run_order){ .cap = 1 << 16, .drop = true }, &r),
+	    0);
+	turn_until(w, &w->seen.ended, 1);
+	assert_int_equal(w->seen.size[0], 1000000);
+	assert_int_equal(w->seen.size[1], 4);
+	check_gap(r);
+	close_runner(w);
+	open_runner(w);
+	turn_until(w, &w->seen.ended, 1);
+	check_gap(w->seen.last);
+}
+
 /* A program that takes an order and dies, once or always. */
 static void
 break_holder(struct world *w, bool always)
@@ -966,6 +1007,7 @@ main(void)
 		RUN(test_bare_directory_is_unknown),
 		RUN(test_exists_leads_to_attaching),
 		RUN(test_backpressure_and_acks),
+		RUN(test_dropped),
 		RUN(test_order_survives_its_holder),
 		RUN(test_no_holder_lives),
 		RUN(test_input_window),

@@ -23,7 +23,6 @@ state is final; agents keep nothing; the journal's chain holds.
 import argparse
 import collections
 import contextlib
-import fcntl
 import http.client
 import itertools
 import json
@@ -33,21 +32,18 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
 
 os.environ.setdefault("MUSTER_BUILD", "build/crash")
+from disk import Disk  # noqa: E402
 from harness import BUILD, ROOT, Agent, Case, adopt, check, children, equal, until  # noqa: E402
 
 RELAY = os.path.join(ROOT, "build/helpers/relay")
 FINAL = ("completed", "failed", "interrupted", "expired", "cancelled", "unknown")
-EXT4_IOC_SHUTDOWN = 0x8004587D
-NO_LOG_FLUSH = 2
 
 # Writes its id when it begins and when it ends, and numbered lines on both
 # streams: $2 rounds of $3 lines each with a pause of $4; exit code $5.
@@ -69,61 +65,6 @@ ECHO = r"""echo "b $MUSTER_COMMAND_ID" >> "$1"; cat; echo "e $MUSTER_COMMAND_ID"
 
 def expected(word, count):
     return b"".join(b"%s %d\n" % (word, i) for i in range(count))
-
-
-class Disk:
-    """A file system of its own in a file; a plain directory without mount."""
-
-    def __init__(self, case, name, size):
-        self.path = case.path(name)
-        self.image = case.path(name + ".img")
-        os.mkdir(self.path)
-        with open(self.image, "wb") as f:
-            f.truncate(size)
-        self.real = False
-        if os.geteuid() == 0 and shutil.which("mkfs.ext4"):
-            subprocess.run(["mkfs.ext4", "-q", "-m0", "-E", "lazy_itable_init=0", self.image],
-                           check=True, stdout=subprocess.DEVNULL)
-            self.real = self.mount()
-            case.cleanup.callback(self.unmount)
-
-    def mount(self):
-        return subprocess.run(["mount", "-o", "loop", self.image, self.path], check=False,
-                              stderr=subprocess.DEVNULL).returncode == 0
-
-    def unmount(self):
-        if not self.real:
-            return
-        for _ in range(200):
-            if subprocess.run(["umount", self.path], check=False,
-                              stderr=subprocess.DEVNULL).returncode == 0:
-                return
-            time.sleep(0.05)
-        subprocess.run(["umount", "-l", self.path], check=False)
-
-    def fill(self):
-        """Take all space there is."""
-        path = os.path.join(self.path, "filler")
-        with contextlib.suppress(OSError), open(path, "wb") as f:
-            space = os.statvfs(self.path)
-            with contextlib.suppress(OSError):
-                os.posix_fallocate(f.fileno(), 0, max(1, space.f_bavail * space.f_bsize - 65536))
-            for _ in range(64):
-                f.write(b"x" * 4096)
-                f.flush()
-
-    def free(self):
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(self.path, "filler"))
-
-    def lose_power(self):
-        fd = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
-        finally:
-            os.close(fd)
-        self.unmount()
-        check(self.mount(), "cannot mount again", self.image)
 
 
 class Link:
