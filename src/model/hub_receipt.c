@@ -394,8 +394,8 @@ hub_on_local_stop(struct hub *h, struct link *l, const struct event *ev)
 	op->audit = hub_audit(id,
 	    a->stop.local ? SL("stop.local") : SL("stop.local_lifted"), id,
 	    NULL, none);
-	if (a->stop.local && list_empty(&a->stop.sweep))
-		list_push(&h->stop.sweep, &a->stop.sweep);
+	if (a->stop.local)
+		hub_stop_sweep(h, a);
 	hub_settle(h, a, SL("resumed"));
 	hub_dispatch(h, a);
 }

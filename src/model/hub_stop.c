@@ -7,6 +7,8 @@
 
 #include "model/hub_stop.h"
 
+enum { ORDERS_AT_ONCE = 20000, SETTLED_AT_ONCE = 1000 };
+
 static const struct slice none;
 
 /* Life ---------------------------------------------------------------------
@@ -262,29 +264,53 @@ stop_agent(struct hub *h, struct stop *s, struct agent *a)
 	if (hub_find_receipt(a, s) != NULL || !hub_cover(h, s, a))
 		return;
 	a->stop.want = h->stop.epoch;
-	hub_tell_stop(h, a);
-	if (list_empty(&a->stop.sweep))
-		list_push(&h->stop.sweep, &a->stop.sweep);
+	hub_stop_sweep(h, a);
 }
 
-/* Those of whom it is not known yet that they are covered. */
+/* Those of whom it is not known yet that they are covered; this needs no
+ * room in the outbox. */
 void
 hub_resolve_stop(struct hub *h, struct stop *s)
 {
-	for (size_t i = 0; i < h->agents.count && h->out->err == 0; i++) {
-		struct agent *a = h->sorted[i];
-		if (hub_stop_covers(h, s, a))
-			stop_agent(h, s, a);
+	for (size_t i = 0; i < h->agents.count; i++) {
+		if (hub_stop_covers(h, s, h->sorted[i]))
+			stop_agent(h, s, h->sorted[i]);
 	}
 }
 
-/* Presence changes once all orders are out. */
+/* Whoever has not heard how it stands; of very many the rest hears in the
+ * next event, which follows at once. */
+void
+hub_tell_stops(struct hub *h)
+{
+	size_t room = h->out->count + ORDERS_AT_ONCE;
+
+	for (size_t i = 0; i < h->agents.count; i++) {
+		hub_tell_stop(h, h->sorted[i]);
+		if (h->out->err == 0 && h->out->count < room)
+			continue;
+		h->stop.unresolved = true;
+		h->stop.retry_at =
+		    h->out->err == 0 ? h->now : h->now + STOP_RETRY;
+		return;
+	}
+}
+
+/* Presence changes once the orders are out; of very many while their queues
+ * are emptied. */
 static void
 settle_covered(struct hub *h, const struct stop *s)
 {
-	for (size_t i = 0; i < h->agents.count && h->out->err == 0; i++) {
-		if (hub_find_receipt(h->sorted[i], s) != NULL)
-			hub_settle(h, h->sorted[i], SL("resumed"));
+	size_t room = h->out->count + SETTLED_AT_ONCE;
+
+	for (size_t i = 0; i < h->agents.count; i++) {
+		struct agent *a = h->sorted[i];
+		if (hub_find_receipt(a, s) == NULL)
+			continue;
+		if (h->out->err == 0 && h->out->count < room)
+			hub_settle(h, a, SL("resumed"));
+		else
+			hub_stop_sweep(h, a);
 	}
 }
 
@@ -292,16 +318,12 @@ settle_covered(struct hub *h, const struct stop *s)
  */
 
 void
-hub_enforce_stop(struct hub *h, struct stop *s)
+hub_enforce_stop(struct hub *h, struct stop *s, const struct event *asked)
 {
-	/* Should it end halfway, the timer goes on from here. */
-	h->stop.unresolved = true;
-	h->stop.retry_at = h->now + STOP_RETRY;
 	hub_resolve_stop(h, s);
-	if (h->out->err == 0)
-		h->stop.unresolved = false;
+	hub_tell_stops(h);
 	hub_write_epoch(h);
-	hub_save_stop(h, s);
+	hub_save_stop(h, s, asked);
 	settle_covered(h, s);
 	hub_tell_stop_news(h, SL("stop.raised"), s);
 	keep_few(h);
@@ -309,10 +331,8 @@ hub_enforce_stop(struct hub *h, struct stop *s)
 
 /* The same again: whoever had not heard, or had not heeded, is told anew. */
 void
-hub_repeat_stop(struct hub *h, struct stop *s)
+hub_repeat_stop(struct hub *h, struct stop *s, const struct event *asked)
 {
-	h->stop.unresolved = true;
-	h->stop.retry_at = h->now + STOP_RETRY;
 	hub_next_epoch(h);
 	for (size_t i = 0; i < h->agents.count; i++) {
 		struct agent *a = h->sorted[i];
@@ -321,9 +341,9 @@ hub_repeat_stop(struct hub *h, struct stop *s)
 			continue;
 		hub_reset_receipt(h, r, a);
 		a->stop.want = h->stop.epoch;
-		hub_tell_stop(h, a);
 	}
-	hub_enforce_stop(h, s);
+	hub_enforce_stop(h, s, asked);
+	hub_save_epoch(h);
 }
 
 static void
@@ -340,12 +360,13 @@ free_agents(struct hub *h, struct stop *s)
 		if (--a->stop.covers > 0)
 			continue;
 		a->stop.want = h->stop.epoch;
-		hub_tell_stop(h, a);
 	}
+	hub_tell_stops(h);
 }
 
 void
-hub_lift(struct hub *h, struct stop *s, struct slice by)
+hub_lift(
+    struct hub *h, struct stop *s, struct slice by, const struct event *asked)
 {
 	struct stop_record r = *s->record;
 
@@ -364,7 +385,7 @@ hub_lift(struct hub *h, struct stop *s, struct slice by)
 	h->stop.lifted++;
 	free_agents(h, s);
 	hub_write_epoch(h);
-	hub_save_stop(h, s);
+	hub_save_stop(h, s, asked);
 	settle_covered(h, s);
 	hub_tell_stop_news(h, SL("stop.lifted"), s);
 	keep_few(h);
@@ -442,13 +463,14 @@ hub_adopt_stop(struct hub *h, struct agent *a, const struct stop_order *shown)
 			h->out->err = ERR_NOMEM;
 			return;
 		}
-		hub_enforce_stop(h, s);
+		hub_enforce_stop(h, s, NULL);
 	} else if (!shown->stopped && s != NULL) {
-		hub_lift(h, s, a->id);
+		hub_lift(h, s, a->id, NULL);
 	}
 	if (shown->stopped)
 		stop_agent(h, s, a);
 	hub_write_epoch(h);
+	hub_save_epoch(h);
 }
 
 /* Agents -------------------------------------------------------------------
@@ -524,8 +546,8 @@ hub_stop_meet(struct hub *h, struct agent *a, const struct native_hello *n)
 	    shown->epoch <= h->stop.epoch && disagrees(h, a, shown))
 		change(h, a);
 	hub_reset_receipts(h, a);
-	if (hub_is_stopped(a) && list_empty(&a->stop.sweep))
-		list_push(&h->stop.sweep, &a->stop.sweep);
+	if (hub_is_stopped(a))
+		hub_stop_sweep(h, a);
 }
 
 /* Stops that no longer fit let go of it; that it says so itself is not
@@ -552,17 +574,17 @@ find_old_stops(struct hub *h, struct agent *a)
 void
 hub_stop_relabelled(struct hub *h, struct agent *a)
 {
-	bool was = a->stop.covers > 0;
 	bool fewer = find_old_stops(h, a);
 	bool more = hub_find_stops(h, a);
 
 	if (!fewer && !more)
 		return;
-	if (was != (a->stop.covers > 0)) {
+	/* Another stop over one that is stopped already wants its word, too. */
+	if (more || a->stop.covers == 0) {
 		change(h, a);
 		hub_tell_stop(h, a);
 	}
-	if (hub_is_stopped(a) && list_empty(&a->stop.sweep))
-		list_push(&h->stop.sweep, &a->stop.sweep);
+	if (hub_is_stopped(a))
+		hub_stop_sweep(h, a);
 	hub_settle(h, a, SL("relabelled"));
 }

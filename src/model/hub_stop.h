@@ -73,15 +73,18 @@ struct stop *hub_find_scope(struct hub *h, const struct stop_record *like);
 void hub_stop_aim(struct stop *s);
 bool hub_stop_covers(
     struct hub *h, const struct stop *s, const struct agent *a);
-/* Whoever it covers has a receipt and was told. */
+/* Whoever it covers has a receipt. */
 void hub_resolve_stop(struct hub *h, struct stop *s);
+/* Whoever has not heard how it stands is told. */
+void hub_tell_stops(struct hub *h);
 /* What stands and covers this agent; true when there is more of it. */
 bool hub_find_stops(struct hub *h, struct agent *a);
 /* Put it into force: whom it covers is told, then the file, then the row. */
-void hub_enforce_stop(struct hub *h, struct stop *s);
+void hub_enforce_stop(struct hub *h, struct stop *s, const struct event *asked);
 /* The same is raised again: all are told again. */
-void hub_repeat_stop(struct hub *h, struct stop *s);
-void hub_lift(struct hub *h, struct stop *s, struct slice by);
+void hub_repeat_stop(struct hub *h, struct stop *s, const struct event *asked);
+void hub_lift(
+    struct hub *h, struct stop *s, struct slice by, const struct event *asked);
 /* A returning agent knows more than we do, and can prove it. */
 void hub_adopt_stop(
     struct hub *h, struct agent *a, const struct stop_order *shown);
@@ -91,8 +94,11 @@ void hub_adopt_stop(
 /* The next epoch, to be written. */
 void hub_next_epoch(struct hub *h);
 void hub_write_epoch(struct hub *h);
-void hub_save_stop(struct hub *h, struct stop *s);
+/* asked: whose request it was, for the journal; may be NULL. */
+void hub_save_stop(struct hub *h, struct stop *s, const struct event *asked);
 void hub_save_epoch(struct hub *h);
+/* Its queue is to be emptied, and its presence looked at. */
+void hub_stop_sweep(struct hub *h, struct agent *a);
 struct slice hub_decimal(struct hub *h, uint64_t n);
 
 /* hub_receipt.c: what agents are told and say ----------------------------- */

@@ -435,7 +435,7 @@ raise_again(struct hub *h, const struct event *ev, const struct access *who,
 {
 	if (!ev->request.keep_tunnels)
 		s->record->keep_tunnels = false;
-	hub_repeat_stop(h, s);
+	hub_repeat_stop(h, s, ev);
 	answer_when_kept(h, ev, who, s, true);
 }
 
@@ -484,7 +484,7 @@ hub_raise_stop(struct hub *h, const struct event *ev, const struct access *who)
 		return;
 	}
 	hub_next_epoch(h);
-	hub_enforce_stop(h, s);
+	hub_enforce_stop(h, s, ev);
 	answer_when_kept(h, ev, who, s, false);
 }
 
@@ -551,7 +551,7 @@ hub_lift_stop(struct hub *h, const struct event *ev, const struct access *who)
 		return;
 	bool stood = stop_stands(s);
 	if (stood)
-		hub_lift(h, s, who->user->id);
+		hub_lift(h, s, who->user->id, ev);
 	if (h->out->err == 0)
 		answer_when_kept(h, ev, who, s, !stood);
 }
@@ -605,7 +605,7 @@ hub_on_stop_switch(struct hub *h, const struct event *ev)
 		return;
 	}
 	hub_next_epoch(h);
-	hub_enforce_stop(h, s);
+	hub_enforce_stop(h, s, NULL);
 }
 
 void

@@ -9,7 +9,7 @@
 
 #include "model/hub_stop.h"
 
-enum { SWEEP_PER_TURN = 1000 };
+enum { SWEEP_PER_TURN = 2000 };
 
 static const struct slice none;
 
@@ -114,7 +114,7 @@ hub_decimal(struct hub *h, uint64_t n)
 }
 
 void
-hub_save_stop(struct hub *h, struct stop *s)
+hub_save_stop(struct hub *h, struct stop *s, const struct event *asked)
 {
 	const struct stop_record *r =
 	    clone_in(&h->out->arena, CLONE_STOP, s->record);
@@ -128,10 +128,11 @@ hub_save_stop(struct hub *h, struct stop *s)
 		return;
 	}
 	op->stop = r;
-	op->audit = stop_stands(s) ? hub_audit(r->actor, SL("stop.raise"),
-					 hub_decimal(h, epoch), NULL, none)
-				   : hub_audit(r->lifted_by, SL("stop.resume"),
-					 hub_decimal(h, epoch), NULL, none);
+	bool stands = stop_stands(s);
+	op->audit = hub_audit(stands ? r->actor : r->lifted_by,
+	    stands ? SL("stop.raise") : SL("stop.resume"),
+	    hub_decimal(h, epoch), asked,
+	    asked != NULL ? asked->request.credential.remote : none);
 	op->audit.detail_json = audit_detail(h, r);
 	hub_pend(h, op->number, PENDING_STOP,
 	    (struct slice){ (const uint8_t *)&epoch, sizeof(epoch) }, NULL);
@@ -171,7 +172,7 @@ save_all(struct hub *h)
 	     l != &h->stop.all && h->out->err == 0; l = l->next) {
 		struct stop *s = LIST_OF(l, struct stop, link);
 		if (s->unsaved)
-			hub_save_stop(h, s);
+			hub_save_stop(h, s, NULL);
 	}
 }
 
@@ -230,6 +231,13 @@ sweep(struct hub *h, struct agent *a, int *budget)
 	return h->out->err == 0;
 }
 
+void
+hub_stop_sweep(struct hub *h, struct agent *a)
+{
+	if (list_empty(&a->stop.sweep))
+		list_push(&h->stop.sweep, &a->stop.sweep);
+}
+
 static void
 sweep_all(struct hub *h)
 {
@@ -238,10 +246,11 @@ sweep_all(struct hub *h)
 	while (!list_empty(&h->stop.sweep)) {
 		struct agent *a =
 		    LIST_OF(h->stop.sweep.next, struct agent, stop.sweep);
-		if (hub_is_stopped(a) && !sweep(h, a, &budget))
+		if (--budget < 0 ||
+		    (hub_is_stopped(a) && !sweep(h, a, &budget)))
 			return;
 		list_remove(&a->stop.sweep);
-		hub_settle(h, a, SL("command"));
+		hub_settle(h, a, SL("resumed"));
 	}
 }
 
@@ -251,15 +260,12 @@ resolve_all(struct hub *h)
 	struct list *l = h->stop.all.next;
 
 	h->stop.unresolved = false;
-	for (; l != &h->stop.all && h->out->err == 0; l = l->next) {
+	for (; l != &h->stop.all; l = l->next) {
 		struct stop *s = LIST_OF(l, struct stop, link);
 		if (stop_stands(s))
 			hub_resolve_stop(h, s);
 	}
-	for (size_t i = 0; i < h->agents.count && h->out->err == 0; i++)
-		hub_tell_stop(h, h->sorted[i]);
-	if (h->out->err != 0)
-		h->stop.unresolved = true;
+	hub_tell_stops(h);
 }
 
 /* Time --------------------------------------------------------------------- */
@@ -391,8 +397,8 @@ hub_load_stops(struct hub *h, const struct hub_snapshot *s, msec now)
 		struct agent *a = h->sorted[i];
 		if (hub_find_stops(h, a))
 			a->stop.want = h->stop.epoch;
-		if (hub_is_stopped(a) && list_empty(&a->stop.sweep))
-			list_push(&h->stop.sweep, &a->stop.sweep);
+		if (hub_is_stopped(a))
+			hub_stop_sweep(h, a);
 	}
 	return h->stop.unresolved ? ERR_NOMEM : 0;
 }
