@@ -170,6 +170,40 @@ def test_kills_everything(w):
     check(w.call('status', '--state', w.state).returncode == 0, 'status after it')
 
 
+# Each process makes the next and goes: nobody stays to be found.  At most 50
+# of them in all, 10 ms each; the last one sleeps.
+MOVES = '''
+import os, sys, time
+with open(sys.argv[1], 'w') as f:
+    f.write('%d\\nready\\n' % os.getpid())
+for _ in range(49):
+    time.sleep(0.01)
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+time.sleep(200)
+'''
+
+
+def test_moving_target(w):
+    s = w.ready()
+    path = os.path.join(w.dir, 'a')
+    for n in range(3):
+        # What the first one leaves behind is held, whoever it is by now.
+        stream = w.run(s, sys.executable, '-c', MOVES, path, foreground=False)
+        until(lambda: os.path.exists(path) and 'ready' in open(path).read(), 'it does not stand')
+        order(s, 2 * n + 2)
+        r = receipt(s, 2 * n + 2, stopped=True)
+        mine = [c for c in r['commands'] if c['command_id'] == 'cmd_%020d' % w.seq]
+        check(len(mine) == 1 and 1 <= mine[0]['count'] <= 50 and not r['left'], r)
+        check(dead(mine[0]['pids']), r)
+        end_of(stream)
+        order(s, 2 * n + 3, False)
+        receipt(s, 2 * n + 3, stopped=False)
+        os.unlink(path)
+    check(not w.status()['commands_running'], 'something runs')
+
+
 def test_before_anything_else(w):
     """An agent that was away learns it from the answer to its registration."""
     s = w.ready()
