@@ -259,6 +259,15 @@ on_refused(void *arg, struct run *r, struct slice reason, struct slice error)
 }
 
 static void
+on_fetched(void *arg, struct run *r)
+{
+	struct command *c = of_run(arg, r);
+
+	if (c != NULL)
+		tell(c);
+}
+
+static void
 on_gone(void *arg, struct run *r)
 {
 	struct command *c = of_run(arg, r);
@@ -289,6 +298,7 @@ static const struct runner_ops ops = {
 	.input = on_input,
 	.ended = on_ended,
 	.refused = on_refused,
+	.fetched = on_fetched,
 	.gone = on_gone,
 	.quiet = on_quiet,
 	.closed = on_closed,

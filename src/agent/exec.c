@@ -78,7 +78,7 @@ class_of(const struct exec *e)
 	if (buf_peek(&e->small).len > 0 || start_due(e) || input_due(e) ||
 	    end_due(e) || exec_done(e))
 		return TURN_SOON;
-	return has_output(e) ? TURN_BULK : TURN_IDLE;
+	return has_output(e) && !e->waits ? TURN_BULK : TURN_IDLE;
 }
 
 /* Nothing is asked of the holder while there is enough to send. */
@@ -304,6 +304,10 @@ put_bulk(struct exec *e, uint8_t *out, size_t room, size_t *n)
 
 	int err = runner_read(
 	    c->run, which, e->at[which], out + BULK_HEAD, want, &got);
+	if (err == ERR_AGAIN) {
+		e->waits = true;
+		return 0;
+	}
 	/* Nothing where the record says there is: power was lost. */
 	if (err == 0 && got == 0) {
 		err = ERR_GONE;
@@ -526,8 +530,11 @@ exec_ended(struct exec *e)
 void
 exec_changed(void *watcher, struct command *c)
 {
+	struct exec *e = watcher;
+
 	(void)c;
-	exec_look(watcher);
+	e->waits = false;
+	exec_look(e);
 }
 
 void

@@ -47,6 +47,7 @@ struct exec {
 	bool opened;       /* the opening was read */
 	bool stdin_wanted; /* the controller means to send input */
 	bool started;      /* STARTED was queued */
+	bool waits;        /* for output that is not in memory */
 	bool exited;       /* EXIT or REFUSED was queued */
 	bool last;         /* nothing follows what is queued */
 	bool finished;     /* by the link: our direction was ended */

@@ -41,6 +41,7 @@ runner_free_run(struct run *r)
 	struct runner *rn = r->rn;
 
 	loop_timer_stop(rn->c.loop, &r->again);
+	runner_drop_fetch(r);
 	if (r->link != NULL) {
 		r->link->run = NULL;
 		link_close(r->link);
@@ -422,6 +423,24 @@ look_at_gap(struct run *r, int stream, uint64_t at, size_t *n, size_t *gone)
 	return 0;
 }
 
+/* From memory; what is not there is asked for.  It may be gone again by the
+ * time it has come: then it is waited for. */
+static int
+read_spool(
+    struct run *r, int stream, uint64_t at, uint8_t *out, size_t n, size_t *got)
+{
+	struct file *f = &r->spool[stream];
+	bool fetched = r->fetched;
+	int err = file_read_cached(f, at, out, n, got);
+
+	r->fetched = false;
+	if (err != ERR_AGAIN)
+		return err;
+	if (!fetched && runner_fetch(r, stream, at) == 0)
+		return ERR_AGAIN;
+	return file_read(f, at, out, n, got);
+}
+
 int
 runner_read(
     struct run *r, int stream, uint64_t at, uint8_t *out, size_t n, size_t *got)
@@ -442,7 +461,7 @@ runner_read(
 		return 0;
 	if (err == 0 && r->adopted)
 		err = look_at_hole(f, at, &n, got);
-	return err != 0 ? err : file_read(f, at, out, n, got);
+	return err != 0 ? err : read_spool(r, stream, at, out, n, got);
 }
 
 void
@@ -623,7 +642,8 @@ void
 runner_finish_if_closed(struct runner *rn)
 {
 	if (!rn->closing || rn->told || rn->home.handles > 0 ||
-	    !list_empty(&rn->jobs) || rn->forcing != NULL || rn->room.busy)
+	    !list_empty(&rn->jobs) || rn->forcing != NULL || rn->fetches > 0 ||
+	    rn->room.busy)
 		return;
 	rn->told = true;
 	rn->c.ops->closed(rn->c.arg);

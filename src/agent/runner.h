@@ -51,6 +51,8 @@ struct runner_ops {
 	/* More to read, once per runner_more; or an end, or a full spool. */
 	void (*output)(void *arg, struct run *r, const struct run_output *o);
 	void (*input)(void *arg, struct run *r, const struct run_input *i);
+	/* What runner_read said ERR_AGAIN of can be read now. */
+	void (*fetched)(void *arg, struct run *r);
 	/* x is borrowed.  outcome "unknown": started, and nobody saw how it
 	 * ended; it will never be started again. */
 	void (*ended)(void *arg, struct run *r, const struct record_exit *x);
@@ -128,8 +130,8 @@ void runner_more(struct run *r, const uint64_t seen[2]);
 
 /*
  * Read the spool: up to n bytes at an offset.  ERR_GONE when *got bytes from
- * there on were acknowledged and pruned, or lost with the host's power.  Page
- * cache as a rule; n <= 256 KiB.
+ * there on were acknowledged and pruned, or lost with the host's power.
+ * ERR_AGAIN: it must come from a disk, and fetched follows.  n <= 256 KiB.
  */
 int runner_read(struct run *r, int stream, uint64_t at, uint8_t *out, size_t n,
     size_t *got);

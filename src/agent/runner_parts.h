@@ -7,6 +7,7 @@
  *	runner_job.c    what waits for the disk: verdicts and removals
  *	runner_stop.c   being under a stop
  *	runner_force.c  holders that do not answer a stop
+ *	runner_fetch.c  spools that are not in memory
  */
 #ifndef AGENT_RUNNER_PARTS_H
 #define AGENT_RUNNER_PARTS_H
@@ -38,6 +39,8 @@ struct run {
 	bool lives;        /* ended, but its holder stays */
 	bool dead;         /* the holder saw the last process die */
 	bool stuck;        /* the holder kills, and some do not die */
+	struct fetch *fetch; /* at work; NULL: none */
+	bool fetched;        /* try once more before asking again */
 };
 
 /* What the spools of all runs take (runner_room.c). */
@@ -73,6 +76,7 @@ struct runner {
 	unsigned halts;          /* how often since the start */
 	bool news;               /* quiet is to be called, when it is */
 	struct loop_timer force; /* holders that do not answer a stop */
+	size_t fetches;          /* at work */
 	struct force *forcing;   /* owned; NULL: none at work */
 	struct map kills;        /* by id, since it was halted: run_kill */
 	struct loop_task settle; /* looks whether all is quiet */
@@ -107,6 +111,10 @@ bool runner_is_settled(const struct run *r);
 /* What a holder says it killed; k is copied. */
 void runner_note_kill(struct run *r, const struct run_kill *k);
 void runner_drop_kills(struct runner *rn);
+
+/* runner_fetch.c: bring what is at offset into memory, and call fetched. */
+int runner_fetch(struct run *r, int stream, uint64_t at);
+void runner_drop_fetch(struct run *r);
 
 /* runner_force.c: look now and then for holders that do not answer. */
 void runner_watch_holders(struct runner *rn);

@@ -49,6 +49,17 @@ file_read(struct file *f, uint64_t at, void *out, size_t n, size_t *got)
 }
 
 int
+file_read_cached(struct file *f, uint64_t at, void *out, size_t n, size_t *got)
+{
+	const struct file_ops *ops = f->layer->ops;
+	int err = ops->cached == NULL
+	    ? ERR_UNSUPPORTED
+	    : ops->cached(f->layer, f->fd, at, out, n, got);
+
+	return err == ERR_UNSUPPORTED ? file_read(f, at, out, n, got) : err;
+}
+
+int
 file_write(struct file *f, uint64_t at, struct slice s)
 {
 	size_t done;

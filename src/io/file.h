@@ -66,6 +66,14 @@ void file_close(struct file *f);
 /* Read until n bytes or the end of the file; *got says how many came. */
 int file_read(struct file *f, uint64_t at, void *out, size_t n, size_t *got);
 
+/*
+ * What of that is in memory, for threads that must not wait for a disk.
+ * ERR_AGAIN: nothing is; a file_read elsewhere brings it.  Where the system
+ * cannot tell it is file_read.
+ */
+int file_read_cached(
+    struct file *f, uint64_t at, void *out, size_t n, size_t *got);
+
 /* All of s at the given offset. */
 int file_write(struct file *f, uint64_t at, struct slice s);
 

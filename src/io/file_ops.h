@@ -19,6 +19,10 @@ struct file_ops {
 	void (*close)(struct file_layer *fs, int fd);
 	int (*read)(struct file_layer *fs, int fd, uint64_t at, void *out,
 	    size_t n, size_t *done);
+	/* As read, of what is in memory: else ERR_AGAIN.  NULL, and
+	 * ERR_UNSUPPORTED: nobody can tell. */
+	int (*cached)(struct file_layer *fs, int fd, uint64_t at, void *out,
+	    size_t n, size_t *done);
 	int (*write)(struct file_layer *fs, int fd, uint64_t at, struct slice s,
 	    size_t *done);
 	int (*append)(

@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -98,6 +99,22 @@ real_read(struct file_layer *fs, int fd, uint64_t at, void *out, size_t n,
 	(void)fs;
 	do
 		err = transferred(pread(fd, out, n, (off_t)at), done, &again);
+	while (again);
+	return err;
+}
+
+static int
+real_cached(struct file_layer *fs, int fd, uint64_t at, void *out, size_t n,
+    size_t *done)
+{
+	struct iovec v = { out, n };
+	bool again;
+	int err;
+
+	(void)fs;
+	do
+		err = transferred(
+		    preadv2(fd, &v, 1, (off_t)at, RWF_NOWAIT), done, &again);
 	while (again);
 	return err;
 }
@@ -281,6 +298,7 @@ static const struct file_ops real_ops = {
 	.open = real_open,
 	.close = real_close,
 	.read = real_read,
+	.cached = real_cached,
 	.write = real_write,
 	.append = real_append,
 	.sync = real_sync,

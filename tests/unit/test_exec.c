@@ -20,7 +20,7 @@ struct run {
 	const char *out; /* what the spool holds */
 	uint64_t pruned, acked, fed, fed_end;
 	int signal, more, forgets;
-	bool linger;
+	bool linger, cold;
 };
 
 static struct {
@@ -126,6 +126,10 @@ runner_read(
 		return ERR_GONE;
 	}
 	*got = 0;
+	if (r->cold) {
+		r->cold = false;
+		return ERR_AGAIN;
+	}
 	if (stream == 0 && at < len) {
 		*got = len - at < n ? len - at : n;
 		memcpy(out, r->out + at, *got);
@@ -458,6 +462,27 @@ test_life(void **state)
 }
 
 /* Any window, however small, lets it through in the same order. */
+/* Output that is not in memory: the stream waits until it is. */
+static void
+test_cold_output(void **state)
+{
+	struct world *w = *state;
+	struct run *r;
+
+	begin(w, &r);
+	drain(w, &w->e, 1000);
+	(void)said(w, EXECFRAME_STARTED);
+	(void)said(w, EXECFRAME_STDIN_ACK);
+	r->cold = true;
+	grow(r, "late");
+	drain(w, &w->e, 1000);
+	assert_int_equal(w->e.turn.class, TURN_IDLE);
+	fake.ops->fetched(fake.arg, r);
+	assert_int_equal(w->e.turn.class, TURN_BULK);
+	drain(w, &w->e, 1000);
+	assert_slice(said(w, EXECFRAME_STDOUT).data, SL("late"));
+}
+
 static void
 test_small_windows(void **state)
 {
@@ -789,6 +814,7 @@ main(void)
 		TEST(test_order),
 		TEST(test_life),
 		TEST(test_small_windows),
+		TEST(test_cold_output),
 		TEST(test_refusals),
 		TEST(test_unknown_stream),
 		TEST(test_attach),

@@ -18,7 +18,7 @@
 #include "support/unit.h"
 
 struct seen {
-	int started, ended, refused, gone, closed, inputs, quiet;
+	int started, ended, refused, gone, closed, inputs, quiet, fetched;
 	int64_t pid;
 	char outcome[16], reason[16], refusal[16];
 	int code;
@@ -109,6 +109,13 @@ on_gone(void *arg, struct run *r)
 }
 
 static void
+on_fetched(void *arg, struct run *r)
+{
+	(void)r;
+	((struct seen *)arg)->fetched++;
+}
+
+static void
 on_quiet(void *arg)
 {
 	struct seen *s = arg;
@@ -125,7 +132,7 @@ on_closed(void *arg)
 }
 
 static const struct runner_ops ops = { on_started, on_output, on_input,
-	on_ended, on_refused, on_gone, on_quiet, on_closed };
+	on_fetched, on_ended, on_refused, on_gone, on_quiet, on_closed };
 
 static struct runner_config
 config(struct world *w)
@@ -583,6 +590,48 @@ test_no_holder_lives(void **state)
 	assert_int_equal(runner_forget(r), 0);
 }
 
+/* What is not in memory comes by a worker, and the loop turns meanwhile. */
+static void
+test_cold_spool(void **state)
+{
+	struct world *w = *state;
+	static uint8_t text[64 * 1024];
+	char path[256];
+	struct run *r;
+	size_t n;
+
+	open_runner(w);
+	assert_int_equal(start(w, "cmd_a", 1, "head -c 4000000 /dev/zero",
+			     (struct run_order){ 0 }, &r),
+	    0);
+	turn_until(w, &w->seen.ended, 1);
+	path_of(w, "cmd_a", "out", path);
+	int fd = open(path, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	close(fd);
+	int err = runner_read(r, 0, 2000000, text, sizeof(text), &n);
+	/* Some file systems cannot tell, and some keep all in memory. */
+	if (err == ERR_AGAIN) {
+		assert_int_equal(
+		    runner_read(r, 0, 2000000, text, sizeof(text), &n),
+		    ERR_AGAIN);
+		turn_until(w, &w->seen.fetched, 1);
+		err = runner_read(r, 0, 2000000, text, sizeof(text), &n);
+	} else {
+		print_message("skip: the spool cannot be made cold\n");
+	}
+	assert_int_equal(err, 0);
+	assert_true(n > 0);
+	/* A run may go while something is brought for it. */
+	fd = open(path, O_RDONLY);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	close(fd);
+	(void)runner_read(r, 0, 1000000, text, sizeof(text), &n);
+	assert_int_equal(runner_forget(r), 0);
+}
+
 static void
 test_input_window(void **state)
 {
@@ -1010,6 +1059,7 @@ main(void)
 		RUN(test_dropped),
 		RUN(test_order_survives_its_holder),
 		RUN(test_no_holder_lives),
+		RUN(test_cold_spool),
 		RUN(test_input_window),
 		RUN(test_halt),
 		RUN(test_halted_at_birth),
