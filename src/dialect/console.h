@@ -109,6 +109,7 @@ enum console_topic {
 	CONSOLE_COMMANDS,
 	CONSOLE_TRACES,
 	CONSOLE_TERMINALS,
+	CONSOLE_QUEUES, /* of flat; upper is told of queues with commands */
 	CONSOLE_TOPICS
 };
 

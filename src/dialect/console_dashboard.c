@@ -91,7 +91,7 @@ static bool
 find_topic(struct slice name, enum console_topic *topic)
 {
 	static const char *const names[CONSOLE_TOPICS] = { "agent", "command",
-		"trace", "terminal" };
+		"trace", "terminal", "queue" };
 
 	for (unsigned i = 0; i < CONSOLE_TOPICS; i++) {
 		size_t len = strlen(names[i]);

@@ -278,6 +278,28 @@ say_clear(struct console_say *s, const struct notice *n)
 }
 
 static void
+say_queue(struct console_say *s, const struct queue_view *q)
+{
+	if (!console_begin(s, "queue:update"))
+		return;
+	js_kv_string(&s->w, "agentId", q->agent_id);
+	js_kv_u64(&s->w, "queueSize", q->size);
+	console_put_some(s, "executing", q->executing);
+	js_kv_array(&s->w, "queued");
+	for (size_t i = 0; i < q->count; i++) {
+		const struct queue_place *p = &q->places[i];
+		js_begin_object(&s->w);
+		js_kv_string(&s->w, "commandId", p->command_id);
+		js_kv_u64(&s->w, "position", p->position);
+		js_kv_string(&s->w, "priority", priority_name(p->priority));
+		js_kv_i64(&s->w, "estimatedWait", p->wait);
+		js_end(&s->w);
+	}
+	js_end(&s->w);
+	console_end(s);
+}
+
+static void
 say_notice(struct console_say *s, const struct notice *n)
 {
 	switch (n->kind) {
@@ -300,8 +322,10 @@ say_notice(struct console_say *s, const struct notice *n)
 	case NOTICE_CLEAR:
 		say_clear(s, n);
 		break;
-	case NOTICE_OTHER:
 	case NOTICE_QUEUE:
+		say_queue(s, n->queue);
+		break;
+	case NOTICE_OTHER:
 	case NOTICE_TRACE:
 	case NOTICE_ACTIVITY:
 	case NOTICE_KINDS:

@@ -42,6 +42,20 @@ reserve(struct console_interest *i, enum console_topic topic, size_t more)
 	return 0;
 }
 
+/* Whether the ids alone are wanted. */
+static bool
+is_chosen(const struct console_interest *i, enum console_topic topic)
+{
+	return i->topics[topic].turned != (topic == CONSOLE_QUEUES);
+}
+
+static void
+choose(struct console_interest *i, enum console_topic topic, bool chosen)
+{
+	i->topics[topic].turned = chosen != (topic == CONSOLE_QUEUES);
+	i->topics[topic].count = 0;
+}
+
 static void
 list(struct console_interest *i, enum console_topic topic, struct slice id,
     bool in)
@@ -65,14 +79,12 @@ apply(struct console_interest *i, const struct console_filter *f,
 	/* Of an introduction the words are all there is. */
 	bool add = f->add || f->only;
 
-	if (f->topics[topic].all || f->only) {
-		i->topics[topic].chosen = f->topics[topic].all ? !add : true;
-		i->topics[topic].count = 0;
-	}
+	if (f->topics[topic].all || f->only)
+		choose(i, topic, f->topics[topic].all ? !add : true);
 	/* Listed are the wanted ones, or the exceptions. */
 	for (size_t n = 0; n < f->topics[topic].count; n++)
 		list(i, topic, f->topics[topic].ids[n],
-		    add == i->topics[topic].chosen);
+		    add == is_chosen(i, topic));
 }
 
 int
@@ -103,5 +115,5 @@ console_interest_wants(const struct console_interest *i,
 		(command_id.len > 0 &&
 		    find(i, topic, console_hash(command_id)) < count));
 
-	return listed == i->topics[topic].chosen;
+	return listed == is_chosen(i, topic);
 }

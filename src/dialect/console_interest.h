@@ -1,9 +1,9 @@
 /*
  * console_interest: what a dashboard wants to see (floor: dialect).
  *
- * Everything, until it says otherwise: DASHBOARD_INIT's subscriptions and
- * (un)subscribe messages, docs/protocol/console.md 5.  What it may see is
- * not decided here.
+ * Everything but queues, until it says otherwise: DASHBOARD_INIT's
+ * subscriptions and (un)subscribe messages, docs/protocol/console.md 5.  What
+ * it may see is not decided here.
  */
 #ifndef DIALECT_CONSOLE_INTEREST_H
 #define DIALECT_CONSOLE_INTEREST_H
@@ -14,13 +14,14 @@ enum { CONSOLE_INTEREST_MAX = 1000 }; /* ids a topic */
 
 struct console_interest {
 	struct {
-		bool chosen;   /* the ids alone; else all but these */
+		bool turned;   /* from all but the ids to the ids alone, or
+				* the other way round */
 		uint64_t *ids; /* owned: hashes */
 		size_t count, room;
 	} topics[CONSOLE_TOPICS];
 };
 
-/* Zero is the start, and wants everything; this is its end. */
+/* Zero is the start; this is its end. */
 void console_interest_fini(struct console_interest *i);
 
 /* 0; ERR_FULL or ERR_NOMEM, and it is as it was. */

@@ -397,6 +397,24 @@ test_interest(void **state)
 	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
 	assert_true(
 	    console_interest_wants(&i, CONSOLE_TERMINALS, SL("b"), SL("d")));
+	/* Of queues nothing, until it asks. */
+	assert_false(console_interest_wants(
+	    &i, CONSOLE_QUEUES, SL("a"), (struct slice){ 0 }));
+	m = hear("{\"type\":\"dashboard:subscribe\",\"topic\":\"queue\","
+		 "\"id\":\"a\"}");
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_true(console_interest_wants(
+	    &i, CONSOLE_QUEUES, SL("a"), (struct slice){ 0 }));
+	assert_false(console_interest_wants(
+	    &i, CONSOLE_QUEUES, SL("b"), (struct slice){ 0 }));
+	m = hear("{\"type\":\"dashboard:subscribe\",\"topic\":\"queue\"}");
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_true(console_interest_wants(
+	    &i, CONSOLE_QUEUES, SL("b"), (struct slice){ 0 }));
+	m = hear("{\"type\":\"dashboard:unsubscribe\",\"topic\":\"queue\"}");
+	assert_int_equal(console_interest_apply(&i, &m.filter), 0);
+	assert_false(console_interest_wants(
+	    &i, CONSOLE_QUEUES, SL("b"), (struct slice){ 0 }));
 	/* An introduction says all there is. */
 	m = hear("{\"type\":\"dashboard:connect\",\"dashboardId\":\"d\","
 		 "\"subscriptions\":{\"agents\":[\"x\",\"y\"],\"commands\":[],"

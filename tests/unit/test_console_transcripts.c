@@ -248,6 +248,9 @@ wants(const struct name *n, const struct notice *news)
 		topic = CONSOLE_COMMANDS;
 	else if (news->kind == NOTICE_TRACE)
 		topic = CONSOLE_TRACES;
+	else if (news->kind == NOTICE_QUEUE)
+		topic = n->peer.spelling == CONSOLE_UPPER ? CONSOLE_COMMANDS
+							  : CONSOLE_QUEUES;
 	else if (news->kind != NOTICE_PRESENCE && news->kind != NOTICE_METRICS)
 		return true;
 	return console_interest_wants(
