@@ -222,6 +222,7 @@ test_everything_comes_back(void **state)
 	kit_id(id, 1);
 	struct command_record c = kit_command(slice_from(id), AGENT);
 	c.env_json = SL("{\"A\":\"b\"}");
+	c.said_json = SL("{\"command\":\"x\"}");
 	c.timeout = 5;
 	c.deadline_at = 6;
 	assert_int_equal(
@@ -254,6 +255,7 @@ test_everything_comes_back(void **state)
 	assert_null(snap.agents[0].operator_labels_json.ptr);
 	assert_int_equal(snap.command_count, 1);
 	assert_slice(snap.commands[0].env_json, SL("{\"A\":\"b\"}"));
+	assert_slice(snap.commands[0].said_json, SL("{\"command\":\"x\"}"));
 	assert_int_equal(snap.commands[0].deadline_at, 6);
 	assert_int_equal(snap.last_link, 12);
 	const struct connection_record *links;
