@@ -496,6 +496,8 @@ on_event(struct conn *c, const struct event *ev)
 		console_renewed(c, ev);
 		return;
 	}
+	if (console_again(c, ev))
+		return;
 	if (ev->kind == EVENT_REPLY)
 		on_reply(c, ev->reply);
 	else if (ev->kind == EVENT_REGISTERED)

@@ -96,6 +96,10 @@ bool console_filter(struct conn *c, const struct console_message *m);
 /* What waits to be said as one goes now. */
 void console_flush(struct conn *c);
 
+/* console_again.c: true when the store is asked which command this answer is
+ * about; then it comes later. */
+bool console_again(struct conn *c, const struct event *ev);
+
 /* console_renew.c: another credential ------------------------------------ */
 
 void console_renew(struct conn *c, const struct console_message *m);

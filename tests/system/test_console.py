@@ -445,6 +445,30 @@ def test_native_agent(t):
     asyncio.run(run())
 
 
+def test_asked_again(t):
+    """The same requestId is the same command, also when that is over."""
+    d = begin(t)
+
+    async def run():
+        agent, dash = await flat_agent(d), await dashboard(d)
+        ident, _ = await run_command(dash, agent, requestId="k-1", command="make all")
+        await complete(agent, ident)
+        await dash.wait("command:complete", commandId=ident)
+        # The hub has forgotten it when the store has its end.
+        until(lambda: d.get("/api/v1/commands/" + ident).json["state"] == "completed")
+        await dash.say("command:request", agentId="agent-1", command="make all", requestId="k-1")
+        again = await dash.wait("command:queued", requestId="k-1")
+        equal(again["commandId"], ident)
+        await dash.say("command:request", agentId="agent-1", command="make none", requestId="k-1")
+        equal((await dash.wait("command:error", requestId="k-1"))["code"], "KEY_REUSED")
+        await dash.say("heartbeat:ping")
+        await dash.wait("heartbeat:pong")
+        equal([m for m in agent.heard if m["type"] == "command:execute"], [], "run twice")
+        await dash.close()
+        await agent.close()
+    asyncio.run(run())
+
+
 def test_hostile_text(t):
     """What agents say of themselves and print is data."""
     d = begin(t)
