@@ -193,10 +193,14 @@ wants(const struct watcher *w, const struct said *said)
 {
 	const struct console *s = w->conn->state;
 	const struct said_about *a = &said->about;
+	enum console_topic topic = topics[a->kind].topic;
 
+	/* Clients of upper know queues, and have no word to ask for them. */
+	if (a->kind == SAID_QUEUE && w->voice == VOICE_FLAT)
+		topic = CONSOLE_QUEUES;
 	return topics[a->kind].always || peer_eq(a->asked_by, w->conn->id) ||
-	    console_interest_wants(&s->interest, topics[a->kind].topic,
-		a->agent_id, a->command_id);
+	    console_interest_wants(
+		&s->interest, topic, a->agent_id, a->command_id);
 }
 
 bool
@@ -216,7 +220,6 @@ console_filter(struct conn *c, const struct console_message *m)
 		    SL("there are too many subscriptions"));
 		return false;
 	}
-	s->watcher.wants = wants;
 	return true;
 }
 
@@ -230,6 +233,7 @@ console_join(struct conn *c, const struct reply *r)
 		s->batch = alloc_new(sizeof(*s->batch));
 	w->audience = r->audience;
 	w->voice = s->peer.spelling == CONSOLE_UPPER ? VOICE_UPPER : VOICE_FLAT;
+	w->wants = wants;
 	if (s->peer.batch || s->peer.compressed)
 		w->take = on_take;
 	s->stage = CONSOLE_STAGE_JOINED;

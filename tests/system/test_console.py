@@ -469,6 +469,28 @@ def test_asked_again(t):
     asyncio.run(run())
 
 
+def test_queue_news(t):
+    """Places in a queue, for the dashboard that asked for them."""
+    d = begin(t)
+
+    async def run():
+        agent = await flat_agent(d)
+        asks, other = await dashboard(d), await dashboard(d)
+        await asks.say("dashboard:subscribe", topic="queue")
+        await asks.say("heartbeat:ping")
+        await asks.wait("heartbeat:pong")
+        ident, _ = await run_command(other, agent)
+        first = await asks.wait("queue:update", agentId="agent-1", executing=ident)
+        equal(first["queueSize"], 0)
+        await complete(agent, ident)
+        await other.wait("command:complete", commandId=ident)
+        await asks.wait("queue:update", agentId="agent-1", queued=[])
+        equal([m for m in other.heard if m["type"] == "queue:update"], [], "not asked for")
+        for p in agent, asks, other:
+            await p.close()
+    asyncio.run(run())
+
+
 def test_hostile_text(t):
     """What agents say of themselves and print is data."""
     d = begin(t)
