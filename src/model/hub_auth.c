@@ -21,6 +21,35 @@ hub_find_link(struct hub *h, struct peer_id peer)
 	return map_get(&h->links, peer_key(&peer));
 }
 
+/* Where it comes from.  "192.0.2.1:4711" has the address in it, which is not
+ * kept twice: there are many links. */
+static int
+keep_whence(struct link *l, struct slice remote, struct slice address)
+{
+	bool bracket = remote.len > 0 && remote.ptr[0] == '[';
+	int err = hub_keep(&l->remote, remote);
+
+	if (err != 0)
+		return err;
+	struct slice part =
+	    slice_first(slice_from_at(l->remote, bracket), address.len);
+	if (!slice_eq(part, address))
+		return hub_keep(&l->address, address);
+	l->address = part;
+	return 0;
+}
+
+static void
+drop_whence(struct link *l)
+{
+	uintptr_t at = (uintptr_t)l->address.ptr;
+	uintptr_t from = (uintptr_t)l->remote.ptr;
+
+	if (at < from || at > from + l->remote.len)
+		hub_unkeep(&l->address);
+	hub_unkeep(&l->remote);
+}
+
 void
 hub_drop_link(struct hub *h, struct link *l)
 {
@@ -32,8 +61,7 @@ hub_drop_link(struct hub *h, struct link *l)
 		if (!l->http)
 			l->token->link_count--;
 	}
-	hub_unkeep(&l->remote);
-	hub_unkeep(&l->address);
+	drop_whence(l);
 	alloc_free(l);
 }
 
@@ -393,8 +421,7 @@ admit(struct hub *h, const struct event *ev, struct link *l, struct denied *no)
 
 	if (err != 0)
 		return err;
-	if (hub_keep(&l->remote, c->remote) != 0 ||
-	    hub_keep(&l->address, c->address) != 0 ||
+	if (keep_whence(l, c->remote, c->address) != 0 ||
 	    map_put(&h->links, peer_key(&l->peer), l) != 0) {
 		*no = deny(503, ERR_FULL, SL("OVERLOADED"),
 		    SL("the controller takes no more connections now"));
@@ -436,8 +463,7 @@ hub_on_hello(struct hub *h, const struct event *ev)
 		hub_send(h, ev->peer, EVENT_WELCOME, ev->request_id, 0);
 		return;
 	}
-	hub_unkeep(&l->remote);
-	hub_unkeep(&l->address);
+	drop_whence(l);
 	alloc_free(l);
 	struct event *re =
 	    hub_send(h, ev->peer, EVENT_DENIED, ev->request_id, 0);
@@ -476,11 +502,9 @@ hub_guest_link(struct hub *h, struct watch *w, const struct event *ev)
 		    SL("this token has its full number of connections"));
 		return NULL;
 	}
-	if (hub_keep(&l->remote, w->remote) != 0 ||
-	    hub_keep(&l->address, w->address) != 0 ||
+	if (keep_whence(l, w->remote, w->address) != 0 ||
 	    map_put(&h->links, peer_key(&l->peer), l) != 0) {
-		hub_unkeep(&l->remote);
-		hub_unkeep(&l->address);
+		drop_whence(l);
 		alloc_free(l);
 		h->out->err = ERR_NOMEM;
 		return NULL;

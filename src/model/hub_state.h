@@ -101,7 +101,7 @@ struct link {
 	struct slice closed; /* a literal */
 	scope_set scopes;
 	struct slice remote;  /* owned, with address */
-	struct slice address; /* owned */
+	struct slice address; /* a part of remote; owned when it is none */
 };
 
 /* What lives only while an agent is there. */

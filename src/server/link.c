@@ -51,6 +51,12 @@ link_of(struct conn *c)
 	return c->state;
 }
 
+static struct slice
+remote_of(const struct link_conn *l)
+{
+	return (struct slice){ l->remote, l->remote_len };
+}
+
 static msec
 now_of(const struct conn *c)
 {
@@ -158,7 +164,7 @@ on_text(struct conn *c, struct slice text)
 		    c->dock->server, r->agent_id, &r->native.stop);
 	}
 	if (ev->kind == EVENT_BAD)
-		log_info("bad_message", kv_s("remote", link_of(c)->remote),
+		log_info("bad_message", kv_s("remote", remote_of(link_of(c))),
 		    kv_e("err", ev->complaint.err),
 		    kv_s("field", ev->complaint.field));
 	if (dock_post(c->dock, ev) != 0)
@@ -172,11 +178,14 @@ start_mux(struct link_conn *l)
 
 	if (l->mux != NULL)
 		return;
-	l->mux = alloc_new(sizeof(*l->mux));
-	if (l->mux == NULL) {
+	struct link_streams *s = alloc_new(sizeof(*s));
+	if (s == NULL) {
 		conn_drop(l->conn);
 		return;
 	}
+	list_init(&s->pipes);
+	list_init(&s->opening);
+	l->mux = &s->mux;
 	config.seed = l->conn->dock->request_base;
 	yamux_init(l->mux, YAMUX_SERVER, &config, now_of(l->conn));
 }
@@ -202,7 +211,7 @@ on_stream_event(struct link_conn *l, const struct yamux_event *ev)
 		pipe_lost(ev->user, ERR_RESET);
 		break;
 	case YAMUX_ERROR:
-		log_warn("mux_failed", kv_s("remote", l->remote),
+		log_warn("mux_failed", kv_s("remote", remote_of(l)),
 		    kv_e("err", ev->err));
 		close_link(
 		    l->conn, WS_CODE_PROTOCOL, SL("yamux"), ERR_PROTOCOL);
@@ -292,12 +301,13 @@ send_stream(struct link_conn *l, struct pipe *p, size_t room)
 static void
 send_streams(struct link_conn *l, size_t room)
 {
+	struct list *pipes = &link_streams(l)->pipes;
 	bool more = true;
 
 	while (more && room > 0 && !l->conn->ending) {
-		struct list *at = l->pipes.next;
+		struct list *at = pipes->next;
 		more = false;
-		while (at != &l->pipes && !l->conn->ending) {
+		while (at != pipes && !l->conn->ending) {
 			struct pipe *p = pipe_of_link(at);
 			at = at->next; /* sending its last may end it */
 			size_t n = send_stream(l, p, room);
@@ -312,7 +322,9 @@ send_streams(struct link_conn *l, size_t room)
 static bool
 streams_wait(struct link_conn *l)
 {
-	for (struct list *at = l->pipes.next; at != &l->pipes; at = at->next) {
+	struct list *pipes = &link_streams(l)->pipes;
+
+	for (struct list *at = pipes->next; at != pipes; at = at->next) {
 		struct pipe *p = pipe_of_link(at);
 		if (pipe_waiting(p).len > 0 &&
 		    yamux_window(l->mux, pipe_stream(p)) > 0)
@@ -372,7 +384,7 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 		break;
 	case WSCONN_ERROR:
 		l->why = ev->err;
-		log_info("protocol_error", kv_s("remote", l->remote),
+		log_info("protocol_error", kv_s("remote", remote_of(l)),
 		    kv_i("code", ev->code), kv_e("err", ev->err));
 		break;
 	default:
@@ -494,26 +506,33 @@ on_close(struct conn *c, uint16_t code, struct slice reason)
 }
 
 static void
+lose_streams(struct link_streams *s)
+{
+	while (!list_empty(&s->pipes))
+		pipe_lost(pipe_of_link(s->pipes.next), ERR_CLOSED);
+	/* They are ordered anew when the agent is back. */
+	while (list_pop(&s->opening) != NULL)
+		continue;
+}
+
+static void
 on_gone(struct conn *c, int why)
 {
 	struct link_conn *l = link_of(c);
 
 	(void)why;
-	while (!list_empty(&l->pipes))
-		pipe_lost(pipe_of_link(l->pipes.next), ERR_CLOSED);
-	/* They are ordered anew when the agent is back. */
-	while (list_pop(&l->opening) != NULL)
-		continue;
+	if (l->mux != NULL)
+		lose_streams(link_streams(l));
 	if (l->why != 0)
 		c->why = l->why;
 	c->dock->server->counts.links--;
-	log_info("link_closed", kv_s("remote", l->remote), kv_e("why", c->why));
+	log_info(
+	    "link_closed", kv_s("remote", remote_of(l)), kv_e("why", c->why));
 	wsconn_fini(&l->ws);
 	if (l->mux != NULL) {
 		yamux_fini(l->mux);
-		alloc_free(l->mux);
+		alloc_free(link_streams(l));
 	}
-	alloc_free((void *)(uintptr_t)l->remote.ptr);
 	alloc_free(l);
 }
 
@@ -610,21 +629,16 @@ denied(struct conn *c, struct call *call, const struct denied *no)
 static struct link_conn *
 new_link(struct conn *c, struct call *call)
 {
-	struct link_conn *l = alloc_new(sizeof(*l));
 	struct slice remote = call->credential.remote;
-	uint8_t *copy = alloc_new(remote.len + 1);
+	struct link_conn *l = alloc_new(sizeof(*l) + remote.len);
 
-	if (l == NULL || copy == NULL) {
-		alloc_free(l);
-		alloc_free(copy);
+	if (l == NULL)
 		return NULL;
-	}
-	memcpy(copy, remote.ptr, remote.len);
-	l->remote = (struct slice){ copy, remote.len };
+	if (remote.len > 0)
+		memcpy(l->remote, remote.ptr, remote.len);
+	l->remote_len = remote.len;
 	l->conn = c;
 	l->native = web_offers(call, SL("muster.v1"));
-	list_init(&l->pipes);
-	list_init(&l->opening);
 	wsconn_init(&l->ws, WSCONN_SERVER, ws_config(c->dock), now_of(c));
 	/* What it still holds of its commands comes in its first message. */
 	if (l->native)
@@ -666,7 +680,7 @@ link_answer(struct conn *c, struct call *call, const struct event *ev)
 		wsconn_set_deflate(&l->ws, &terms);
 	c->dock->server->counts.links++;
 	stream_set_cap(c->stream, QUEUE_MAX);
-	log_info("link_opened", kv_s("remote", l->remote),
+	log_info("link_opened", kv_s("remote", remote_of(l)),
 	    kv_b("native", l->native));
 	web_upgrade(c, &role, l,
 	    l->native ? SL("muster.v1") : (struct slice){ 0 },

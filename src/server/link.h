@@ -18,14 +18,28 @@ struct pipe;
 struct link_conn {
 	struct conn *conn;
 	struct wsconn ws;
-	struct yamux *mux;   /* owned; NULL until a native agent registered */
+	struct yamux
+	    *mux;    /* of streams; NULL until a native agent registered */
+	bool native; /* offered muster.v1 */
+	bool paused; /* not read while the hub is behind */
+	int why;     /* of its end, for the hub */
+	size_t remote_len;
+	uint8_t remote[]; /* text */
+};
+
+/* What a link has once it carries streams: most carry none. */
+struct link_streams {
+	struct yamux mux;
 	struct list pipes;   /* struct pipe.of_link */
 	struct list opening; /* struct pipe.opening, in order */
-	bool native;         /* offered muster.v1 */
-	bool paused;         /* not read while the hub is behind */
-	int why;             /* of its end, for the hub */
-	struct slice remote; /* owned */
 };
+
+/* Of a link that has a mux. */
+static inline struct link_streams *
+link_streams(const struct link_conn *l)
+{
+	return LIST_OF(l->mux, struct link_streams, mux);
+}
 
 /* Once for each dock. */
 void link_setup(struct dock *d);

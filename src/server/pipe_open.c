@@ -170,7 +170,7 @@ open_stream(struct pipe *p, struct link_conn *l)
 		return;
 	}
 	p->link = l;
-	list_push(&l->pipes, &p->of_link);
+	list_push(&link_streams(l)->pipes, &p->of_link);
 	if (p->signal != 0)
 		pipe_tell(p,
 		    &(struct execframe){
@@ -195,8 +195,11 @@ may_open(const struct pipe *p)
 static void
 open_in_order(struct link_conn *l)
 {
-	while (!list_empty(&l->opening) && !l->conn->ending) {
-		struct pipe *p = LIST_OF(l->opening.next, struct pipe, opening);
+	if (l->mux == NULL)
+		return;
+	struct list *opening = &link_streams(l)->opening;
+	while (!list_empty(opening) && !l->conn->ending) {
+		struct pipe *p = LIST_OF(opening->next, struct pipe, opening);
 		if (!may_open(p))
 			return;
 		list_remove(&p->opening);
@@ -282,7 +285,7 @@ order_open(struct dock *d, struct peer_id to, const struct stream_order *o,
 	p->open_on = to;
 	if (l == NULL || l->mux == NULL)
 		return; /* the agent will register again, and so will this */
-	list_push(&l->opening, &p->opening);
+	list_push(&link_streams(l)->opening, &p->opening);
 	if (o->again && !awaits)
 		ask_ends(p);
 	open_in_order(l);

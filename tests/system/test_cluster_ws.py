@@ -232,7 +232,7 @@ def test_refusals(t):
             equal(await refused(d, short, by), 403, "expired")
             equal(await refused(d, "clt_" + "x" * 32, by), 401, "unknown")
         equal(await refused(d, ""), 401, "none")
-        equal(await refused(d, good, path=d.ws_url + "/more"), 404)
+        equal(await refused(d, good, path=d.ws_url + "/more"), 403, "a monitor must be an operator")
         statuses = [await refused(d, "clt_%032d" % i) for i in range(25)]
         check(429 in statuses, statuses)
         equal(await refused(d, good), 101, "a good one still comes in")
