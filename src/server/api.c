@@ -162,7 +162,7 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 	struct fault f = { 0 };
 	struct js_fields in;
 	struct js_value argv, env;
-	struct slice priority, on_full;
+	struct slice priority, on_full = { 0 };
 	int64_t deadline;
 
 	if (r == NULL || doc == NULL)
