@@ -111,8 +111,10 @@ hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 	struct effect *e = outbox_add(h->out, EFFECT_OUTPUT);
 	if (e == NULL)
 		return;
-	if (arena_copy(&h->out->arena, c->record->id, &e->output.command_id) !=
-		0 ||
+	e->seen_by = hub_seen_by(h, a);
+	e->output.asked_by = c->asker;
+	e->output.command = hub_command_copy(h, c);
+	if (e->output.command == NULL ||
 	    arena_copy(&h->out->arena, o->out, &e->output.out) != 0 ||
 	    arena_copy(&h->out->arena, o->err, &e->output.err) != 0)
 		h->out->err = ERR_NOMEM;

@@ -55,7 +55,7 @@ struct effect {
 	enum effect_kind kind;
 	uint64_t after; /* number of the op it waits for; 0 = at once */
 	struct peer_id peer;
-	/* PUBLISH: who may see it. */
+	/* PUBLISH, OUTPUT: who may see it. */
 	struct audience_set seen_by;
 	union {
 		const struct event *event;
@@ -67,7 +67,8 @@ struct effect {
 		struct stream_order stream;
 		const struct stop_state *stop_state;
 		struct {
-			struct slice command_id;
+			const struct command_record *command;
+			struct peer_id asked_by;
 			struct slice out;
 			struct slice err;
 		} output;

@@ -196,10 +196,11 @@ show(struct conn *c, struct task *t, enum console_stream stream,
 	live_output(c->dock, &t->live, stream_of(stream), offset, bytes);
 }
 
-/* One more message may be shown at once. */
+/* One more message may be shown at once; any number to nobody. */
 static bool
 take_token(struct conn *c)
 {
+	const struct server_counts *n = &c->dock->server->counts;
 	struct console_desk *d = console_of(c)->desk;
 	msec now = console_now(c);
 	msec more = (now - d->filled_at) / LIVE_EVERY;
@@ -210,6 +211,8 @@ take_token(struct conn *c)
 		    ? LIVE_BURST
 		    : d->tokens + (uint32_t)more;
 	}
+	if (n->dashboards == 0 && n->monitors == 0)
+		return true;
 	if (d->tokens == 0)
 		return false;
 	d->tokens--;

@@ -149,13 +149,11 @@ static void
 write_output(struct core *c, const struct effect *e)
 {
 	struct writer *w = c->server->writer;
+	struct slice id = e->output.command->id;
 
-	if (writer_output(w, e->output.command_id, OUTPUT_OUT, 0, e->output.out,
-		NULL) != 0 ||
-	    writer_output(w, e->output.command_id, OUTPUT_ERR, 0, e->output.err,
-		NULL) != 0)
-		log_error(
-		    "output_refused", kv_s("command", e->output.command_id));
+	if (writer_output(w, id, OUTPUT_OUT, 0, e->output.out, NULL) != 0 ||
+	    writer_output(w, id, OUTPUT_ERR, 0, e->output.err, NULL) != 0)
+		log_error("output_refused", kv_s("command", id));
 }
 
 static void
@@ -289,8 +287,7 @@ close_batch(struct core *c)
 	store_ops(c, b);
 	for (size_t i = 0; i < b->out.count; i++) {
 		const struct effect *e = &b->out.effects[i];
-		if (e->kind == EFFECT_STORE || e->kind == EFFECT_OUTPUT ||
-		    is_stop(e))
+		if (e->kind == EFFECT_STORE || is_stop(e))
 			continue;
 		if (e->after != 0)
 			hold(c, b, e);

@@ -457,6 +457,12 @@ do_stream(struct dock *d, const struct lane_mail *m)
 }
 
 static void
+do_output(struct dock *d, const struct lane_mail *m)
+{
+	live_whole(d, m->effect);
+}
+
+static void
 do_nothing(struct dock *d, const struct lane_mail *m)
 {
 	(void)d;
@@ -469,8 +475,8 @@ static void (*const actions[])(struct dock *d, const struct lane_mail *m) = {
 	[EFFECT_STORE] = do_nothing, /* the core's own */
 	[EFFECT_PUBLISH] = do_publish,
 	[EFFECT_STREAM] = do_stream,
-	[EFFECT_OUTPUT] = do_nothing, /* the core's own */
-	[EFFECT_STOP] = do_nothing,   /* the core's own */
+	[EFFECT_OUTPUT] = do_output,
+	[EFFECT_STOP] = do_nothing, /* the core's own */
 };
 
 /* Words of the hub's thread -------------------------------------------------

@@ -373,6 +373,21 @@ live_finish(struct dock *d, struct live *l)
 	}
 }
 
+void
+live_whole(struct dock *d, const struct effect *e)
+{
+	struct live l;
+
+	live_init(&l);
+	l.command = e->output.command;
+	l.seen_by = e->seen_by;
+	l.asked_by = e->output.asked_by;
+	live_output(d, &l, OUTPUT_OUT, 0, e->output.out);
+	live_output(d, &l, OUTPUT_ERR, 0, e->output.err);
+	live_finish(d, &l);
+	live_fini(&l);
+}
+
 /* One word, so that it could be typed again. */
 static void
 put_word(struct buf *out, struct slice word)

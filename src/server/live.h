@@ -73,6 +73,9 @@ void live_command_line(struct dock *d, struct live *l);
 /* The output is over: what waited for the rest of a character. */
 void live_finish(struct dock *d, struct live *l);
 
+/* EFFECT_OUTPUT: all that a command has written, at once. */
+void live_whole(struct dock *d, const struct effect *e);
+
 /* Bytes for an attached client that may be on another lane. */
 void live_to_viewer(struct dock *d, struct live *l, struct peer_id viewer,
     enum output_stream stream, uint64_t offset, struct slice bytes);

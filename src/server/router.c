@@ -455,6 +455,13 @@ router_perform(struct router *r, struct batch *b, const struct effect *e)
 		order_stream(r, b, e);
 		return;
 	}
+	if (e->kind == EFFECT_OUTPUT) {
+		/* Of no connection: any lane shows it to all. */
+		if (r->server->counts.dashboards > 0 ||
+		    r->server->counts.monitors > 0)
+			hand_over(r, 0, b, e);
+		return;
+	}
 	if (!peer_some(e->peer))
 		return;
 	assert(e->peer.lane < r->lane_count);

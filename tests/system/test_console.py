@@ -579,6 +579,36 @@ def test_flood_of_an_agent(t):
     asyncio.run(run())
 
 
+def test_output_limit(t):
+    """While somebody watches, what waits to be shown has a bound."""
+    d = begin(t)
+    piece = "x" * 65535 + "\n"
+
+    async def run():
+        agent = await flat_agent(d)
+        d.agent_is("agent-1", "online")
+        # Nobody watches: any amount, as fast as it comes.
+        a = d.post("/api/v1/commands", {"agent": "agent-1", "argv": ["x"]}).json
+        await agent.wait("command:execute", commandId=a["id"])
+        for _ in range(1200):
+            await output(agent, a["id"], piece)
+        await complete(agent, a["id"])
+        until(lambda: d.command(a["id"])["state"] == "completed", "it ends")
+        equal(d.command(a["id"])["out_bytes"], 1200 * 65536)
+        dash = await dashboard(d)
+        ident, _ = await run_command(dash, agent)
+        for _ in range(1000):
+            await output(agent, ident, "x")
+        with contextlib.suppress(websockets.ConnectionClosed):
+            for _ in range(1800):
+                await output(agent, ident, piece)
+        await agent.closed(1008, "output_limit")
+        await dash.wait("command:status", commandId=ident, status="failed")
+        equal(d.command(ident)["code"], "UNKNOWN_OUTCOME")
+        await dash.close()
+    asyncio.run(run())
+
+
 def test_packed(t):
     """Batches and compression, both ways, for who asks for them."""
     d = begin(t)
@@ -689,11 +719,39 @@ def test_dashboard_that_does_not_read(t):
     print("grew by %.0f MiB" % (asyncio.run(run()) / 2 ** 20))
 
 
-def test_exec_on_console_agent(t):
-    """muster exec, attached, on an agent that is given commands in messages."""
-    need("muster")
+def test_polling_agent(t):
+    """The output of an agent that polls is seen, too, before its end is."""
     d = begin(t)
+    base = "/api/v1/clusters/agent"
 
+    async def run():
+        a = d.post(base + "/register", {"agent_id": "poll-1", "name": "poll-1"},
+                   token=d.agent_token)
+        cluster = a.json["cluster_id"]
+        dash = await dashboard(d)
+        equal([x["agentId"] for x in dash.agents], ["poll-1"])
+        await dash.say("command:request", agentId="poll-1", command="id")
+        ident = (await dash.wait("command:queued"))["commandId"]
+        until(lambda: d.get("%s/%s/poll" % (base, cluster), token=d.agent_token)["commands"],
+              "it is offered")
+        a = d.post("%s/%s/commands/%s/result" % (base, cluster, ident), {
+            "status": "completed", "exit_code": 0, "stdout": "uid=0 \u00e4\n", "stderr": "e\n",
+            "started_at": stamp(), "finished_at": stamp()}, token=d.agent_token)
+        equal(a.status, 200)
+        equal(await shown(dash, ident), "uid=0 \u00e4\n")
+        await dash.close()
+    asyncio.run(run())
+
+
+def test_exec_on_console_agent(t):
+    """muster exec, attached, on an agent that is given commands in messages,
+    on whichever lanes the two are."""
+    need("muster")
+    for lanes in "1", "4", "4", "4":
+        exec_sequence(t, begin(t, "--lanes", lanes))
+
+
+def exec_sequence(t, d):
     async def run():
         agent = await flat_agent(d)
         d.agent_is("agent-1", "online")

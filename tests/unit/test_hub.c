@@ -132,7 +132,7 @@ perform(void *arg, const struct effect *e)
 	if (e->kind == EFFECT_STREAM)
 		note_stream(e->peer.slot, &e->stream);
 	if (e->kind == EFFECT_OUTPUT)
-		note("output %s %.*s|%.*s\n", short_id(e->output.command_id),
+		note("output %s %.*s|%.*s\n", short_id(e->output.command->id),
 		    SLICE_FMT(e->output.out), SLICE_FMT(e->output.err));
 }
 
