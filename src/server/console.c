@@ -138,8 +138,11 @@ console_say(struct conn *c, struct slice text, bool secret)
 	    (!secret && say_packed(c, text)))
 		return;
 	buf_clear(out);
-	if (wsconn_send(&s->ws, out, WS_TEXT, text, secret) == 0)
-		conn_write(c, buf_peek(out));
+	if (wsconn_send(&s->ws, out, WS_TEXT, text, secret) != 0)
+		return;
+	if (s->desk != NULL)
+		c->dock->server->counts.messages_out++;
+	conn_write(c, buf_peek(out));
 }
 
 void
@@ -320,6 +323,8 @@ on_text(struct conn *c, struct slice text)
 	struct arena *a;
 	struct event *ev = conn_event(c, EVENT_BAD, &a);
 
+	if (s->desk != NULL)
+		c->dock->server->counts.messages_in++;
 	/* The text must outlive this read: the hub sees it at the turn's
 	 * end. */
 	if (ev == NULL || arena_copy(a, text, &copy) != 0 ||

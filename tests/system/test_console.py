@@ -841,6 +841,40 @@ def test_many(t):
     equal(d.stop(), 0)
 
 
+def test_short_of_memory(t):
+    """Agents come in, dashboards and boards do not; those that are there and
+    behind go first."""
+    d = begin(t)
+    equal(d.stop(), 0)
+    token = d.agent_token
+    d = d.again("--memory-limit", "1MiB")  # any process is larger
+    d.agent_token = token
+    d.log_has("event=memory_short")
+
+    async def run():
+        for path in "/ws/dashboard", "/":
+            try:
+                await connect(d, path)
+                check(False, "was let in at", path)
+            except websockets.InvalidStatusCode as e:
+                equal(e.status_code, 503, path)
+        agent = await flat_agent(d, path="/ws/agent")
+        dash = await dashboard(d)  # /ws is the agents' way in, too
+        await agent.say("heartbeat:ping")
+        await agent.wait("heartbeat:pong")
+        ident, _ = await run_command(dash, agent)
+        dash.ws.transport.pause_reading()
+        before = d.get("/metrics", token=False).body
+        check(b"muster_slow_total 0" in before, before)
+        for n in range(900):
+            await output(agent, ident, os.urandom(3000).hex())
+        await complete(agent, ident)
+        until(lambda: b"muster_slow_total 1" in d.get("/metrics", token=False).body, "it goes")
+        dash.ws.transport.abort()
+        await agent.close()
+    asyncio.run(run())
+
+
 def test_hundred_sockets(t):
     """Document 2's load test: one token, 100 connections."""
     d = begin(t)

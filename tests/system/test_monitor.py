@@ -71,8 +71,11 @@ def begin(t, *flags):
 
 
 def test_board(t):
-    d = begin(t)
+    for lanes in "1", "4":
+        see_a_life(begin(t, "--lanes", lanes))
 
+
+def see_a_life(d):
     async def run():
         agent = await flat_agent(d)
         d.agent_is("agent-1", "online")

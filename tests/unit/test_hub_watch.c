@@ -455,6 +455,65 @@ test_counts(void **state)
 	assert_int_equal(stats().watching_users, 0);
 }
 
+static const struct reply *
+last_reply(const struct outbox *o)
+{
+	static const struct reply nothing = { .err = ERR_NOT_FOUND };
+
+	for (size_t i = o->count; i-- > 0;) {
+		const struct effect *e = &o->effects[i];
+		if (e->kind == EFFECT_SEND && e->event->kind == EVENT_REPLY)
+			return e->event->reply;
+	}
+	return &nothing;
+}
+
+/* Who asks in the same turn is given the same list, while it is true. */
+static void
+test_shared_list(void **state)
+{
+	struct event ask[3];
+	struct outbox o;
+
+	(void)state;
+	knock(50, AGENT, ENTRANCE_CONSOLE);
+	enrol(50, "a", "{\"env\":\"prod\"}");
+	knock(51, AGENT, ENTRANCE_CONSOLE);
+	for (uint32_t i = 0; i < 3; i++) {
+		knock(i + 1, i == 2 ? PROD : ROOT, ENTRANCE_CONSOLE);
+		ask[i] = asking(i + 1, OP_WATCH, "");
+		ask[i].at = w.rig.wall;
+	}
+	outbox_init(&o, 1 << 20);
+	hub_input(w.rig.hub, &ask[0], w.rig.now, &o);
+	const struct reply *first = last_reply(&o);
+	hub_input(w.rig.hub, &ask[1], w.rig.now, &o);
+	const struct reply *second = last_reply(&o);
+	assert_ptr_not_equal(first, second);
+	assert_int_equal(first->err, 0);
+	assert_ptr_equal(first->news, second->news);
+	assert_int_equal(first->news_id, second->news_id);
+	assert_int_equal(second->news_count, 1);
+	/* Another's selector, and then another fleet. */
+	hub_input(w.rig.hub, &ask[2], w.rig.now, &o);
+	assert_ptr_not_equal(last_reply(&o)->news, first->news);
+	struct event more = rig_event(EVENT_REGISTER, 51);
+	more.at = w.rig.wall;
+	more.registration.agent_id = more.registration.name = SL("b");
+	more.registration.console = true;
+	hub_input(w.rig.hub, &more, w.rig.now, &o);
+	hub_input(w.rig.hub, &ask[1], w.rig.now, &o);
+	const struct reply *third = last_reply(&o);
+	assert_int_equal(third->news_count, 2);
+	assert_int_not_equal(third->news_id, first->news_id);
+	/* The next turn has an outbox of its own, at the same place. */
+	outbox_reset(&o);
+	hub_input(w.rig.hub, &ask[0], w.rig.now, &o);
+	assert_int_equal(last_reply(&o)->news_count, 2);
+	assert_int_not_equal(last_reply(&o)->news_id, third->news_id);
+	outbox_fini(&o);
+}
+
 static void
 renew(uint32_t peer, uint32_t token)
 {
@@ -585,6 +644,7 @@ main(void)
 		TEST(test_credentials_end),
 		TEST(test_revocation),
 		TEST(test_counts),
+		TEST(test_shared_list),
 		TEST(test_renewal),
 		TEST(test_broadcasts),
 		TEST(test_commands_of_foreign_agents),
