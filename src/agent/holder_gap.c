@@ -36,9 +36,11 @@ write_line(struct gaps *g, int dir, const char *name)
 void
 gaps_add(struct gaps *g, int dir, const char *name, uint64_t at, uint64_t n)
 {
-	if (g->count == 0 || g->at[g->count - 1].to != at) {
-		if (gaps_full(g))
-			return;
+	/* The last one there is room for takes what lies between as well:
+	 * too much is said to be gone, never too little. */
+	if (gaps_full(g)) {
+		n += at - g->at[g->count - 1].to;
+	} else if (g->count == 0 || g->at[g->count - 1].to != at) {
 		g->at[g->count].from = at;
 		g->at[g->count++].to = at;
 		g->line = -1;

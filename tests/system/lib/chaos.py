@@ -536,17 +536,18 @@ class World:
                 if r["foreground"]:
                     self.call("POST", "/api/v1/commands/%s/interrupt" % r["id"], {})
             if not open_:
+                self.attached = [r for r in rows.values() if r["foreground"]]
                 return {c: rows.get(c.id) for c in self.commands}
             check(time.monotonic() < end, len(open_), "commands are not final:", open_[:5])
             time.sleep(0.2)
 
-    def output(self, command, stream):
+    def output(self, ident, stream):
         """What is stored: bytes, and the gaps that are shown [(from, to)]."""
         got, gaps, at = b"", [], 0
         while True:
             a = self.call("GET", "/api/v1/commands/%s/output?stream=%s&offset=%d"
-                          % (command.id, stream, at))
-            check(a and a[0] == 200, "output of", command.id, "from", at, a)
+                          % (ident, stream, at))
+            check(a and a[0] == 200, "output of", ident, "from", at, a)
             begin, size = int(a[1]["X-Muster-Offset"]), int(a[1]["X-Muster-Size"])
             if begin > at:
                 gaps.append((at, begin))
@@ -560,14 +561,11 @@ class World:
 
     def prove_output(self, command, row):
         for stream, word, key in (("stdout", b"out", "out_bytes"), ("stderr", b"err", "err_bytes")):
-            got, gaps, size = self.output(command, stream)
+            got, gaps, size = self.output(command.id, stream)
             want = command.wanted(word)
             equal(len(got), row[key], "%s: %s" % (command.id, key))
             equal(size, row[key], "size")
-            for i, (a, b) in enumerate(zip(got, want)):
-                if a != b and not any(f <= i < t for f, t in gaps):
-                    raise AssertionError("%s: %s differs at %d: %r, want %r" % (
-                        command.id, stream, i, got[i:i + 40], want[i:i + 40]))
+            prove_bytes(command.id, got, gaps, want)
             check(len(got) <= len(want), command.id, "has more output than it wrote")
             if row["state"] != "unknown":
                 equal(len(got), len(want), "%s: bytes of %s" % (command.id, stream))
@@ -593,12 +591,16 @@ class World:
             else:
                 raise AssertionError("%s: %r" % (c.id, row))
             self.prove_output(c, row)
-        known = {c.id for c in rows}
+        # And those of whom nobody waited for an answer, or at a terminal.
         for line in said:
-            if line.startswith("b ") and line[2:] not in known:
-                # Accepted, but the answer was lost and its key not used again.
-                self.figures["ran without a witness"] += 1
-                check(said[line] <= 1, line, "ran twice")
+            check(said[line] == 1, line, "is said", said[line], "times")
+        echo = expected(b"in", 20000)
+        for row in self.attached:
+            got, gaps, _ = self.output(row["id"], "stdout")
+            prove_bytes(row["id"], got, gaps, echo)
+            self.figures["attached: " + row["state"]] += 1
+            if row["state"] == "failed" and row["code"] == "":
+                equal((row["exit_code"], said["e " + row["id"]]), (3, 1), row)
 
     def prove_rest(self):
         a = self.call("GET", "/api/v1/audit/verify")
@@ -641,6 +643,17 @@ class World:
         print("chaos: " + ", ".join("%s %d" % (k, f[k]) for k in sorted(f)))
         if not self.disk.real:
             print("skip: full disks and lost power: mounting is not permitted here")
+
+
+def prove_bytes(ident, got, gaps, want):
+    """Each byte is where it belongs, or in a gap that is shown."""
+    at = 0
+    for begin, end in gaps + [(len(got), len(got))]:
+        if got[at:begin] != want[at:begin]:
+            at = next(i for i in range(at, begin) if got[i:i + 1] != want[i:i + 1])
+            raise AssertionError("%s: other output at %d: %r, want %r" % (
+                ident, at, got[at:at + 40], want[at:at + 40]))
+        at = end
 
 
 def all_pids():
