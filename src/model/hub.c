@@ -722,9 +722,9 @@ hub_stats_get(const struct hub *h, struct hub_stats *out)
 	out->links = h->links.count;
 	hub_watch_stats(h, out);
 	out->commands_live = h->commands.count;
-	hub_stop_stats(h, out);
 	memset(out->by_presence, 0, sizeof(out->by_presence));
 	out->bytes = h->commands.count * sizeof(struct command);
+	hub_stop_stats(h, out);
 	for (struct agent *a; (a = map_next(&h->agents, &pos)) != NULL;) {
 		out->by_presence[a->presence]++;
 		out->bytes += sizeof(*a) + clone_size(CLONE_AGENT, a->record) +

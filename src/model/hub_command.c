@@ -353,6 +353,9 @@ hub_final_state(const struct outcome *o)
 		return COMMAND_EXPIRED;
 	if (o->interrupted || o->stopped)
 		return COMMAND_INTERRUPTED;
+	/* Refused because of a stop, before it began. */
+	if (slice_eq(o->code, SL("AGENT_STOPPED")) && o->started_at == 0)
+		return COMMAND_CANCELLED;
 	if (o->exit_code == 0 && o->signal == 0 && !o->timed_out &&
 	    o->code.len == 0)
 		return COMMAND_COMPLETED;

@@ -613,6 +613,7 @@ hub_stop_stats(const struct hub *h, struct hub_stats *out)
 {
 	out->stop_epoch = h->stop.epoch;
 	out->stops_standing = h->stop.standing.count;
+	out->bytes += h->stop.receipts * sizeof(struct receipt);
 	memset(out->stop_receipts, 0, sizeof(out->stop_receipts));
 	for (struct list *l = h->stop.all.next; l != &h->stop.all;
 	     l = l->next) {

@@ -378,7 +378,10 @@ hub_load_stops(struct hub *h, const struct hub_snapshot *s, msec now)
 	uint64_t file = s->kept == NULL ? 0 : s->kept->epoch;
 	int err = 0;
 
-	h->stop.epoch = s->stop_epoch > file ? s->stop_epoch : file;
+	if (s->stop_epoch > h->stop.epoch)
+		h->stop.epoch = s->stop_epoch;
+	if (file > h->stop.epoch)
+		h->stop.epoch = file;
 	h->stop.written = file;
 	h->stop.dirty = file != h->stop.epoch;
 	h->stop.retry_at = now;

@@ -88,6 +88,22 @@ def test_a_stop_stops(t):
     check("stop.raise" in actions and "stop.resume" in actions, actions)
 
 
+def test_on_lanes(t):
+    """Orders cross to the lanes of the links, and overtake what waits there."""
+    need("musterd", "muster-agent", "muster-holder", "muster")
+    d = t.musterd("--lanes", "3")
+    names = ["web-%d" % i for i in range(6)]
+    for n in names:
+        t.agent(d, n)
+    pids = [deaf(t, d, n, "mark-" + n)[1] for n in names]
+    raise_stop(d, scope="all", reason="drill")
+    stop_is(d, 1, confirmed=6, waiting=0)
+    check(not any(alive(p) for p in pids), "some are alive")
+    lift(d, scope="all")
+    for n in names:
+        d.agent_is(n, "online", "busy")
+
+
 def test_restarts(t):
     """Killed and started again, controller and agent alike: it stands."""
     d, (a,) = setup(t, "web-1")

@@ -742,6 +742,10 @@ test_away_and_back(void **state)
 		.held_count = 1 };
 	rig_input(&w.rig, &ev);
 	expect("2 registered stopped 1 all\n2 open\n");
+	/* It never began there. */
+	outcome(EVENT_COMMAND_REFUSED, 2,
+	    (struct outcome){ .code = SL("AGENT_STOPPED") });
+	expect("2 done cancelled AGENT_STOPPED\n");
 	agent("a");
 	list(TOKEN_ROOT);
 	expect("900 200 stopped emergency_stop\n900 200 1 all w1\n");
@@ -758,9 +762,8 @@ test_away_and_back(void **state)
 	resume(TOKEN_ROOT, STOP_ALL, NULL);
 	come(
 	    4, "a", NATIVE, (struct stop_order){ .epoch = 1, .stopped = true });
-	expect("3 work 2 all\n900 200 1 all lifted 2 w1 c1\n4 registered "
-	       "working 2 all\n"
-	       "4 open\n");
+	expect("3 work 2 all\n900 200 1 all lifted 2 w1 c1\n"
+	       "4 registered working 2 all\n");
 }
 
 static void
