@@ -491,6 +491,43 @@ def test_queue_news(t):
     asyncio.run(run())
 
 
+def test_words_survive(t):
+    """What waits for an agent is told to it in the very words, after a kill -9, once."""
+    d = begin(t)
+    said = {"agentId": "agent-1", "command": "npm test", "args": ["--coverage", "a b"],
+            "requestId": "k-9"}
+
+    async def before():
+        agent, dash = await flat_agent(d), await dashboard(d)
+        await dash.wait("agent:status", agentId="agent-1", status="online")
+        await agent.say("agent:disconnect", agentId="agent-1")
+        await agent.closed(1000)
+        await dash.wait("agent:status", agentId="agent-1", status="offline")
+        await dash.say("command:request", **said)
+        ident = (await dash.wait("command:queued"))["commandId"]
+        d.kill()
+        return ident
+
+    async def after(d, ident):
+        dash = await dashboard(d)
+        await dash.say("command:request", **said)
+        equal((await dash.wait("command:queued", requestId="k-9"))["commandId"], ident)
+        agent = await flat_agent(d)
+        told = await agent.wait("command:execute", commandId=ident)
+        for place in told, told["payload"]:
+            equal((place["command"], place["args"]), ("npm test", ["--coverage", "a b"]))
+        await complete(agent, ident)
+        await dash.wait("command:complete", commandId=ident, exitCode=0)
+        equal([m for m in agent.heard if m["type"] == "command:execute"], [], "told twice")
+        await dash.close()
+        await agent.close()
+
+    ident = asyncio.run(before())
+    d2 = d.again()
+    d2.agent_token = d.agent_token
+    asyncio.run(after(d2, ident))
+
+
 def test_hostile_text(t):
     """What agents say of themselves and print is data."""
     d = begin(t)
