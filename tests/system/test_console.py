@@ -958,8 +958,8 @@ def test_refresh(t):
         add_user(d, name, "operator")
 
     async def run():
-        dash = await dashboard(d, token=jwt(d, "ann", ttl_ms=3000))
-        idle = await dashboard(d, token=jwt(d, "ann", ttl_ms=3000))
+        dash = await dashboard(d, token=jwt(d, "ann", ttl_ms=8000))
+        idle = await dashboard(d, token=jwt(d, "ann", ttl_ms=8000))
         await dash.wait("auth:refresh-needed")  # less than five minutes are left
         for token in jwt(d, "bob"), "nonsense", "a.b.c":
             await dash.say("auth:refresh-token", token=token)
