@@ -34,6 +34,9 @@ struct settings {
 	uint64_t output_total;
 	msec drain_grace;
 	uint64_t request_rate;
+	uint64_t concurrency;
+	uint64_t queue_limit;
+	uint64_t foreground_max;
 	uint64_t login_rate;
 	msec access_ttl;
 	msec refresh_ttl;

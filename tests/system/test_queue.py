@@ -161,6 +161,21 @@ def test_purge_is_one_event(case):
     p.stop()
 
 
+def test_settings(case):
+    d = case.musterd("--concurrency", "1", "--queue-limit", "2", "--foreground-max", "1")
+    case.agent(d)
+    first = started(d, "web-1", "sleep", "600")
+    equal(first["state"], "sent")
+    equal([started(d, "web-1", "true")["position"] for _ in range(2)], [1, 2])
+    equal(start(d, "web-1", "true").code, "QUEUE_FULL")
+    p = case.cli_start(d, "exec", "-n", "web-1", "--", "sleep", "600")
+    until(lambda: d.agent("web-1")["running"] == 2, "it is attached")
+    check(b"QUEUE_FULL" in case.cli(d, "exec", "-n", "web-1", "--", "true").err, "two attached")
+    p.stop()
+    for c in commands(d, "web-1"):
+        d.post("/api/v1/commands/%s/interrupt" % c["id"])
+
+
 def test_keys_over_a_restart(case):
     d = case.musterd()
     case.agent(d)
