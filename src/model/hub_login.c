@@ -346,8 +346,14 @@ reused(struct hub *h, const struct event *ev, struct login *g)
 	op->audit = hub_audit(user, SL("login.reuse"), op->login->id, ev,
 	    ev->request.credential.remote);
 	op->audit.result = SL("revoked");
-	hub_reply_error(h, ev, ERR_REVOKED, 401, SL("TOKEN_REUSED"), none,
-	    SL("this refresh token was used before; the login is over"));
+	hub_pend(h, op->number, PENDING_ANSWER, op->login->id, ev);
+	struct reply *r = hub_reply(h, ev, NULL, op->number);
+	if (r == NULL)
+		return;
+	r->err = ERR_REVOKED;
+	r->status = 401;
+	r->code = SL("TOKEN_REUSED");
+	r->text = SL("this refresh token was used before; the login is over");
 }
 
 void

@@ -61,7 +61,8 @@ renew_login(struct hub *h, struct watch *w, const struct event *ev)
 	    : g->record->expires_at;
 	const struct access who = { .token = NULL,
 		.login_id = g->record->id,
-		.scopes = hub_role_scopes(g->user->record->role),
+		.scopes = hub_role_scopes(g->user->record->role) &
+		    ~(scope_set)SCOPE_AGENT_CONNECT,
 		.expires_at = until };
 	adopt(h, w, &who);
 }

@@ -253,14 +253,119 @@ def test_revocation(t):
     for method, body in changes:
         s = events_of(d, jwt(d, "vera"))
         check(b" 200 " in s.recv(4096), "not let in")
-        start = time.monotonic()
+        # A password takes its time before anything happens.
         equal(d.call(method, "/api/v1/users/vera", body=body).status, 200)
+        start = time.monotonic()
         s.settimeout(PATIENCE)
         while s.recv(4096):
             pass
         check(time.monotonic() - start < 1, "it took", time.monotonic() - start)
         s.close()
     equal(login(d, "vera", "another horse").status, 401)
+
+
+def console(d, token, **headers):
+    ws = Socket(d, "/ws/dashboard", Authorization="Bearer " + token, **headers)
+    equal(ws.status, 101)
+    ws.send(json.dumps({"type": "dashboard:connect", "dashboardId": "x"}))
+    ws.seen = []
+    while "agent:list" not in ws.seen:
+        ws.seen.append(json.loads(ws.frame()[1])["type"])
+    return ws
+
+
+def told(ws, *types):
+    while True:
+        op, data = ws.frame()
+        check(op == 1, "closed:", data)
+        m = json.loads(data)
+        if m["type"] in types:
+            return m
+
+
+def test_console_renews(t):
+    d = t.musterd("--access-ttl", "10m", "--login-rate", "50")
+    add_user(d, "vera", "viewer")
+    add_user(d, "olga", "viewer")
+    a = login(d, "vera")
+    ws = console(d, a["token"])
+
+    def renew(**members):
+        ws.send(json.dumps(dict(type="auth:refresh-token", **members)))
+        return told(ws, "auth:refresh-success", "auth:refresh-failed")
+
+    m = renew(refreshToken=a["refresh_token"])
+    equal(m["type"], "auth:refresh-success")
+    equal(d.get("/api/v1/me", token=m["token"])["user"]["name"], "vera")
+    check(m["refreshToken"] != a["refresh_token"], m)
+    equal(renew(token=jwt(d, "vera"))["type"], "auth:refresh-success")
+    other = login(d, "olga")
+    equal(renew(token=other["token"])["code"], "OTHER_SUBJECT")
+    equal(renew(refreshToken=other["refresh_token"])["code"], "OTHER_SUBJECT")
+    equal(d.post("/api/v1/auth/refresh", {"refresh_token": other["refresh_token"]}, token=False).status, 200)
+    equal(renew(token="nonsense.at.all")["type"], "auth:refresh-failed")
+    # Seen twice: the login is over, and with it what lives on it.
+    ws.send(json.dumps({"type": "auth:refresh-token", "refreshToken": m["refreshToken"]}))
+    equal(told(ws, "auth:refresh-success", "auth:refresh-failed")["type"], "auth:refresh-success")
+    d.post("/api/v1/auth/refresh", {"refresh_token": m["refreshToken"]}, token=False)
+    equal(ws.close_code(), (1008, "revoked"))
+
+
+def test_token_ends(t):
+    """At its end the socket ends, with notice before."""
+    d = t.musterd()
+    add_user(d, "vera", "viewer")
+    ws = console(d, jwt(d, "vera", ttl_ms=1500))
+    if "auth:refresh-needed" not in ws.seen:
+        told(ws, "auth:refresh-needed")
+    equal(ws.close_code(), (1008, "token_expired"))
+    ws = Socket(d, "/", Authorization="Bearer " + jwt(d, "vera", ttl_ms=1500))
+    equal(ws.status, 101)
+    equal(ws.close_code(), (1008, "token_expired"))
+
+
+def test_revocation_of_sockets(t):
+    d = t.musterd()
+    add_user(d, "vera", "viewer")
+    token = jwt(d, "vera")
+    boards = [console(d, token), Socket(d, "/", Authorization="Bearer " + token),
+              console(d, jwt(d, "vera"))]
+    equal(d.patch("/api/v1/users/vera", {"role": "operator"}).status, 200)
+    start = time.monotonic()
+    equal([ws.close_code() for ws in boards], [(1008, "revoked")] * 3)
+    check(time.monotonic() - start < 1, "it took", time.monotonic() - start)
+
+
+def test_ways_in(t):
+    """Document 2's three ways and document 4's two."""
+    d = t.musterd()
+    add_user(d, "vera", "viewer")
+    token = jwt(d, "vera")
+    bearer, own = {"Authorization": "Bearer " + token}, {"Origin": d.url}
+    cookie = {"Cookie": "token=" + token}
+
+    def let_in(path, **headers):
+        ws = Socket(d, path, **headers)
+        if ws.status != 101:
+            return ws.status
+        if path.startswith("/ws"):
+            ws.send(json.dumps({"type": "dashboard:connect", "dashboardId": "x"}))
+        op, data = ws.frame()
+        return (int.from_bytes(data[:2], "big"), data[2:].decode()) if op == 8 else 101
+
+    for path in ("/ws", "/ws/dashboard"):
+        equal(let_in(path, **bearer), 101)
+        equal(let_in(path + "?token=" + token), 101)
+        equal(let_in(path, **cookie, **own), 101)
+        equal(let_in(path, **cookie), (1008, "unauthorized"), "a cookie without an origin")
+        equal(let_in(path, **cookie, Origin="https://evil.example"), 403)
+        equal(let_in(path), (1008, "unauthorized"))
+        equal(let_in(path + "?token=" + jwt(d, "vera"), **bearer), 400, "two credentials")
+    equal(let_in("/", **bearer), 101)
+    equal(let_in("/?token=" + token), 101)
+    equal(let_in("/"), 401)
+    equal(let_in("/", **cookie, **own), 401)
+    check(token.split(".")[2] not in d.log(), "a token in the log")
 
 
 def test_an_attached_command_is_let_go(t):

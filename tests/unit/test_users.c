@@ -308,6 +308,32 @@ test_revocation(void **state)
 	       "403 USER_REMOVED\n");
 }
 
+/* Another credential takes over, if it is the same user's. */
+static void
+test_renewal(void **state)
+{
+	struct event ev = request(OP_RENEW, ROOT, "");
+	struct credential c = jwt("usr_view", NULL);
+
+	(void)state;
+	c.claims.expires_at = w.rig.wall + 600000;
+	knock(7, c);
+	ev.peer = rig_peer(7);
+	ev.request.credential = jwt("usr_root", NULL);
+	ask(ev);
+	ev.request.credential = jwt("usr_view", NULL);
+	ev.request.credential.claims.err = ERR_EXPIRED;
+	ask(ev);
+	expect("welcome 7\n403 OTHER_SUBJECT\n401 TOKEN_EXPIRED\n");
+	ev.request.credential = c;
+	ev.request.credential.claims.expires_at = w.rig.wall + 1200000;
+	ask(ev);
+	rig_advance(&w.rig, 1199000);
+	expect("200\n");
+	rig_advance(&w.rig, 1201000);
+	expect("close 7 1008 token_expired\n");
+}
+
 static void
 test_jwt(void **state)
 {
@@ -464,6 +490,25 @@ test_refresh(void **state)
 	assert_int_equal(w.logins_dropped, 1);
 }
 
+/* A socket's own user's login alone may be traded there. */
+static void
+test_refresh_of_another(void **state)
+{
+	struct login_record r = login_record(10, false);
+	struct event ev = request(OP_RENEW, 0, "");
+
+	(void)state;
+	log_in(r, true);
+	knock(7, jwt("usr_root", NULL));
+	ev.request.credential.kind = CREDENTIAL_WATCH;
+	ev.peer = rig_peer(7);
+	ev.request.login = &r;
+	ask(ev);
+	expect("200\nwelcome 7\n403 OTHER_SUBJECT\n");
+	refresh(10, 11);
+	expect("200\n");
+}
+
 static void
 test_refresh_undone(void **state)
 {
@@ -607,10 +652,12 @@ main(void)
 		TEST(test_last_admin),
 		TEST(test_undone),
 		TEST(test_revocation),
+		TEST(test_renewal),
 		TEST(test_jwt),
 		TEST(test_foreign_issuer),
 		TEST(test_login_rate),
 		TEST(test_refresh),
+		TEST(test_refresh_of_another),
 		TEST(test_refresh_undone),
 		TEST(test_logout),
 		TEST(test_too_many_logins),
