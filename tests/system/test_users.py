@@ -348,8 +348,9 @@ def test_ways_in(t):
         ws = Socket(d, path, **headers)
         if ws.status != 101:
             return ws.status
-        if path.startswith("/ws"):
-            ws.send(json.dumps({"type": "dashboard:connect", "dashboardId": "x"}))
+        if not path.startswith("/ws"):
+            return 101  # let in before the upgrade, or not at all
+        ws.send(json.dumps({"type": "dashboard:connect", "dashboardId": "x"}))
         op, data = ws.frame()
         return (int.from_bytes(data[:2], "big"), data[2:].decode()) if op == 8 else 101
 
@@ -603,10 +604,11 @@ def ask(d, route, token, upgrade):
         if ws.status == 101 and path == "/api/v1/exec":
             # Granted or refused at the first message.
             ws.send(json.dumps({"agent": "nobody", "argv": ["true"]}))
-            text = b""
+            text, op = b"", 0
             with contextlib.suppress(AssertionError, OSError):
-                while True:
-                    text += ws.frame()[1]
+                while op != 8:
+                    op, data = ws.frame()
+                    text += data
             found = re.search(rb"UNAUTHORIZED|NOT_PERMITTED", text)
             return found.group().decode() if found else "permitted"
         if ws.status == 101:
@@ -649,6 +651,36 @@ def test_every_route_by_role(t):
         if routes.index(route) % 20 == 19:
             d.stop()
             d = d.again()
+
+
+def test_messages_by_role(t):
+    """What a role may not ask by REST it may not ask by a message either."""
+    d = t.musterd("--request-rate", "100000", "--login-rate", "1000")
+    pairs = [
+        ({"type": "command:request", "agentId": "nobody", "command": "true"},
+         ("POST", "/api/v1/commands", {"agent": "nobody", "argv": ["true"]})),
+        ({"type": "command:interrupt", "commandId": "cmd_nothing"},
+         ("POST", "/api/v1/commands/cmd_nothing/interrupt", {})),
+        ({"type": "system:emergency-stop", "reason": "a test"},
+         ("POST", "/api/v1/stop", {"scope": "all", "all": True, "reason": "a test"})),
+    ]
+    for role in ("viewer", "operator", "admin"):
+        add_user(d, role + "-1", role)
+        token = jwt(d, role + "-1")
+        ws = console(d, token)
+        for message, (method, path, body) in pairs:
+            rest = verdict(d.call(method, path, body=body, token=token))
+            ws.send(json.dumps(dict(message, requestId="r-1")))
+            # A stop that is raised is told; what is refused has a code.
+            ws.send(json.dumps({"type": "heartbeat:ping"}))
+            said = []
+            while not said or said[-1]["type"] != "heartbeat:pong":
+                op, data = ws.frame()
+                check(op == 1, "closed:", data)
+                said.append(json.loads(data))
+            refused = any(m.get("code") == "NOT_PERMITTED" for m in said)
+            equal("NOT_PERMITTED" if refused else "permitted", rest, (role, message["type"], said))
+        equal(rest, "NOT_PERMITTED" if role == "viewer" else "permitted", (role, "stop"))
 
 
 def test_roles(t):

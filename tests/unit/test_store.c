@@ -269,6 +269,94 @@ test_everything_comes_back(void **state)
 	assert_int_equal(links[0].closed_at, 3);
 }
 
+/* A password, and a login until it is over. */
+static void
+test_logins(void **state)
+{
+	struct user_record user = kit_user(SL("usr_a"));
+	struct login_record login = { .id = SL("lgn_a"),
+		.user_id = SL("usr_a"),
+		.hash = { 1, 2, 3 },
+		.remote = SL("10.1.2.3:4"),
+		.created_at = 5,
+		.expires_at = 6 };
+	struct hub_snapshot snap;
+
+	(void)state;
+	user.password = SL("scrypt:15:8:3:a:b");
+	user.valid_from = 77;
+	assert_int_equal(
+	    apply((struct op){ .verb = OP_PUT_USER, .user = &user }), 0);
+	assert_int_equal(
+	    apply((struct op){ .verb = OP_PUT_LOGIN, .login = &login }), 0);
+	login.hash[0] = 9;
+	login.used_at = 8;
+	assert_int_equal(
+	    apply((struct op){ .verb = OP_PUT_LOGIN, .login = &login }), 0);
+	store_close(s);
+	open_store();
+	assert_int_equal(store_load(s, &arena, &snap), 0);
+	assert_slice(snap.users[0].password, user.password);
+	assert_int_equal(snap.users[0].valid_from, 77);
+	assert_int_equal(snap.login_count, 1);
+	assert_slice(snap.logins[0].user_id, SL("usr_a"));
+	assert_memory_equal(snap.logins[0].hash, login.hash, HASH_LEN);
+	assert_int_equal(snap.logins[0].used_at, 8);
+	assert_int_equal(snap.logins[0].expires_at, 6);
+	assert_int_equal(
+	    apply((struct op){ .verb = OP_DROP_LOGIN, .login = &login }), 0);
+	assert_int_equal(store_load(s, &arena, &snap), 0);
+	assert_int_equal(snap.login_count, 0);
+}
+
+/* Of one agent alone: pages are full, and go on where they ended. */
+static bool
+is_of(void *arg, const void *record)
+{
+	const struct command_record *c = record;
+	const char *agent = arg;
+
+	return slice_eq(c->agent_id, slice_from(agent));
+}
+
+static void
+test_filtered_pages(void **state)
+{
+	char seen[] = "agt_seen", ids[20][KIT_ID_SIZE];
+	const struct row_filter filter = { is_of, seen };
+	struct command_query q = {
+		.state = -1, .limit = 2, .workspace_id = 1, .filter = &filter
+	};
+	const struct command_record *rows;
+	struct slice next = { 0 };
+	size_t n, total = 0, pages = 0;
+
+	(void)state;
+	assert_int_equal(put_agent(SL("agt_seen")), 0);
+	assert_int_equal(put_agent(SL("agt_hidden")), 0);
+	for (uint32_t i = 0; i < 20; i++) {
+		kit_id(ids[i], i);
+		struct command_record c = kit_command(slice_from(ids[i]),
+		    i % 7 == 0 ? SL("agt_seen") : SL("agt_hidden"));
+		c.request_key = (struct slice){ 0 };
+		assert_int_equal(
+		    apply((struct op){ .verb = OP_PUT_COMMAND, .command = &c }),
+		    0);
+	}
+	do {
+		q.cursor = next;
+		assert_int_equal(
+		    store_read_commands(r, &q, &arena, &rows, &n, &next), 0);
+		for (size_t i = 0; i < n; i++)
+			assert_slice(rows[i].agent_id, SL("agt_seen"));
+		assert_true(n == 2 || next.ptr == NULL);
+		total += n;
+		pages++;
+	} while (next.ptr != NULL);
+	assert_int_equal(total, 3);
+	assert_int_equal(pages, 2);
+}
+
 static void
 test_command_moves(void **state)
 {
@@ -815,6 +903,8 @@ main(void)
 		STORE_TEST(test_refuses_what_it_cannot_read),
 		STORE_TEST(test_finds_damage),
 		STORE_TEST(test_everything_comes_back),
+		STORE_TEST(test_logins),
+		STORE_TEST(test_filtered_pages),
 		STORE_TEST(test_command_moves),
 		STORE_TEST(test_sent_at_once),
 		STORE_TEST(test_sent_and_back),
