@@ -16,7 +16,7 @@
  *     E input end u64 offset of the end
  *     A ack       u8 stream (0 out, 1 err), u64 offset stored elsewhere
  *     S signal    u8: 1 interrupt 2 terminate 3 kill 4 stop
- *     H hold      u8: 1 stop reading the pipes, 0 go on
+ *     H hold      u8: 1 stop reading the pipes (full=drop: drop), 0 go on
  *     R read      u64 out, u64 err already read: arms one GREW
  *   from the holder
  *     V refused   text: reason (exists stopped version order io), error

@@ -295,6 +295,8 @@ class World:
             p.stdout.close()
             p.stderr.close()
             self.figures["attached, code %d" % p.returncode] += 1
+            if self.options.verbose and p.returncode != 3:
+                print("attached, code %d: %r" % (p.returncode, got), flush=True)
             if p.returncode == 0:
                 self.trouble.append("attached: 0 for a command that ends with 3: %r" % got)
             if p.returncode == 3 and lines not in got:
