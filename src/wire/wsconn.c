@@ -21,7 +21,9 @@
 
 enum {
 	REASON_MAX = WS_CONTROL_MAX - 2,
-	SCRATCH_KEPT = 256 * 1024 /* a longer scratch buffer is let go */
+	SCRATCH_KEPT = 256 * 1024, /* a longer scratch buffer is let go */
+	SPARE_MIN = 16 * 1024,     /* shorter ones the heap has at hand */
+	SPARE_MAX = 1024 * 1024,   /* longer ones would lie about */
 };
 
 struct wsconn_part {
@@ -109,11 +111,61 @@ wsconn_init(struct wsconn *c, enum wsconn_role role,
 	};
 }
 
+/* Sizes are powers of two, so that one fits the next. */
+static size_t
+spare_size(size_t n)
+{
+	size_t size = SPARE_MIN;
+
+	while (size < n)
+		size *= 2;
+	return size;
+}
+
+/* Room for n bytes in an empty buffer, if it can be another's that was long.
+ * false: without memory. */
+static bool
+take_room(struct wsconn_lane *l, struct buf *b, size_t n)
+{
+	size_t cap = b->cap, size = spare_size(n);
+
+	if (n < SPARE_MIN || n > SPARE_MAX || b->mem != NULL || n > cap)
+		return buf_reserve(b, n) != NULL;
+	for (size_t i = 0; i < WSCONN_SPARES; i++) {
+		struct buf *s = &l->spares[i];
+		if (s->alloc != size)
+			continue;
+		*b = *s;
+		b->cap = cap;
+		buf_init(s, 0);
+		return true;
+	}
+	b->cap = size;
+	bool ok = buf_reserve(b, size) != NULL;
+	b->cap = cap;
+	return ok;
+}
+
+static void
+give_room(struct wsconn_lane *l, struct buf *b)
+{
+	for (size_t i = 0; i < WSCONN_SPARES; i++) {
+		struct buf *s = &l->spares[i];
+		if (s->mem != NULL || b->alloc < SPARE_MIN ||
+		    b->alloc > SPARE_MAX || spare_size(b->alloc) != b->alloc)
+			continue;
+		*s = (struct buf){ .mem = b->mem, .alloc = b->alloc };
+		buf_init(b, 0);
+		return;
+	}
+	buf_fini(b);
+}
+
 static void
 drop_part(struct wsconn *c)
 {
 	if (c->part != NULL)
-		buf_fini(&c->part->data);
+		give_room(c->config->lane, &c->part->data);
 	alloc_free(c->part);
 	c->part = NULL;
 	c->spent = false;
@@ -487,7 +539,7 @@ begin_frame(struct wsconn *c, struct wsconn_event *ev)
 		buf_init(&p->data, 0);
 	}
 	p->data.cap = gather_cap(c, p->opcode, p->packed);
-	if (h->len > 0 && buf_reserve(&p->data, (size_t)h->len) == NULL)
+	if (h->len > 0 && !take_room(c->config->lane, &p->data, (size_t)h->len))
 		return fail(c, ev, FAULT_NOMEM);
 	return 0;
 }

@@ -27,11 +27,15 @@
 
 /*
  * What the connections of one thread share: streams to pack and unpack, a
- * scratch buffer, and the source of a client's masks.  Outlives them.
+ * scratch buffer, a few buffers for long messages that a read has cut, which
+ * the heap would map and clear anew for each, and the source of a client's
+ * masks.  Outlives them.
  */
+enum { WSCONN_SPARES = 4 };
 struct wsconn_lane {
 	struct deflate_pool pool;
-	struct buf scratch;   /* an unpacked message */
+	struct buf scratch;               /* an unpacked message */
+	struct buf spares[WSCONN_SPARES]; /* emptied, for long parts */
 	uint64_t mask_key[2]; /* secret and random: masks are a keyed hash */
 	uint64_t mask_count;  /* of a counter (RFC 6455 10.3) */
 };

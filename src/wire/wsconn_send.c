@@ -14,6 +14,8 @@ wsconn_lane_init(struct wsconn_lane *l, const uint64_t mask_key[2], int level)
 {
 	deflate_pool_init(&l->pool, level);
 	buf_init(&l->scratch, 0);
+	for (size_t i = 0; i < WSCONN_SPARES; i++)
+		buf_init(&l->spares[i], 0);
 	l->mask_key[0] = mask_key[0];
 	l->mask_key[1] = mask_key[1];
 	l->mask_count = 0;
@@ -24,6 +26,8 @@ wsconn_lane_fini(struct wsconn_lane *l)
 {
 	deflate_pool_fini(&l->pool);
 	buf_fini(&l->scratch);
+	for (size_t i = 0; i < WSCONN_SPARES; i++)
+		buf_fini(&l->spares[i]);
 }
 
 static uint32_t

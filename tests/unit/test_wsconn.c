@@ -1029,6 +1029,88 @@ teardown(void **state)
 	return 0;
 }
 
+/* Feed n bytes; the messages that came. */
+static size_t
+feed_some(struct wsconn *c, struct slice bytes)
+{
+	struct wsconn_event ev;
+	size_t messages = 0;
+	uint8_t *mine = malloc(bytes.len);
+
+	assert_non_null(mine);
+	memcpy(mine, bytes.ptr, bytes.len);
+	wsconn_feed(c, mine, bytes.len, 0);
+	while (wsconn_next(c, &ev) > 0) {
+		assert_int_equal(ev.kind, WS_BINARY);
+		assert_int_equal(ev.data.len, 40000);
+		for (size_t i = 0; i < ev.data.len; i++)
+			assert_int_equal(ev.data.ptr[i], i & 255);
+		messages++;
+	}
+	free(mine);
+	return messages;
+}
+
+static size_t
+spare_bytes(const struct wsconn_lane *l)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < WSCONN_SPARES; i++)
+		n += l->spares[i].alloc;
+	return n;
+}
+
+/* The room of a long message that was cut serves the next; a few are kept. */
+static void
+test_spare_rooms(void **state)
+{
+	enum { LEN = 40000, ROOM = 65536, MANY = WSCONN_SPARES + 3 };
+	static const uint64_t key[2] = { 1, 2 };
+	static uint8_t bytes[LEN];
+	struct wsconn_lane own;
+	struct wsconn_config k = { .lane = &own,
+		.text_cap = LEN,
+		.binary_cap = LEN,
+		.compress_min = SIZE_MAX };
+	struct wsconn client, server[MANY];
+	struct buf wire;
+
+	(void)state;
+	for (size_t i = 0; i < LEN; i++)
+		bytes[i] = (uint8_t)i;
+	wsconn_lane_init(&own, key, 1);
+	buf_init(&wire, 2 * LEN);
+	wsconn_init(&client, WSCONN_CLIENT, &k, 0);
+	assert_int_equal(wsconn_send(&client, &wire, WS_BINARY,
+			     (struct slice){ bytes, LEN }, true),
+	    0);
+	struct slice all = buf_peek(&wire);
+	struct slice head = slice_first(all, 30000);
+	struct slice rest = slice_from_at(all, 30000);
+	for (size_t i = 0; i < MANY; i++)
+		wsconn_init(&server[i], WSCONN_SERVER, &k, 0);
+	for (int round = 0; round < 3; round++) {
+		assert_int_equal(feed_some(&server[0], head), 0);
+		assert_true(wsconn_memory(&server[0]) >= ROOM);
+		assert_int_equal(spare_bytes(&own), 0);
+		assert_int_equal(feed_some(&server[0], rest), 1);
+		assert_int_equal(wsconn_memory(&server[0]), 0);
+		assert_int_equal(spare_bytes(&own), ROOM);
+	}
+	for (size_t i = 0; i < MANY; i++)
+		assert_int_equal(feed_some(&server[i], head), 0);
+	assert_int_equal(spare_bytes(&own), 0);
+	for (size_t i = 0; i < MANY; i++)
+		assert_int_equal(feed_some(&server[i], rest), 1);
+	assert_int_equal(spare_bytes(&own), WSCONN_SPARES * ROOM);
+	for (size_t i = 0; i < MANY; i++)
+		wsconn_fini(&server[i]);
+	wsconn_fini(&client);
+	buf_fini(&wire);
+	wsconn_lane_fini(&own);
+}
+
 int
 main(void)
 {
@@ -1060,6 +1142,7 @@ main(void)
 		cmocka_unit_test(test_packing_takeover),
 		cmocka_unit_test(test_conversations),
 		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_spare_rooms),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
