@@ -228,6 +228,20 @@ print_made(struct cli *c, struct js_value command)
 	return cli_print(c, &out);
 }
 
+/* People like to know how long; a script has it in the JSON. */
+static void
+say_place(struct cli *c, struct js_value command, struct slice name)
+{
+	int64_t place = 0, wait = 0;
+
+	if (!c->term.err_tty ||
+	    js_i64(js_get(command, "position"), &place) != 0 ||
+	    js_i64(js_get(command, "wait_ms"), &wait) != 0)
+		return;
+	cli_note(c, "place %lld in the queue of %.*s, about %lld s to wait",
+	    (long long)place, SLICE_FMT(name), (long long)(wait + 999) / 1000);
+}
+
 /* Whether it waits, and for what; the caller hears of that by exit code.
  * agent has "status" and "cordoned_at". */
 static int
@@ -240,8 +254,10 @@ say_why_it_waits(struct cli *c, struct js_value command, struct js_value agent)
 
 	if (!slice_eq(render_text(command, "state"), SL("queued")))
 		return EXIT_OK;
-	if (!away && render_text(agent, "cordoned_at").len == 0)
+	if (!away && render_text(agent, "cordoned_at").len == 0) {
+		say_place(c, command, name);
 		return EXIT_OK;
+	}
 	cli_note(c, "%.*s is %.*s: the command waits in its queue",
 	    SLICE_FMT(name), SLICE_FMT(away ? status : SL("cordoned")));
 	return EXIT_OFFLINE;

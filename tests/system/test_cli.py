@@ -894,6 +894,19 @@ def answering(h, keys, *args):
 
 
 @test
+def exec_tells_the_place():
+    def create(r):
+        r.conn.answer(201, {"schema": "muster.command/1", "id": "cmd_1", "agent_id": "agt_1", "state": "queued",
+                            "position": 3, "wait_ms": 7400})
+    with Server(("POST", "/api/v1/commands", create), ("GET", "/api/v1/agents/agt_1", lambda r: agent(1))) as s, \
+            Home(s) as h:
+        exit, text = answering(h, b"", "exec", "-d", "web-1", "--", "x")
+        same(exit, 0)
+        has(text, "cmd_1", "place 3 in the queue of web-1, about 8 s to wait")
+        same(h.run("exec", "-d", "web-1", "--", "x"), ("cmd_1\n", ""))
+
+
+@test
 def labels_are_asked_about():
     purged = []
 
