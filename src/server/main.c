@@ -2,6 +2,7 @@
  * musterd: the controller.  Reads its settings, then serves, or does one of
  * the chores (check, backup, restore).
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -238,6 +239,18 @@ act(struct invocation *in)
 	return misuse("there is no verb", in->verb);
 }
 
+/*
+ * By itself glibc maps what is long anew each time, or gives the heap's end
+ * back as soon as little is free: buffers of a long message then cost a page
+ * fault for each 4 KiB.  core.c trims the heap now and then.
+ */
+static void
+keep_pages(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 4 * 1024 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -251,6 +264,7 @@ main(int argc, char **argv)
 	}
 	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		argv[1] += 2;
+	keep_pages();
 	arena_init(&in.arena, (size_t)64 * 1024 * 1024);
 	status = read_arguments(&in, argc, argv);
 	if (status == 0)
