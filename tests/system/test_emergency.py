@@ -180,6 +180,26 @@ def test_stop_file(t):
     d.agent_is("web-1", "stopped")
 
 
+def test_damaged_file(t):
+    """Nobody is let in by a controller that cannot know what stands."""
+    d, _ = setup(t)
+    raise_stop(d, scope="all", reason="x")
+    d.stop()
+    path = os.path.join(d.data, "stop.epoch")
+    with open(path, "r+b") as f:
+        f.seek(20)
+        f.write(b"!")
+    p = t.start("musterd", [MUSTERD, "--data", d.data, "--listen", "127.0.0.1:0"])
+    equal(p.wait(), 1)
+    check("stop.epoch" in p.log() and "move it away" in p.log(), p.log())
+    # Without it the database is believed, and the file is written again.
+    os.unlink(path)
+    d = d.again()
+    s = d.get("/api/v1/stops").json
+    equal((s["controller_epoch"], s["items"][0]["standing"]), (1, True), s)
+    until(lambda: os.path.exists(path), "the file is written again")
+
+
 def test_older_backup(t):
     """The database knows nothing of the stop; the agent proves it."""
     d, (a,) = setup(t, "web-1")
