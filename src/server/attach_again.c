@@ -110,7 +110,7 @@ attach_catch_up(struct conn *c)
 	}
 	if (stream_above_high(c->stream))
 		return; /* on_drained follows */
-	int err = replay_look(c, a->command_id, i, a->shown[i], on_found);
+	int err = replay_look(c, a->command_id, i, a->shown[i], NULL, on_found);
 	if (err == ERR_BUSY) {
 		a->look_at = loop_now(c->dock->lane.loop) + LOOK_AGAIN;
 		attach_flush(c);
@@ -146,7 +146,6 @@ on_ended_found(struct conn *c, const struct replay_found *r)
 	if (a->stage != ATTACH_LOOKED)
 		return;
 	if (row == NULL || r->err == ERR_NOT_FOUND ||
-	    row->workspace_id != a->workspace_id ||
 	    !command_is_final(row->state)) {
 		attach_refuse(c, &none);
 		return;
@@ -165,8 +164,8 @@ attach_look_ended(struct conn *c, const struct reply *r)
 	int err;
 
 	a->stage = ATTACH_LOOKED;
-	a->workspace_id = r->user == NULL ? 1 : r->user->workspace_id;
-	err = replay_look(c, a->command_id, OUTPUT_OUT, 0, on_ended_found);
+	err = replay_look(
+	    c, a->command_id, OUTPUT_OUT, 0, r->user, on_ended_found);
 	a->looking = err == 0;
 	if (err != 0)
 		attach_refuse(c,

@@ -25,7 +25,6 @@ struct attach {
 	struct arena kept;
 	struct slice command_id; /* owned */
 	enum attach_stage stage;
-	int64_t workspace_id;
 	/*
 	 * What the client has of each stream.  One that comes back is behind:
 	 * what it has missed is read from the store until there is no more,

@@ -4,6 +4,7 @@
 #include "base/err.h"
 
 #include "server/readers.h"
+#include "server/sight.h"
 
 #include "server/replay.h"
 
@@ -15,7 +16,9 @@ struct replay {
 	struct peer_id peer;
 	struct reader *reader;
 	replay_fn *found;
-	struct slice id; /* behind the struct */
+	struct slice id; /* behind the struct, with the texts of sight */
+	bool bounded;    /* by sight */
+	struct sight sight;
 	struct arena rows;
 	struct buf data;
 	struct replay_found what;
@@ -28,7 +31,18 @@ free_replay(struct replay *q)
 		readers_give(q->dock, q->reader);
 	buf_fini(&q->data);
 	arena_fini(&q->rows);
+	if (q->bounded)
+		sight_fini(&q->sight);
 	alloc_free(q);
+}
+
+static bool
+is_seen(struct replay *q, struct store_reader *r)
+{
+	const struct command_record *row = q->what.command;
+
+	return row->workspace_id == q->sight.workspace_id &&
+	    sight_command(&q->sight, r, row);
 }
 
 /* On the pool's thread.  The row first: what it calls final was stored after
@@ -42,6 +56,8 @@ look(struct replay *q)
 
 	if (err == 0)
 		err = store_read_command(r, q->id, &q->rows, &f->command);
+	if (err == 0 && q->bounded && !is_seen(q, r))
+		err = ERR_NOT_FOUND;
 	if (err != 0)
 		return err;
 	uint8_t *room = buf_reserve(&q->data, REPLAY_PIECE);
@@ -79,16 +95,36 @@ done(struct loop_work *w)
 	free_replay(q);
 }
 
+static struct slice
+put_text(uint8_t **at, struct slice s)
+{
+	struct slice kept = { *at, s.len };
+
+	if (s.len > 0)
+		memcpy(*at, s.ptr, s.len);
+	*at += s.len;
+	return kept;
+}
+
 int
 replay_look(struct conn *c, struct slice command_id, enum output_stream stream,
-    uint64_t offset, replay_fn *found)
+    uint64_t offset, const struct user_record *who, replay_fn *found)
 {
-	struct replay *q = alloc_new(sizeof(*q) + command_id.len + 1);
+	const struct user_record nobody = { 0 },
+				 *u = who != NULL ? who : &nobody;
+	struct replay *q = alloc_new(
+	    sizeof(*q) + command_id.len + u->selector.len + u->id.len + 1);
+	uint8_t *at = (uint8_t *)(q + 1);
 
 	if (q == NULL)
 		return ERR_NOMEM;
-	memcpy(q + 1, command_id.ptr, command_id.len);
-	q->id = (struct slice){ (const uint8_t *)(q + 1), command_id.len };
+	q->id = put_text(&at, command_id);
+	q->bounded = who != NULL;
+	if (q->bounded) {
+		const struct slice selector = put_text(&at, u->selector);
+		sight_init(
+		    &q->sight, selector, put_text(&at, u->id), u->workspace_id);
+	}
 	q->work.work = run;
 	q->work.done = done;
 	q->dock = c->dock;

@@ -29,9 +29,11 @@ struct replay_found {
 typedef void replay_fn(struct conn *c, const struct replay_found *f);
 
 /* Look for output from offset; found is called later, unless c is gone by
- * then or has moved to another lane.  0, ERR_BUSY (all readers are at work:
- * ask again soon), ERR_NOMEM. */
+ * then or has moved to another lane.  What `who` may not see is not found;
+ * NULL: that was judged before.  0, ERR_BUSY (all readers are at work: ask
+ * again soon), ERR_NOMEM. */
 int replay_look(struct conn *c, struct slice command_id,
-    enum output_stream stream, uint64_t offset, replay_fn *found);
+    enum output_stream stream, uint64_t offset, const struct user_record *who,
+    replay_fn *found);
 
 #endif
