@@ -401,6 +401,14 @@ admit_token(
 		    SL("this token lacks the scope cluster:register"));
 		return no->err;
 	}
+	/* A user's JWT or cookie is no host's: what it registers would be
+	 * nobody's. */
+	if (who.token == NULL) {
+		*no = deny(403, ERR_DENIED, SL("NOT_PERMITTED"),
+		    SL("agents come in here by a token or a key of their "
+		       "own, not by a user's login"));
+		return no->err;
+	}
 	if (!l->http && who.token->link_count >= most_links(who.token)) {
 		*no = deny(429, ERR_LIMITED, SL("CONNECTION_LIMIT"),
 		    SL("this token has its full number of connections"));
