@@ -44,6 +44,8 @@ free_command(struct command *c)
 	alloc_free(c->record);
 	alloc_free(c->outcome);
 	hub_unkeep(&c->key);
+	for (int i = 0; i < VIEWER_BY; i++)
+		hub_unkeep(&c->viewer_by[i]);
 	alloc_free(c);
 }
 

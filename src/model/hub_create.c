@@ -163,7 +163,7 @@ hub_make_command(struct hub *h, const struct event *ev,
 	}
 	no->status = 201;
 	if (q->attach)
-		c->viewer = ev->peer;
+		hub_set_viewer(h, c, ev->peer, who);
 	if (q->credential.kind == CREDENTIAL_WATCH)
 		c->asker = ev->peer;
 	if (now) {

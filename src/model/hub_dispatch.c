@@ -95,6 +95,7 @@ hub_expel_viewer(struct hub *h, struct command *c)
 		order(h, c, STREAM_EXPEL, 0);
 	else
 		hub_close(h, c->viewer, 1008, SL("revoked"));
+	c->viewer = (struct peer_id){ 0 };
 }
 
 void

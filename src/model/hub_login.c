@@ -9,7 +9,7 @@
 
 #include "model/hub_state.h"
 
-enum { USER_LOGINS = 100 };
+enum { USER_LOGINS = 100, NAME_MOST = 255 };
 
 static const struct slice none;
 
@@ -72,8 +72,9 @@ store_login(struct hub *h, enum op_verb verb, const struct login *g)
 	return op;
 }
 
+/* Whoever watches, or is attached, by it. */
 static void
-close_watches(struct hub *h, const struct login *g)
+sever(struct hub *h, const struct login *g)
 {
 	struct list *l = g->user->watches.next;
 
@@ -82,6 +83,7 @@ close_watches(struct hub *h, const struct login *g)
 		if (slice_eq(w->login_id, g->record->id))
 			hub_close_watch(h, w, 1008, SL("revoked"));
 	}
+	hub_expel_viewers(h, VIEWER_LOGIN, g->record->id);
 }
 
 /* It is over, whatever becomes of the op: a row that stays behind is one
@@ -91,7 +93,7 @@ end_login(struct hub *h, struct login *g)
 {
 	struct op *op = store_login(h, OP_DROP_LOGIN, g);
 
-	close_watches(h, g);
+	sever(h, g);
 	if (op != NULL)
 		hub_free_login(h, g);
 	return op;
@@ -262,6 +264,11 @@ hub_login(struct hub *h, const struct event *ev, const struct access *who)
 	struct rate_state rate;
 
 	(void)who;
+	/* Nobody is called so: nothing to count, and to keep, for it. */
+	if (ev->request.id.len > NAME_MOST) {
+		refuse_login(h, ev);
+		return;
+	}
 	if (!rate_take(h, &h->logins_tried, ev->request.id,
 		h->config.login_rate, &rate)) {
 		hub_reply_limited(h, ev, rate.reset, SL("TOO_MANY_ATTEMPTS"),

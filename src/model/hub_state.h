@@ -173,13 +173,22 @@ struct agent {
 	bool probing; /* one was offered since */
 };
 
+/* By what whoever is attached was let in; each may be withdrawn. */
+enum viewer_by {
+	VIEWER_USER,
+	VIEWER_TOKEN,
+	VIEWER_LOGIN,
+	VIEWER_BY,
+};
+
 struct command {
 	struct command_record *record; /* owned; its strings never change */
 	struct agent *agent;
 	struct list link; /* in waiting, active or ending of its agent */
 	struct heap_node timer;
-	struct peer_id viewer;   /* attached: has its streams */
-	struct peer_id asker;    /* the dashboard that it came from */
+	struct peer_id viewer;             /* attached: has its streams */
+	struct slice viewer_by[VIEWER_BY]; /* ids, owned; absent: none */
+	struct peer_id asker;              /* the dashboard that it came from */
 	struct outcome *outcome; /* owned: it is over, the store is told */
 	enum command_state end;  /* the state that goes with it */
 	uint8_t pace;            /* of its agent's paces */
@@ -564,6 +573,11 @@ void hub_attach_command(
     struct hub *h, const struct event *ev, const struct access *who);
 /* Its streams are another peer's from now on. */
 void hub_view_command(struct hub *h, struct command *c, struct peer_id viewer);
+/* Who has its streams from now on, and by what. */
+void hub_set_viewer(struct hub *h, struct command *c, struct peer_id viewer,
+    const struct access *who);
+/* What let them in is withdrawn: all who are attached by it are sent away. */
+void hub_expel_viewers(struct hub *h, enum viewer_by by, struct slice id);
 void hub_cancel_command(
     struct hub *h, const struct event *ev, const struct access *who);
 /* A native agent is back: what of its commands goes on, what is lost. */

@@ -220,6 +220,7 @@ hub_revoke_token(
 	for (struct list *l = t->links.next; l != &t->links; l = l->next)
 		hub_close(h, LIST_OF(l, struct link, by_token)->peer, 1008,
 		    SL("revoked"));
+	hub_expel_viewers(h, VIEWER_TOKEN, t->record->id);
 }
 
 void

@@ -84,19 +84,6 @@ replace(struct hub *h, struct user *u, const struct user_record *r)
 /* Losing ----------------------------------------------------------------- */
 
 static void
-expel_viewers(struct hub *h, const struct user *u)
-{
-	size_t pos = 0;
-
-	for (struct command *c; (c = map_next(&h->commands, &pos)) != NULL;) {
-		if (!peer_some(c->viewer) ||
-		    !slice_eq(c->record->user_id, u->record->id))
-			continue;
-		hub_expel_viewer(h, c);
-	}
-}
-
-static void
 close_links(struct hub *h, const struct user *u)
 {
 	size_t pos = 0;
@@ -118,7 +105,7 @@ hub_sever_user(struct hub *h, struct user *u)
 		hub_close_watch(
 		    h, LIST_OF(l, struct watch, by_user), 1008, SL("revoked"));
 	close_links(h, u);
-	expel_viewers(h, u);
+	hub_expel_viewers(h, VIEWER_USER, u->record->id);
 }
 
 /* Requests ----------------------------------------------------------------- */

@@ -3,6 +3,36 @@
 
 #include "model/hub_state.h"
 
+void
+hub_set_viewer(struct hub *h, struct command *c, struct peer_id viewer,
+    const struct access *who)
+{
+	const struct slice none = { 0 };
+	const struct slice by[VIEWER_BY] = {
+		[VIEWER_USER] = who->user != NULL ? who->user->id : none,
+		[VIEWER_TOKEN] =
+		    who->token != NULL ? who->token->record->id : none,
+		[VIEWER_LOGIN] = who->login_id,
+	};
+
+	c->viewer = viewer;
+	for (int i = 0; i < VIEWER_BY; i++) {
+		if (hub_keep(&c->viewer_by[i], by[i]) != 0)
+			h->out->err = ERR_NOMEM;
+	}
+}
+
+void
+hub_expel_viewers(struct hub *h, enum viewer_by by, struct slice id)
+{
+	size_t pos = 0;
+
+	for (struct command *c; (c = map_next(&h->commands, &pos)) != NULL;) {
+		if (peer_some(c->viewer) && slice_eq(c->viewer_by[by], id))
+			hub_expel_viewer(h, c);
+	}
+}
+
 /* What has ended is not here any more: that, and from where on there is
  * output, the store knows.  The answer goes first, as to a new command. */
 void
@@ -28,5 +58,6 @@ hub_attach_command(
 		return;
 	}
 	hub_reply_command(h, ev, who, c, true, 0);
+	hub_set_viewer(h, c, ev->peer, who);
 	hub_view_command(h, c, ev->peer);
 }

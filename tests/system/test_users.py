@@ -209,6 +209,11 @@ def test_selector(t):
         call = d.post if path in ("/interrupt", "/cancel") else d.get
         equal(call("/api/v1/commands/" + ran["web-2"] + path, token=token).status, 404, path)
     equal(d.get("/api/v1/commands/%s/output" % ran["web-1"], token=token).body, b"web-1\n")
+    # Nor by coming back to it.
+    for name, word in (("web-1", "accepted"), ("web-2", "refused")):
+        ws = Socket(d, "/api/v1/exec", Authorization="Bearer " + token)
+        ws.send(json.dumps({"attach": ran[name]}))
+        equal(json.loads(ws.frame()[1])["type"], word, name)
     # The journal, for an administrator with a limit.
     add_user(d, "ada", "admin", selector="env=prod")
     token = jwt(d, "ada")
@@ -382,6 +387,33 @@ def test_an_attached_command_is_let_go(t):
     equal(d.patch("/api/v1/users/olga", {"role": "viewer"}).status, 200)
     equal(ws.close_code(), (1008, "revoked"))
     check(time.monotonic() - start < 1, "it took", time.monotonic() - start)
+
+
+def test_who_is_attached_is_let_go(t):
+    """It counts who is attached, and by what, not who began the command."""
+    d = t.musterd()
+    t.agent(d, "web-1")
+    ident = d.post("/api/v1/commands", {"agent": "web-1", "argv": ["sleep", "60"]})["id"]
+    until(lambda: d.get("/api/v1/commands/" + ident)["state"] == "running")
+    add_user(d, "olga", "operator")
+    own = d.post("/api/v1/tokens", {"name": "mine", "scopes": ["command:run"]})
+    for token, end in ((jwt(d, "olga"), lambda: d.patch("/api/v1/users/olga", {"role": "viewer"})),
+                       (own["token"], lambda: d.delete("/api/v1/tokens/mine"))):
+        ws = Socket(d, "/api/v1/exec", Authorization="Bearer " + token)
+        ws.send(json.dumps({"attach": ident}))
+        equal(json.loads(ws.frame()[1])["type"], "accepted")
+        equal(end().status, 200)
+        equal(ws.close_code(), (1008, "revoked"))
+    equal(d.get("/api/v1/commands/" + ident)["state"], "running")
+
+
+def test_no_login_is_an_agents(t):
+    """An administrator's role has the scopes; what it registers would be
+    nobody's."""
+    d = t.musterd()
+    admin = d.get("/api/v1/users")["items"][0]["name"]
+    equal(Socket(d, "/api/v1/clusters/agent/ws", Authorization="Bearer " + jwt(d, admin)).status, 403)
+    equal(d.get("/health").status, 200)
 
 
 # Tokens of other issuers ------------------------------------------------------

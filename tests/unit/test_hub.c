@@ -804,6 +804,56 @@ test_attach(void **state)
 }
 
 static void
+attach_by(struct credential c)
+{
+	struct event ev = request(OP_COMMAND_ATTACH, TOKEN_ROOT, id_of(1));
+
+	ev.request.credential = c;
+	rig_input(&w.rig, &ev);
+}
+
+/* Whoever is attached goes when what let them in is withdrawn, whoever it
+ * was that began the command. */
+static void
+test_attached_revoked(void **state)
+{
+	struct event ev = request(OP_LOGOUT, TOKEN_ROOT, SL(""));
+	struct login_record login = { .id = SL("lgn_1"),
+		.user_id = SL("usr_root"),
+		.expires_at = w.rig.wall + 3600000 };
+	struct event begun = request(OP_LOGIN_DONE, TOKEN_ROOT, SL("root"));
+	struct credential by_login = { .kind = CREDENTIAL_JWT,
+		.claims = { .subject = SL("usr_root"),
+		    .login_id = SL("lgn_1"),
+		    .issued_at = INT64_MAX,
+		    .expires_at = INT64_MAX / 2 } };
+
+	(void)state;
+	arrive(1, "a", (struct back){ .labels = "{\"env\":\"prod\"}" });
+	run("a", (struct wish){ .foreground = true });
+	forget();
+	attach_by(
+	    request(OP_WHOAMI, TOKEN_OPERATOR, SL("")).request.credential);
+	expect("900 200 #1 sent again\n1 view #1\n");
+	/* Not for what befalls another. */
+	ask(OP_TOKEN_REVOKE, SL("tok_v"));
+	expect("900 200\n");
+	ask(OP_TOKEN_REVOKE, SL("tok_o"));
+	expect("1 expel #1\n900 200\n");
+	/* Once. */
+	ask(OP_USER_REMOVE, SL("usr_op"));
+	expect("900 200\n");
+	begun.request.login = &login;
+	begun.request.passed = true;
+	rig_input(&w.rig, &begun);
+	attach_by(by_login);
+	expect("900 200\n900 200 #1 sent again\n1 view #1\n");
+	ev.request.credential = by_login;
+	rig_input(&w.rig, &ev);
+	expect("1 expel #1\n900 200\n");
+}
+
+static void
 test_idempotency(void **state)
 {
 	const struct wish keyed = { .key = "k" };
@@ -1311,6 +1361,7 @@ main(void)
 		TEST(test_deadline),
 		TEST(test_cancel_and_interrupt),
 		TEST(test_attach),
+		TEST(test_attached_revoked),
 		TEST(test_idempotency),
 		TEST(test_rights),
 		TEST(test_picking),

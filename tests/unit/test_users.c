@@ -399,6 +399,27 @@ test_foreign_issuer(void **state)
 	       "403 NOT_PERMITTED\n");
 }
 
+/* A login is no host's credential: not even an administrator's, whose role
+ * has the scopes. */
+static void
+test_no_agent(void **state)
+{
+	struct event ev = rig_event(EVENT_HELLO, 1);
+
+	(void)state;
+	ev.hello.credential = jwt("usr_root", NULL);
+	ev.hello.entrance = ENTRANCE_CLUSTER_LINK;
+	ask(ev);
+	ev.hello.entrance = ENTRANCE_CLUSTER_HTTP;
+	ask(ev);
+	ev.hello.credential = jwt("someone", "https://issuer");
+	ev.hello.credential.claims.role = ROLE_ADMIN;
+	ev.hello.entrance = ENTRANCE_CLUSTER_LINK;
+	ask(ev);
+	expect("denied 1 403 NOT_PERMITTED\ndenied 1 403 NOT_PERMITTED\n"
+	       "denied 1 403 NOT_PERMITTED\n");
+}
+
 /* Logins ------------------------------------------------------------------- */
 
 static struct login_record
@@ -465,6 +486,23 @@ test_login_rate(void **state)
 	rig_advance(&w.rig, 60000);
 	ask(ev);
 	expect("200\n");
+}
+
+/* No user is called so: nothing is counted, hashed or kept for it. */
+static void
+test_endless_name(void **state)
+{
+	struct event ev = request(OP_LOGIN, 0, "");
+	uint8_t name[256];
+
+	(void)state;
+	memset(name, 'a', sizeof(name));
+	ev.request.credential.kind = CREDENTIAL_NONE;
+	ev.request.id = (struct slice){ name, 255 };
+	ask(ev);
+	ev.request.id.len = 256;
+	ask(ev);
+	expect("200\n401 LOGIN_FAILED\n");
 }
 
 static void
@@ -655,7 +693,9 @@ main(void)
 		TEST(test_renewal),
 		TEST(test_jwt),
 		TEST(test_foreign_issuer),
+		TEST(test_no_agent),
 		TEST(test_login_rate),
+		TEST(test_endless_name),
 		TEST(test_refresh),
 		TEST(test_refresh_of_another),
 		TEST(test_refresh_undone),
