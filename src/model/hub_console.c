@@ -34,6 +34,14 @@ hub_clear_terminal(
 	hub_reply(h, ev, who, 0);
 }
 
+/* Under a stop nothing is set going again by the side door. */
+static bool
+sets_going(struct slice action)
+{
+	return slice_eq(action, SL("restart")) ||
+	    slice_eq(action, SL("resume"));
+}
+
 void
 hub_control_agent(
     struct hub *h, const struct event *ev, const struct access *who)
@@ -49,6 +57,11 @@ hub_control_agent(
 		    gone ? SL("AGENT_OFFLINE") : SL("NOT_PERMITTED"), none,
 		    gone ? SL("the agent is not connected")
 			 : SL("this agent's protocol has no verb for it"));
+		return;
+	}
+	if (hub_is_stopped(a) && sets_going(ev->request.action)) {
+		hub_reply_error(h, ev, ERR_STOPPED, 409, SL("AGENT_STOPPED"),
+		    none, SL("the agent is under a stop"));
 		return;
 	}
 	struct op *op = hub_store(h, OP_AUDIT);

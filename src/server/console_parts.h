@@ -45,6 +45,7 @@ struct console {
 	msec introduce_due;           /* until then it has to say what it is */
 	msec ping_due;                /* of upper's own PING; 0: none */
 	char *renewal;       /* owned: the refresh token that it is to get */
+	bool renewing;       /* the hub's word on a credential is awaited */
 	bool paused;         /* not read while the hub is behind */
 	int why;             /* of its end, for the hub */
 	struct slice remote; /* owned, with the texts of peer */

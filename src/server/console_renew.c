@@ -60,6 +60,12 @@ console_renew(struct conn *c, const struct console_message *m)
 	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
 	int err = ERR_NOMEM;
 
+	/* One at a time: what the first is to get must not be the second's. */
+	if (console_of(c)->renewing) {
+		say_failed(c, SL("RATE_LIMIT"),
+		    SL("Another refresh is under way"), m->event.request_id);
+		return;
+	}
 	if (ev != NULL) {
 		ev->request_id = m->event.request_id;
 		ev->request.op = OP_RENEW;
@@ -73,10 +79,12 @@ console_renew(struct conn *c, const struct console_message *m)
 	if (err == ERR_DENIED)
 		say_failed(c, SL("UNAUTHORIZED"), SL("Invalid refresh token"),
 		    m->event.request_id);
-	else if (err != 0)
+	else if (err != 0) {
 		conn_drop(c);
-	else
+	} else {
+		console_of(c)->renewing = true;
 		console_post(c, ev);
+	}
 }
 
 /* What a login goes on with. */
@@ -105,6 +113,7 @@ console_renewed(struct conn *c, const struct event *ev)
 	struct buf token;
 	int err = 0;
 
+	console_of(c)->renewing = false;
 	if (r->err != 0) {
 		say_failed(c, r->code, r->text, ev->request_id);
 		return;

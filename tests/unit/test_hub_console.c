@@ -197,6 +197,41 @@ test_control(void **state)
 }
 
 static void
+control(const char *action)
+{
+	struct event ev = rig_event(EVENT_REQUEST, DASHBOARD);
+
+	ev.request.op = OP_AGENT_CONTROL;
+	ev.request.credential.kind = CREDENTIAL_WATCH;
+	ev.request.id = SL("a-1");
+	ev.request.action = slice_from(action);
+	ev.request.data_json = SL("{}");
+	rig_input(&w.rig, &ev);
+}
+
+/* What a stop has stopped no dashboard sets going again. */
+static void
+test_control_under_stop(void **state)
+{
+	struct event stop = rig_event(EVENT_REQUEST, DASHBOARD);
+
+	(void)state;
+	assert_true(begin());
+	stop.request.op = OP_STOP_RAISE;
+	stop.request.credential.kind = CREDENTIAL_WATCH;
+	stop.request.scope = STOP_AGENT;
+	stop.request.target = SL("a-1");
+	rig_input(&w.rig, &stop);
+	control("resume");
+	control("restart");
+	control("pause");
+	control("stop");
+	expect("refused AGENT_STOPPED\nrefused AGENT_STOPPED\n"
+	       "control pause\ndone a-1\ncontrol stop\ndone a-1\n");
+	rig_fini(&w.rig);
+}
+
+static void
 test_clear(void **state)
 {
 	(void)state;
@@ -258,6 +293,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_control_under_stop),
 		cmocka_unit_test(test_clear),
 		cmocka_unit_test(test_trace),
 		cmocka_unit_test(test_without_memory),
