@@ -526,6 +526,20 @@ take_back_end(struct hub *h, struct command *c)
 	hub_settle(h, c->agent, SL("command"));
 }
 
+/* Its output did not all reach the disk, and nobody has it any more: the row
+ * promises none of it, so that the command can end. */
+static bool
+give_up_output(struct hub *h, struct command *c)
+{
+	struct outcome *o = c->outcome;
+
+	if (o->out_bytes == 0 && o->err_bytes == 0)
+		return false;
+	o->out_bytes = o->err_bytes = 0;
+	hub_arm_command(h, c, h->now);
+	return true;
+}
+
 static void
 end_stored(struct hub *h, struct command *c, int err)
 {
@@ -535,6 +549,8 @@ end_stored(struct hub *h, struct command *c, int err)
 		take_back_end(h, c);
 		return;
 	}
+	if (err == ERR_RANGE && !a->native && give_up_output(h, c))
+		return;
 	/* Final already, or never there: nothing more can be done. */
 	if (err != 0 && err != ERR_WRONG_STATE && err != ERR_NOT_FOUND) {
 		hub_arm_command(h, c, h->now + STORE_AGAIN_AFTER);

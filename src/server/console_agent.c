@@ -498,6 +498,17 @@ console_desk_open(struct conn *c)
 	return 0;
 }
 
+/* What the writer has not taken is lost, and with it all behind it in that
+ * stream: the row must not promise it. */
+static void
+forget_unstored(const struct parcel *p)
+{
+	uint64_t *n = &p->task->bytes[stream_of(p->stream)];
+
+	if (!p->end && !p->stored && is_stored(p->stream) && *n > p->offset)
+		*n = p->offset;
+}
+
 /* What it said before it went counts, shown or not. */
 static void
 settle_spool(struct conn *c)
@@ -508,6 +519,7 @@ settle_spool(struct conn *c)
 	while (!list_empty(&d->spool)) {
 		struct parcel *p = LIST_OF(d->spool.next, struct parcel, link);
 		struct slice id = { p->request_id, p->request_id_len };
+		forget_unstored(p);
 		if (p->end && post_end(c, p->task, p->outcome, id) != 0)
 			log_warn("outcome_lost",
 			    kv_s("command", p->task->command->id));

@@ -187,6 +187,33 @@ test_result_crosses_the_end(void **state)
 	expect("#2 completed\n");
 }
 
+static int
+short_of_output(void *arg, const struct op *op)
+{
+	(void)arg;
+	return op->verb == OP_COMMAND_ENDED && op->command->out_bytes > 0
+	    ? ERR_RANGE
+	    : 0;
+}
+
+/* Nobody has what the disk lost: the command ends without it. */
+static void
+test_output_lost(void **state)
+{
+	struct event ev = rig_event(EVENT_AGENT_ENDED, 1);
+
+	(void)state;
+	arrive_foreign(1, "a");
+	run("a", PLAIN);
+	forget();
+	w.rig.store = short_of_output;
+	ev.outcome.command_id = id_of(1);
+	ev.outcome.out_bytes = 7;
+	rig_input(&w.rig, &ev);
+	later(1);
+	expect("#1 completed\n");
+}
+
 /* Another agent's command is none of its business. */
 static void
 test_words_of_others(void **state)
@@ -308,6 +335,7 @@ main(void)
 		FOREIGN(test_link_ends_before_the_disk_has_it),
 		FOREIGN(test_link_replaced_while_storing),
 		FOREIGN(test_result_crosses_the_end),
+		FOREIGN(test_output_lost),
 		FOREIGN(test_words_of_others),
 		FOREIGN(test_interrupt),
 		FOREIGN(test_restart),
