@@ -484,9 +484,12 @@ hub_on_knock(struct hub *h, const struct event *ev)
 	bool monitor = ev->hello.entrance == ENTRANCE_MONITOR;
 	struct access who;
 	struct denied no = { 0 };
-	struct watch *w = NULL;
-	int err = admit(h, ev, &who, &no);
+	struct watch *w = NULL, *old = hub_find_watch(h, ev->peer);
 
+	/* Of a request for events on the same connection, by HEAD. */
+	if (old != NULL)
+		hub_drop_watch(h, old);
+	int err = admit(h, ev, &who, &no);
 	if (err == 0)
 		w = new_watch(h, ev, &ev->hello.credential, &who, WATCH_GUEST);
 	if (w != NULL && monitor)

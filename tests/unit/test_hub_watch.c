@@ -285,6 +285,18 @@ test_coming_back(void **state)
 	assert_true(since < w.notices);
 }
 
+/* A HEAD leaves its connection to whatever comes next. */
+static void
+test_another_request(void **state)
+{
+	(void)state;
+	follow(1, PROD);
+	expect("1 watches:\n");
+	w.watching[1] = false;
+	knock(1, ROOT, ENTRANCE_CONSOLE);
+	expect("1 guest\n");
+}
+
 /* Few are kept: a number goes to another in the end, who is told since
  * when it is his. */
 static void
@@ -639,6 +651,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_who_sees_what),
 		TEST(test_coming_back),
+		TEST(test_another_request),
 		TEST(test_idle_audiences_are_bounded),
 		TEST(test_who_is_let_in),
 		TEST(test_credentials_end),
