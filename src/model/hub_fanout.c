@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_find.h"
 
 enum { FAN_MAX = 1000, FAN_BYTES = 4 << 20 };
 
@@ -99,18 +99,24 @@ add_named(struct hub *h, const struct event *ev, const struct access *who,
     struct fan *f)
 {
 	const struct request *q = &ev->request;
+	struct found_agent *found =
+	    arena_array(&h->out->arena, q->target_count + 1, sizeof(*found));
 
+	if (found == NULL ||
+	    hub_find_agents(h, who, q->targets, q->target_count, found) != 0) {
+		h->out->err = ERR_NOMEM;
+		return ERR_NOMEM;
+	}
 	for (size_t i = 0; i < q->target_count; i++) {
-		struct refusal no;
-		struct agent *a = hub_find_agent(h, who, q->targets[i], &no);
+		struct agent *a = found[i].agent;
 		if (a != NULL && !mark(h, a))
 			continue;
 		struct fan_slot *s = add(h, f, q->targets[i], a);
 		if (s == NULL)
 			return ERR_FULL;
-		s->no = no;
+		s->no = found[i].no;
 		/* The list of those that fit is the event's. */
-		if (arena_copy(&f->arena, no.text, &s->no.text) != 0)
+		if (arena_copy(&f->arena, s->no.text, &s->no.text) != 0)
 			h->out->err = ERR_NOMEM;
 	}
 	return 0;

@@ -1,12 +1,14 @@
 /*
  * What operators ask about agents: lists, labels, removal; and joining.
  */
+#include <stdlib.h>
+
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/js.h"
 #include "base/js_write.h"
 
-#include "model/hub_state.h"
+#include "model/hub_find.h"
 #include "model/selector.h"
 
 enum { LIST_DEFAULT = 100, LIST_MAX = 1000, LABELS_MAX = 64 };
@@ -238,28 +240,111 @@ say_ambiguous(struct hub *h, const struct picked *p)
 
 enum { PREFIX_MIN = 4 };
 
-struct agent *
-hub_find_agent(struct hub *h, const struct access *who, struct slice id,
+/* By id, else by name, else by the beginning of the id; p has those of the
+ * name. */
+static struct agent *
+decide(struct hub *h, const struct access *who, struct slice id,
+    struct picked *p, struct refusal *no)
+{
+	struct agent *a = map_get(&h->agents, id);
+
+	*no = (struct refusal){ .status = 200 };
+	if (a != NULL && hub_may_see(h, who, a))
+		return a;
+	if (p->count == 0 && id.len >= PREFIX_MIN)
+		pick_by_prefix(h, who, id, p);
+	if (p->count == 1)
+		return p->agents[0];
+	if (p->count > 1)
+		*no = (struct refusal){ ERR_INVALID, 409, SL("AMBIGUOUS"),
+			say_ambiguous(h, p) };
+	else
+		*no = (struct refusal){ ERR_NOT_FOUND, 404,
+			SL("AGENT_NOT_FOUND"), SL("there is no such agent") };
+	return NULL;
+}
+
+static struct agent *
+find_agent(struct hub *h, const struct access *who, struct slice id,
     struct refusal *no)
 {
 	struct agent *a = map_get(&h->agents, id);
 	struct picked p = { .count = 0 };
 
-	*no = (struct refusal){ .status = 200 };
-	if (a != NULL && hub_may_see(h, who, a))
-		return a;
-	pick_by_name(h, who, id, &p);
-	if (p.count == 0 && id.len >= PREFIX_MIN)
-		pick_by_prefix(h, who, id, &p);
-	if (p.count == 1)
-		return p.agents[0];
-	if (p.count > 1)
-		*no = (struct refusal){ ERR_INVALID, 409, SL("AMBIGUOUS"),
-			say_ambiguous(h, &p) };
-	else
-		*no = (struct refusal){ ERR_NOT_FOUND, 404,
-			SL("AGENT_NOT_FOUND"), SL("there is no such agent") };
-	return NULL;
+	if (a == NULL || !hub_may_see(h, who, a))
+		pick_by_name(h, who, id, &p);
+	return decide(h, who, id, &p, no);
+}
+
+/* Many at once ------------------------------------------------------------- */
+
+struct named {
+	struct slice name;
+	size_t at; /* its place in what was asked */
+	struct picked picked;
+};
+
+static int
+by_name(const void *a, const void *b)
+{
+	const struct named *x = a, *y = b;
+
+	return slice_cmp(x->name, y->name);
+}
+
+/* The first of this name, or where it would be. */
+static size_t
+first_named(const struct named *list, size_t n, struct slice name)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (slice_cmp(list[mid].name, name) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static void
+pick_for_all(
+    struct hub *h, const struct access *who, struct named *list, size_t n)
+{
+	for (size_t i = 0; i < h->agents.count; i++) {
+		struct agent *a = h->sorted[i];
+		struct slice name = a->record->name;
+		size_t at = first_named(list, n, name);
+		if (at == n || !slice_eq(list[at].name, name) ||
+		    !hub_may_see(h, who, a))
+			continue;
+		for (; at < n && slice_eq(list[at].name, name); at++) {
+			struct picked *p = &list[at].picked;
+			if (p->count < PICKS)
+				p->agents[p->count++] = a;
+		}
+	}
+}
+
+int
+hub_find_agents(struct hub *h, const struct access *who,
+    const struct slice *ids, size_t n, struct found_agent *found)
+{
+	struct named *list = arena_array(&h->out->arena, n + 1, sizeof(*list));
+
+	if (list == NULL)
+		return ERR_NOMEM;
+	for (size_t i = 0; i < n; i++)
+		list[i] = (struct named){ .name = ids[i], .at = i };
+	qsort(list, n, sizeof(*list), by_name);
+	pick_for_all(h, who, list, n);
+	for (size_t i = 0; i < n; i++) {
+		struct found_agent *f = &found[list[i].at];
+		f->agent =
+		    decide(h, who, list[i].name, &list[i].picked, &f->no);
+	}
+	return 0;
 }
 
 struct agent *
@@ -267,7 +352,7 @@ hub_pick_agent(struct hub *h, const struct event *ev, const struct access *who,
     struct slice id)
 {
 	struct refusal no;
-	struct agent *a = hub_find_agent(h, who, id, &no);
+	struct agent *a = find_agent(h, who, id, &no);
 
 	if (a == NULL)
 		hub_reply_error(

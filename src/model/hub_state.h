@@ -174,12 +174,7 @@ struct agent {
 };
 
 /* By what whoever is attached was let in; each may be withdrawn. */
-enum viewer_by {
-	VIEWER_USER,
-	VIEWER_TOKEN,
-	VIEWER_LOGIN,
-	VIEWER_BY,
-};
+enum viewer_by { VIEWER_USER, VIEWER_TOKEN, VIEWER_LOGIN, VIEWER_BY };
 
 struct command {
 	struct command_record *record; /* owned; its strings never change */
@@ -773,9 +768,6 @@ void hub_reply_error(struct hub *h, const struct event *ev, int err,
 size_t hub_first_after(const struct hub *h, struct slice cursor);
 struct agent *hub_pick_agent(struct hub *h, const struct event *ev,
     const struct access *who, struct slice id);
-/* The same without an answer: NULL and why. */
-struct agent *hub_find_agent(struct hub *h, const struct access *who,
-    struct slice id, struct refusal *no);
 bool hub_may_see(
     struct hub *h, const struct access *who, const struct agent *a);
 

@@ -198,6 +198,46 @@ test_fan_out(void **state)
 }
 
 static void
+named(uint32_t peer, const char *id, const char *name, const char *labels)
+{
+	struct event ev = rig_event(EVENT_REGISTER, peer);
+
+	arrive_at(peer, id, "exec", labels);
+	ev.registration.agent_id = slice_from(id);
+	ev.registration.name = slice_from(name);
+	ev.registration.labels_json = slice_from(labels);
+	ev.registration.native = (struct native_hello){ .present = true,
+		.proto = 1,
+		.min = 1,
+		.has_yamux = true,
+		.has_exec = true,
+		.policy_verbs = SL("exec") };
+	rig_input(&w.rig, &ev);
+	forget();
+}
+
+/* By id, by name, by the beginning of an id, in the order of asking. */
+static void
+test_fan_out_by_name(void **state)
+{
+	(void)state;
+	named(1, "id-01", "web", "{\"env\":\"prod\"}");
+	named(2, "id-02", "db", "{\"env\":\"prod\"}");
+	named(3, "id-03", "web", "{\"env\":\"test\"}");
+	named(4, "other-4", "id-01", "{\"env\":\"test\"}");
+	run("db,web,id-01,othe,id-0,oth,db", (struct wish){ .selector = "" });
+	expect(
+	    "open #1\nopen #2\nopen #3\n"
+	    "201 [id-02 #1 sent] [web 409 AMBIGUOUS] [id-01 #2 sent]"
+	    " [other-4 #3 sent] [id-0 409 AMBIGUOUS] [oth 404 AGENT_NOT_FOUND]"
+	    "\n");
+	/* What one may not see is not in the way either. */
+	run("web,id-03",
+	    (struct wish){ .selector = "", .token = TOKEN_OPERATOR });
+	expect("open #4\n201 [id-01 #4 sent] [id-03 404 AGENT_NOT_FOUND]\n");
+}
+
+static void
 test_fan_out_by_key(void **state)
 {
 	const struct wish keyed = { .selector = "", .key = "k" };
@@ -299,6 +339,7 @@ main(void)
 		QUEUE_TEST(test_who_may_end_it),
 		QUEUE_TEST(test_fan_out),
 		QUEUE_TEST(test_fan_out_by_key),
+		QUEUE_TEST(test_fan_out_by_name),
 		QUEUE_TEST(test_fan_out_not_stored),
 		cmocka_unit_test(test_without_memory),
 	};
