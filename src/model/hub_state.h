@@ -421,6 +421,8 @@ struct user *hub_add_user(struct hub *h, const struct user_record *r);
 void hub_free_user(struct hub *h, struct user *u);
 /* By id or name; NULL when there is none (any more). */
 struct user *hub_find_user(struct hub *h, struct slice text);
+/* Whether who is not more limited than a user with this selector. */
+bool hub_is_within(const struct access *who, struct slice selector);
 /* Close what lives on what they might do before. */
 void hub_sever_user(struct hub *h, struct user *u);
 void hub_undo_user(struct hub *h, struct pending *p);

@@ -9,6 +9,10 @@
 #include "model/cidr.h"
 #include "model/hub_state.h"
 
+/* What agents need may be given by anyone who may make tokens; the rest only
+ * by those who have it. */
+#define FOR_AGENTS (SCOPES_CLUSTER | SCOPE_AGENT_CONNECT)
+
 static const struct slice none;
 
 static void
@@ -98,9 +102,7 @@ hub_create_token(
 		    field, text);
 		return;
 	}
-	/* What agents need may be given by anyone who may make tokens; the
-	 * rest only by those who have it. */
-	if ((rec.scopes & ~SCOPES_CLUSTER & ~who->scopes) != 0) {
+	if ((rec.scopes & ~FOR_AGENTS & ~who->scopes) != 0) {
 		hub_reply_error(h, ev, ERR_DENIED, 403, SL("NOT_PERMITTED"),
 		    SL("scopes"), SL("these scopes are more than your own"));
 		return;
@@ -223,6 +225,18 @@ hub_revoke_token(
 	hub_expel_viewers(h, VIEWER_TOKEN, t->record->id);
 }
 
+/* Whoever rotates a token learns the new text: as with one that is made, it
+ * must not be good for more than they are. */
+static bool
+may_hold(struct hub *h, const struct access *who, const struct token_record *t)
+{
+	const struct user *u =
+	    t->user_id.len > 0 ? map_get(&h->users, t->user_id) : NULL;
+
+	return (t->scopes & ~FOR_AGENTS & ~who->scopes) == 0 &&
+	    (u == NULL || hub_is_within(who, u->record->selector));
+}
+
 void
 hub_rotate_token(
     struct hub *h, const struct event *ev, const struct access *who)
@@ -234,6 +248,12 @@ hub_rotate_token(
 	if (t->record->revoked_at != 0) {
 		hub_reply_error(h, ev, ERR_REVOKED, 409, SL("TOKEN_REVOKED"),
 		    none, SL("a revoked token cannot be rotated"));
+		return;
+	}
+	if (!may_hold(h, who, t->record)) {
+		hub_reply_error(h, ev, ERR_DENIED, 403, SL("NOT_PERMITTED"),
+		    SL("token"),
+		    SL("this token may do more than you; revoke it instead"));
 		return;
 	}
 	struct token_record rec = *t->record;

@@ -64,6 +64,13 @@ hub_find_user(struct hub *h, struct slice text)
 	return NULL;
 }
 
+bool
+hub_is_within(const struct access *who, struct slice selector)
+{
+	return who->user->selector.len == 0 ||
+	    slice_eq(who->user->selector, selector);
+}
+
 /* The record of a user takes other values; what has copies is told. */
 static int
 replace(struct hub *h, struct user *u, const struct user_record *r)
@@ -197,6 +204,20 @@ pick(struct hub *h, const struct event *ev, const struct access *who)
 	return NULL;
 }
 
+/* Whoever is limited by a selector makes, changes and speaks for those alone
+ * who are limited just so: or it would limit nothing. */
+static bool
+within(struct hub *h, const struct event *ev, const struct access *who,
+    struct slice selector)
+{
+	if (hub_is_within(who, selector))
+		return true;
+	hub_reply_error(h, ev, ERR_DENIED, 403, SL("NOT_PERMITTED"),
+	    SL("selector"),
+	    SL("your selector limits you to users who have the same"));
+	return false;
+}
+
 static bool
 user_name_ok(struct slice name)
 {
@@ -235,7 +256,7 @@ hub_user_add(struct hub *h, const struct event *ev, const struct access *who)
 		       "ext:"));
 		return;
 	}
-	if (!fields_ok(h, ev))
+	if (!fields_ok(h, ev) || !within(h, ev, who, r.selector))
 		return;
 	if (hub_find_user(h, r.name) != NULL) {
 		refuse(h, ev, 409, SL("USER_EXISTS"), SL("name"),
@@ -378,6 +399,9 @@ hub_user_change(struct hub *h, const struct event *ev, const struct access *who)
 		r.password = q->user->password;
 		r.valid_from = h->wall;
 	}
+	if (!within(h, ev, who, u->record->selector) ||
+	    !within(h, ev, who, r.selector))
+		return;
 	if ((r.role != ROLE_ADMIN || r.selector.len > 0) &&
 	    is_last_admin(h, u)) {
 		refuse_last_admin(h, ev);
@@ -394,7 +418,7 @@ hub_user_remove(struct hub *h, const struct event *ev, const struct access *who)
 {
 	struct user *u = pick(h, ev, who);
 
-	if (u == NULL)
+	if (u == NULL || !within(h, ev, who, u->record->selector))
 		return;
 	if (is_last_admin(h, u)) {
 		refuse_last_admin(h, ev);
@@ -411,8 +435,11 @@ void
 hub_user_token(struct hub *h, const struct event *ev, const struct access *who)
 {
 	struct user *u = pick(h, ev, who);
-	struct op *op = u == NULL ? NULL : hub_store(h, OP_AUDIT);
+	struct op *op;
 
+	if (u == NULL || !within(h, ev, who, u->record->selector))
+		return;
+	op = hub_store(h, OP_AUDIT);
 	if (op == NULL)
 		return;
 	op->audit = hub_audit(who->user->id, SL("user.token"), u->record->id,

@@ -259,6 +259,71 @@ test_rights(void **state)
 }
 
 static void
+by_ada(enum request_op op, const char *id, struct user_record r)
+{
+	struct event ev = request(op, ROOT, id);
+	struct token_record fresh = { .shown = SL("mut_") };
+
+	ev.request.credential = jwt("", NULL);
+	ev.request.credential.claims.subject = slice_from(w.user_id);
+	ev.request.user = &r;
+	ev.request.changes =
+	    r.selector.ptr != NULL ? USER_SELECTOR : USER_PASSWORD;
+	ev.request.token = &fresh;
+	ask(ev);
+}
+
+/* An administrator with a selector is one of those agents alone. */
+static void
+test_limited_admin(void **state)
+{
+	struct user_record r = { .name = SL("ada"),
+		.role = ROLE_ADMIN,
+		.selector = SL("env=prod") };
+	struct event ev = request(OP_USER_ADD, ROOT, "");
+	const struct user_record none = { .selector = { 0 } };
+
+	(void)state;
+	ev.request.user = &r;
+	ev.request.changes = USER_SELECTOR;
+	ask(ev);
+	by_ada(OP_USER_TOKEN, "root", none);
+	by_ada(OP_USER_REMOVE, "vera", none);
+	by_ada(OP_USER_CHANGE, "root", none);
+	by_ada(
+	    OP_USER_CHANGE, "ada", (struct user_record){ .selector = SL("") });
+	by_ada(OP_USER_ADD, "", (struct user_record){ .name = SL("eve") });
+	by_ada(OP_TOKEN_ROTATE, "tok_r", none);
+	expect("201 ada/3\n403 NOT_PERMITTED\n403 NOT_PERMITTED\n"
+	       "403 NOT_PERMITTED\n403 NOT_PERMITTED\n403 NOT_PERMITTED\n"
+	       "403 NOT_PERMITTED\n");
+	by_ada(OP_USER_TOKEN, "ada", none);
+	expect("200 ada/3\n");
+	r.name = SL("eve");
+	by_ada(OP_USER_ADD, "", r);
+	expect("201 eve/3\n");
+}
+
+/* A token is rotated into the hands of whoever might have made it. */
+static void
+test_rotation_widens_nothing(void **state)
+{
+	struct token_record fresh = { .shown = SL("mut_") };
+	struct event ev = request(OP_TOKEN_ROTATE, ROOT, "tok_v");
+
+	(void)state;
+	rig_hash(fresh.hash, 50);
+	ev.request.token = &fresh;
+	ev.request.credential = jwt("usr_root", NULL);
+	ev.request.credential.claims.scopes = SCOPE_TOKEN_WRITE;
+	ev.request.credential.claims.has_scopes = true;
+	ask(ev);
+	ev.request.credential.claims.has_scopes = false;
+	ask(ev);
+	expect("403 NOT_PERMITTED\n200\n");
+}
+
+static void
 test_last_admin(void **state)
 {
 	(void)state;
@@ -687,6 +752,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_administration),
 		TEST(test_rights),
+		TEST(test_limited_admin),
+		TEST(test_rotation_widens_nothing),
 		TEST(test_last_admin),
 		TEST(test_undone),
 		TEST(test_revocation),
