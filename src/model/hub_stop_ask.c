@@ -29,33 +29,65 @@ may_see(struct hub *h, const struct access *who, const struct stop *s)
 	return a != NULL && hub_may_see(h, who, a);
 }
 
-/* Counts are of those agents that the asker sees. */
-static void
-recount(struct hub *h, const struct access *who, const struct stop *s,
-    struct stop_view *v)
+/* The view of a stop among n, which stand by epoch, the newest first. */
+static struct stop_view *
+find_view(struct stop_view *views, size_t n, uint64_t epoch)
 {
-	memset(v->counts, 0, sizeof(v->counts));
-	v->left = 0;
-	for (size_t i = 0; i < h->agents.count; i++) {
-		const struct receipt *r = hub_find_receipt(h->sorted[i], s);
-		if (r == NULL || !hub_may_see(h, who, h->sorted[i]))
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (views[mid].record->epoch > epoch)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < n && views[low].record->epoch == epoch ? &views[low]
+							    : NULL;
+}
+
+static void
+count_agent(const struct agent *a, struct stop_view *views, size_t n)
+{
+	for (struct list *l = a->stop.receipts.next; l != &a->stop.receipts;
+	     l = l->next) {
+		const struct receipt *r = LIST_OF(l, struct receipt, link);
+		struct stop_view *v =
+		    find_view(views, n, r->stop->record->epoch);
+		if (v == NULL)
 			continue;
 		v->counts[r->kind]++;
 		v->left += r->report.left > 0;
 	}
 }
 
+/* Counts are of those agents that the asker sees: one walk over them for all
+ * that is shown, for a stop may be waiting behind it. */
 static void
-view(struct hub *h, const struct access *who, const struct stop *s,
-    struct stop_view *v)
+recount(
+    struct hub *h, const struct access *who, struct stop_view *views, size_t n)
+{
+	if (who == NULL || who->user->selector.len == 0 || h->out->err != 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		memset(views[i].counts, 0, sizeof(views[i].counts));
+		views[i].left = 0;
+	}
+	for (size_t i = 0; i < h->agents.count; i++) {
+		const struct agent *a = h->sorted[i];
+		if (!list_empty(&a->stop.receipts) && hub_may_see(h, who, a))
+			count_agent(a, views, n);
+	}
+}
+
+static void
+view(struct hub *h, const struct stop *s, struct stop_view *v)
 {
 	v->record = clone_in(&h->out->arena, CLONE_STOP, s->record);
 	if (v->record == NULL)
 		h->out->err = ERR_NOMEM;
 	memcpy(v->counts, s->counts, sizeof(v->counts));
 	v->left = s->left;
-	if (who != NULL && who->user->selector.len > 0)
-		recount(h, who, s, v);
 }
 
 static struct reply *
@@ -69,7 +101,8 @@ reply_stop(struct hub *h, const struct event *ev, const struct access *who,
 		h->out->err = ERR_NOMEM;
 		return NULL;
 	}
-	view(h, who, s, v);
+	view(h, s, v);
+	recount(h, who, v, 1);
 	re->stops = v;
 	re->stop_count = 1;
 	re->stop_epoch = h->stop.epoch;
@@ -119,8 +152,9 @@ hub_list_stops(struct hub *h, const struct event *ev, const struct access *who)
 			    hub_decimal(h, all[limit - 1].record->epoch);
 			break;
 		}
-		view(h, who, s, &all[re->stop_count++]);
+		view(h, s, &all[re->stop_count++]);
 	}
+	recount(h, who, all, re->stop_count);
 }
 
 static void
