@@ -34,6 +34,7 @@ struct place {
 	unsigned target;        /* of the newest order to open */
 	struct peer_id link;    /* of that order */
 	struct transit transit; /* while moving */
+	bool expelled;          /* likewise: its viewer is to go no further */
 	bool moving;
 	struct batch *batch;       /* one reference, for the last order: */
 	const struct effect *done; /* it waits for the end of the move */
@@ -442,6 +443,9 @@ order_stream(struct router *r, struct batch *b, const struct effect *e)
 		order_done(r, p, b, e);
 	else
 		hand_over(r, p->target, b, e);
+	/* Between two lanes neither would find it. */
+	if (p != NULL && p->moving && e->stream.verb == STREAM_EXPEL)
+		p->expelled = true;
 }
 
 void
@@ -499,6 +503,11 @@ router_arrived(struct router *r, struct transit *t)
 
 	p->moving = false;
 	p->lane = p->heading;
+	if (p->expelled && p->transit.conn != NULL) {
+		conn_discard(p->transit.conn);
+		p->transit.conn = NULL;
+	}
+	p->expelled = false;
 	bring(r, p);
 	if (p->lane != p->target) {
 		/* Its agent is on a third lane by now. */
