@@ -31,6 +31,9 @@ adopt(struct hub *h, struct watch *w, const struct access *who)
 	if (w->token != NULL)
 		list_push(&w->token->watches, &w->by_token);
 	w->scopes = who->scopes;
+	/* Those of other issuers have it by their token alone. */
+	if (w->user != NULL && who->user != NULL)
+		w->user->role = who->user->role;
 	w->expires_at = who->expires_at;
 	w->warned = false;
 	if (hub_keep(&w->login_id, who->login_id) != 0)

@@ -399,6 +399,29 @@ test_renewal(void **state)
 	expect("close 7 1008 token_expired\n");
 }
 
+/* Who is nobody of ours is what the newest token says. */
+static void
+test_renewal_with_less(void **state)
+{
+	struct event ev = request(OP_RENEW, ROOT, "");
+	struct credential c = jwt("someone", "https://issuer");
+	struct event stop = request(OP_STOP_RAISE, ROOT, "");
+
+	(void)state;
+	ask(stop);
+	c.claims.role = ROLE_ADMIN;
+	knock(7, c);
+	ev.peer = stop.peer = rig_peer(7);
+	c.claims.role = ROLE_OPERATOR;
+	ev.request.credential = c;
+	ask(ev);
+	stop.request.op = OP_STOP_LIFT;
+	stop.request.credential.kind = CREDENTIAL_WATCH;
+	ask(stop);
+	/* That an admin alone may. */
+	expect("200\nwelcome 7\n200\n403 NOT_PERMITTED\n");
+}
+
 static void
 test_jwt(void **state)
 {
@@ -758,6 +781,7 @@ main(void)
 		TEST(test_undone),
 		TEST(test_revocation),
 		TEST(test_renewal),
+		TEST(test_renewal_with_less),
 		TEST(test_jwt),
 		TEST(test_foreign_issuer),
 		TEST(test_no_agent),
