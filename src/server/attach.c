@@ -20,6 +20,7 @@ enum {
 	DEAD_AFTER = 60000,
 	CLOSE_WITHIN = 10000,
 	CREDENTIAL_MAX = 64 * 1024,
+	ASK_WITHIN = 30000,
 };
 
 static msec
@@ -46,6 +47,8 @@ attach_flush(struct conn *c)
 		return;
 	}
 	msec due = wsconn_deadline(&a->ws);
+	if (a->stage == ATTACH_WAITS && a->ask_by < due)
+		due = a->ask_by;
 	conn_wake_at(c, a->look_at != 0 && a->look_at < due ? a->look_at : due);
 }
 
@@ -277,6 +280,10 @@ on_timer(struct conn *c)
 	/* A client that does not read its output is slow, not dead. */
 	if (wsconn_expire(&a->ws, now_of(c)) != 0) {
 		conn_drop(c);
+		return;
+	}
+	if (a->stage == ATTACH_WAITS && now_of(c) >= a->ask_by) {
+		attach_close(c, WS_CODE_POLICY, SL("auth_timeout"));
 		return;
 	}
 	if (a->look_at != 0 && now_of(c) >= a->look_at)
@@ -553,6 +560,7 @@ attach_open(struct conn *c, struct call *call)
 		.ping_every = PING_EVERY,
 		.dead_after = DEAD_AFTER,
 		.close_within = CLOSE_WITHIN };
+	a->ask_by = now_of(c) + ASK_WITHIN;
 	wsconn_init(&a->ws, WSCONN_SERVER, &a->config, now_of(c));
 	stream_set_cap(c->stream, QUEUE_MAX);
 	stream_set_marks(c->stream, LOW_MARK, HIGH_MARK);

@@ -407,6 +407,21 @@ def test_who_is_attached_is_let_go(t):
     equal(d.get("/api/v1/commands/" + ident)["state"], "running")
 
 
+def test_who_says_nothing_goes(t):
+    """Nobody has judged its credential: it is not kept."""
+    d = t.musterd()
+    ws = Socket(d, "/api/v1/exec", Authorization="Bearer nonsense")
+    equal(ws.status, 101)
+    ws.s.settimeout(45)
+    start = time.monotonic()
+    while True:
+        op, data = ws.frame()
+        if op == 8:
+            break
+    equal((int.from_bytes(data[:2], "big"), data[2:]), (1008, b"auth_timeout"))
+    check(29 < time.monotonic() - start < 40)
+
+
 def test_no_login_is_an_agents(t):
     """An administrator's role has the scopes; what it registers would be
     nobody's."""
