@@ -127,13 +127,16 @@ hub_blame(struct hub *h, struct agent *a, struct slice word)
 	hub_settle(h, a, SL("reported_by_other"));
 }
 
-/* Back and forth of a message is no skew, nor is a slow link's queue. */
+/* Of ours alone: what other programs stamp their messages with is often no
+ * clock at all.  Back and forth of a message is no skew, nor is a slow link's
+ * queue. */
 void
 hub_look_at_clock(struct agent *a, const struct event *ev)
 {
 	wall_msec off = ev->said_at - ev->at;
 
-	if (ev->said_at != 0)
+	a->skewed = a->skewed && a->native;
+	if (ev->said_at != 0 && a->native)
 		a->skewed = off > CLOCK_OFF || off < -CLOCK_OFF;
 }
 
