@@ -603,6 +603,9 @@ hub_on_register(struct hub *h, struct link *l, const struct event *ev)
 	hub_heard_from(h, a);
 	if (!l->http)
 		hub_stop_meet(h, a, &r->native);
+	/* It hears in the answer that it may go on. */
+	a->stop.lifting =
+	    a->native && r->native.stop.stopped && a->stop.covers == 0;
 	/* What the disk holds up is said at once as well: early is safe. */
 	if (!a->native || (after != 0 && a->stop.covers > 0))
 		hub_tell_stop(h, a);

@@ -59,8 +59,9 @@ hub_open_stream(struct hub *h, struct command *c)
 	if (!hub_takes_commands(a) || a->joining != 0 || c->opened ||
 	    c->sending != 0 || c->outcome != NULL || !hub_command_active(c))
 		return;
-	/* What it has may be fetched; nothing new begins. */
-	if (hub_is_stopped(a) && !c->tried)
+	/* What it has may be fetched; nothing new begins, and nothing before
+	 * it has written down that it may go on: it would refuse it. */
+	if ((hub_is_stopped(a) || a->stop.lifting) && !c->tried)
 		return;
 	if (a->console) {
 		/* Once: if its link ends first, nobody knows what came of

@@ -104,6 +104,7 @@ hub_tell_stop(struct hub *h, struct agent *a)
 		return;
 	hub_stop_order(h, a, &ev->stop);
 	a->stop.sent = h->stop.epoch;
+	a->stop.lifting = a->native && !ev->stop.stopped;
 }
 
 /* Receipts ----------------------------------------------------------------- */
@@ -366,6 +367,10 @@ hub_on_stop_report(struct hub *h, struct link *l, const struct event *ev)
 	 * is older than the last change. */
 	if (said->epoch > h->stop.epoch || said->epoch < a->stop.want)
 		return;
+	if (!said->stopped && a->stop.lifting) {
+		a->stop.lifting = false;
+		hub_open_streams(h, a);
+	}
 	if (said->stopped && a->stop.covers > 0)
 		settle_all(h, a, RECEIPT_CONFIRMED, said, said->epoch);
 	if (said->local && !a->stop.local) {

@@ -123,6 +123,7 @@ struct agent_stop {
 	uint32_t covers;      /* standing stops among them */
 	uint64_t want;        /* epoch in which that last changed */
 	uint64_t sent;        /* epoch that its link was told */
+	bool lifting;         /* told to go on, and has not said that it does */
 	bool local;           /* its own host stopped it */
 	bool unproven;        /* it shows a stop that is none of ours */
 	struct list sweep;    /* its queue is to be emptied */

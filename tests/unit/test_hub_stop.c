@@ -471,7 +471,10 @@ test_whole_life(void **state)
 	assert_string_equal(w.last_name, "stop.lifted");
 	agent("b");
 	run("b");
-	expect("900 200 online resumed\n900 201 sent\n2 open\n");
+	/* It begins nothing before it has written down that it may. */
+	expect("900 200 online resumed\n900 201 sent\n");
+	report(2, (struct stop_report){ .epoch = 2 });
+	expect("2 open\n");
 	assert_int_equal(stats().stop_epoch, 2);
 	assert_int_equal(stats().stops_standing, 0);
 }
@@ -571,7 +574,9 @@ test_several_stand(void **state)
 	expect("900 409 AGENT_STOPPED\n900 200 1 agent:a lifted 5 c1\n"
 	       "900 409 AGENT_STOPPED\n1 work 6 selector:env=prod\n"
 	       "900 200 2 selector:env=prod lifted 6 c1\n"
-	       "900 201 sent\n1 open\n");
+	       "900 201 sent\n");
+	report(1, (struct stop_report){ .epoch = 6 });
+	expect("1 open\n");
 	resume(TOKEN_ROOT, STOP_ALL, NULL);
 	expect("900 404 STOP_NOT_FOUND\n");
 }
@@ -834,6 +839,7 @@ test_local_stop(void **state)
 	expect("1 stop 1 all\n900 200 1 all w1\n900 200 stopped "
 	       "emergency_stop\n1 work 2 all\n900 200 1 all lifted 2 w1\n"
 	       "900 200 stopped local_stop\n");
+	report(1, (struct stop_report){ .epoch = 2, .local = true });
 	local_stop(1, false);
 	run("a");
 	expect("900 201 sent\n1 open\n");
