@@ -178,9 +178,9 @@ subject(struct hub *h, const struct claims *c)
 		return u == NULL || u->record->removed_at != 0 ? NULL
 							       : u->record;
 	}
+	/* By the subject alone: other names are often of people's own
+	 * choosing at their issuer. */
 	u = hub_find_user(h, c->subject);
-	if (u == NULL && c->name.len > 0)
-		u = hub_find_user(h, c->name);
 	return u != NULL ? u->record : stranger(h, c);
 }
 

@@ -448,7 +448,9 @@ def test_shared_secret(t):
     equal((a.status, a["user"]["role"], a["user"]["id"]), (200, "viewer", "ext:someone"))
     equal(who(role="operator")["user"]["role"], "operator")
     equal(who(role="emperor")["user"]["role"], "viewer")
-    equal(who(sub=None, userId="x", username="olga")["user"]["role"], "operator")
+    # A name of people's own choosing makes nobody anybody.
+    equal(who(sub=None, userId="x", username="olga")["user"]["role"], "viewer")
+    equal(who(sub=None, userId="olga")["user"]["role"], "operator")
     equal(who(sub="olga", role="admin")["user"]["role"], "operator")
     equal(who(scope="openid agent:read")["scopes"], ["agent:read"])
     equal(who(exp=soon(-30)).status, 200, "leeway")

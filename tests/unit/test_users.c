@@ -481,10 +481,13 @@ test_foreign_issuer(void **state)
 	ask(ev);
 	ev.request.credential.claims.role = ROLE_ADMIN;
 	ask(ev);
+	/* By the subject: a name of people's own choosing is nobody's. */
 	ev.request.credential.claims.name = SL("vera");
 	ask(ev);
+	ev.request.credential.claims.subject = SL("vera");
+	ask(ev);
 	expect("200\n403 NOT_PERMITTED\n200 root/3 vera/1\n"
-	       "403 NOT_PERMITTED\n");
+	       "200 root/3 vera/1\n403 NOT_PERMITTED\n");
 }
 
 /* A login is no host's credential: not even an administrator's, whose role
