@@ -158,6 +158,20 @@ struct console_message {
 int console_decode(struct slice text, struct console_peer *p, wall_msec now,
     struct arena *a, struct console_message *out);
 
+/* A message that clients may say. */
+struct console_type {
+	struct slice name;
+	enum console_spelling spelling;
+	unsigned sides; /* who may say it: 1 << enum console_side, or-ed */
+	/* What it asks of the hub, unless an agent answers a stop with it. */
+	bool asks;
+	enum request_op op;
+};
+
+/* The n-th of all, from 0; false, and out untouched, when there are fewer.
+ * `batch` and `compressed` are what others come in, and not among them. */
+bool console_type_at(size_t n, struct console_type *out);
+
 /* The same for what stood in a batch: no batch, nothing compressed. */
 int console_decode_part(struct slice text, struct console_peer *p,
     wall_msec now, struct arena *a, struct console_message *out);

@@ -18,7 +18,7 @@ console_read_clear(struct console_reader *r)
 	console_need_id(&f, "agentId", &id);
 	if (f.err != 0)
 		return console_refuse_field(r, &f, "");
-	console_request(r, OP_TERMINAL_CLEAR, id);
+	console_request(r, id);
 	return 0;
 }
 
@@ -91,7 +91,7 @@ console_read_control(struct console_reader *r)
 	int err = keep_details(r, &details);
 	if (err != 0 || details.ptr == NULL)
 		return err;
-	struct request *q = console_request(r, OP_AGENT_CONTROL, id);
+	struct request *q = console_request(r, id);
 	q->action = action;
 	q->data_json = details;
 	return 0;
@@ -102,7 +102,7 @@ console_read_control(struct console_reader *r)
 
 /* All of it, one agent, or those that a selector picks. */
 static int
-read_scope(struct console_reader *r, enum request_op op)
+read_scope(struct console_reader *r)
 {
 	struct slice agent = none, selector = none, reason = none;
 	bool keep = false;
@@ -122,14 +122,14 @@ read_scope(struct console_reader *r, enum request_op op)
 	/* In upper nothing need be said at all. */
 	if (f.err != 0 && r->body.kind == JS_OBJECT)
 		return console_refuse_field(r, &f, "");
-	struct request *q = console_request(r, op, none);
+	struct request *q = console_request(r, none);
 	q->scope = agent.ptr != NULL ? STOP_AGENT
 	    : selector.ptr != NULL   ? STOP_SELECTOR
 				     : STOP_ALL;
 	q->target = agent.ptr != NULL ? agent : selector;
 	q->reason = reason;
 	q->keep_tunnels = keep;
-	q->epoch = op == OP_STOP_LIFT ? (uint64_t)epoch : 0;
+	q->epoch = q->op == OP_STOP_LIFT ? (uint64_t)epoch : 0;
 	q->request_key = r->request_id;
 	return 0;
 }
@@ -139,12 +139,12 @@ int
 console_read_stop(struct console_reader *r)
 {
 	return r->peer->side == CONSOLE_AGENT ? console_read_heeded(r, true)
-					      : read_scope(r, OP_STOP_RAISE);
+					      : read_scope(r);
 }
 
 int
 console_read_resume(struct console_reader *r)
 {
 	return r->peer->side == CONSOLE_AGENT ? console_read_heeded(r, false)
-					      : read_scope(r, OP_STOP_LIFT);
+					      : read_scope(r);
 }

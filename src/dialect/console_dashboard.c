@@ -195,7 +195,7 @@ console_read_dashboard(struct console_reader *r)
 	}
 	read_features(r, features);
 	r->peer->side = CONSOLE_DASHBOARD;
-	console_request(r, OP_WATCH, none)->watch_id = id;
+	console_request(r, none)->watch_id = id;
 	return 0;
 }
 
@@ -223,7 +223,7 @@ console_read_init(struct console_reader *r)
 	}
 	read_features(r, features);
 	r->peer->side = CONSOLE_DASHBOARD;
-	console_request(r, OP_WATCH, none)->watch_id = id;
+	console_request(r, none)->watch_id = id;
 	return 0;
 }
 
@@ -239,14 +239,15 @@ console_read_request(struct console_reader *r)
 	if (c == NULL)
 		return ERR_NOMEM;
 	/* What is refused overwrites it again. */
-	q = console_request(r, OP_COMMAND_CREATE, none);
+	q = console_request(r, none);
 	q->command = c;
 	c->priority = 1;
 	return console_read_command(r, q, c);
 }
 
-static int
-read_command_op(struct console_reader *r, enum request_op op)
+/* An interrupt or a cancellation. */
+int
+console_read_command_word(struct console_reader *r)
 {
 	struct slice id = none;
 	struct js_fields f;
@@ -255,18 +256,6 @@ read_command_op(struct console_reader *r, enum request_op op)
 	console_need_id(&f, "commandId", &id);
 	if (f.err != 0)
 		return console_refuse_field(r, &f, "");
-	console_request(r, op, id);
+	console_request(r, id);
 	return 0;
-}
-
-int
-console_read_interrupt(struct console_reader *r)
-{
-	return read_command_op(r, OP_COMMAND_INTERRUPT);
-}
-
-int
-console_read_cancel(struct console_reader *r)
-{
-	return read_command_op(r, OP_COMMAND_CANCEL);
 }

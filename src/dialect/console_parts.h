@@ -18,6 +18,7 @@ struct console_reader {
 	wall_msec now;
 	struct js_value body; /* where its fields are */
 	bool upper;
+	enum request_op op; /* of the message's row */
 	struct slice request_id;
 	struct console_message *out;
 };
@@ -35,6 +36,8 @@ struct console_row {
 	enum console_limit limit;
 	/* 0 or ERR_NOMEM; a refusal is a message, too. */
 	int (*read)(struct console_reader *r);
+	/* What it asks of the hub, but from an agent on a stop; OPS: nothing */
+	enum request_op op;
 };
 
 /* Turn the message into EVENT_BAD.  Always 0. */
@@ -49,9 +52,8 @@ int console_refuse_field(
 void console_need_id(struct js_fields *f, const char *name, struct slice *out);
 void console_opt_id(struct js_fields *f, const char *name, struct slice *out);
 
-/* The request of a dashboard, to be filled in further. */
-struct request *console_request(
-    struct console_reader *r, enum request_op op, struct slice id);
+/* The request that its row says, to be filled in further. */
+struct request *console_request(struct console_reader *r, struct slice id);
 
 /* console_dashboard.c, console_agent.c: one function a row. */
 int console_read_dashboard(struct console_reader *r);
@@ -60,8 +62,7 @@ int console_read_goodbye(struct console_reader *r);
 int console_read_subscribe(struct console_reader *r);
 int console_read_unsubscribe(struct console_reader *r);
 int console_read_request(struct console_reader *r);
-int console_read_interrupt(struct console_reader *r);
-int console_read_cancel(struct console_reader *r);
+int console_read_command_word(struct console_reader *r);
 int console_read_clear(struct console_reader *r);
 int console_read_control(struct console_reader *r);
 int console_read_stop(struct console_reader *r);

@@ -9,92 +9,94 @@ static const struct slice none;
 
 static const struct console_row flat[] = {
 	{ SL_INIT("terminal:output"), FROM_AGENT, CONSOLE_COUNTED_OUTPUT,
-	    console_read_output },
+	    console_read_output, OPS },
 	{ SL_INIT("agent:status"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_status },
+	    console_read_status, OPS },
 	{ SL_INIT("command:request"), FROM_DASHBOARD, CONSOLE_COUNTED_COMMAND,
-	    console_read_request },
+	    console_read_request, OP_COMMAND_CREATE },
 	{ SL_INIT("command:status"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_command_status },
+	    console_read_command_status, OPS },
 	{ SL_INIT("command:complete"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_complete },
+	    console_read_complete, OPS },
 	{ SL_INIT("command:interrupt"), FROM_DASHBOARD, CONSOLE_EXEMPT,
-	    console_read_interrupt },
+	    console_read_command_word, OP_COMMAND_INTERRUPT },
 	{ SL_INIT("command:cancel"), FROM_DASHBOARD, CONSOLE_EXEMPT,
-	    console_read_cancel },
+	    console_read_command_word, OP_COMMAND_CANCEL },
 	{ SL_INIT("heartbeat:ping"), FROM_ALL, CONSOLE_COUNTED_PING,
-	    console_read_ping },
+	    console_read_ping, OPS },
 	{ SL_INIT("heartbeat:pong"), FROM_ALL, CONSOLE_COUNTED,
-	    console_read_pong },
+	    console_read_pong, OPS },
 	{ SL_INIT("dashboard:connect"), FROM_GUEST | FROM_DASHBOARD,
-	    CONSOLE_COUNTED, console_read_dashboard },
+	    CONSOLE_COUNTED, console_read_dashboard, OP_WATCH },
 	{ SL_INIT("dashboard:disconnect"), FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_goodbye },
+	    console_read_goodbye, OPS },
 	{ SL_INIT("dashboard:subscribe"), FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_subscribe },
+	    console_read_subscribe, OPS },
 	{ SL_INIT("dashboard:unsubscribe"), FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_unsubscribe },
+	    console_read_unsubscribe, OPS },
 	{ SL_INIT("agent:connect"), FROM_GUEST | FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_connect },
+	    console_read_connect, OPS },
 	{ SL_INIT("agent:disconnect"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_goodbye },
+	    console_read_goodbye, OPS },
 	{ SL_INIT("agent:heartbeat"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_status },
+	    console_read_status, OPS },
 	{ SL_INIT("agent:error"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_trouble },
+	    console_read_trouble, OPS },
 	{ SL_INIT("agent:control"), FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_control },
+	    console_read_control, OP_AGENT_CONTROL },
 	{ SL_INIT("terminal:clear"), FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_clear },
+	    console_read_clear, OP_TERMINAL_CLEAR },
 	{ SL_INIT("system:emergency-stop"), FROM_DASHBOARD | FROM_AGENT,
-	    CONSOLE_EXEMPT, console_read_stop },
+	    CONSOLE_EXEMPT, console_read_stop, OP_STOP_RAISE },
 	{ SL_INIT("system:resume"), FROM_DASHBOARD | FROM_AGENT, CONSOLE_EXEMPT,
-	    console_read_resume },
+	    console_read_resume, OP_STOP_LIFT },
 	{ SL_INIT("auth:refresh-token"), FROM_ALL, CONSOLE_COUNTED,
-	    console_read_refresh },
+	    console_read_refresh, OP_RENEW },
 };
 
+/* Not SL_INIT: in capitals, that is how problem codes are found. */
 #define TYPE(lit) SL_INIT(lit)
 
 static const struct console_row upper[] = {
 	{ TYPE("TERMINAL_OUTPUT"), FROM_AGENT, CONSOLE_COUNTED_OUTPUT,
-	    console_read_upper_output },
+	    console_read_upper_output, OPS },
 	{ TYPE("COMMAND_REQUEST"), FROM_DASHBOARD, CONSOLE_COUNTED_COMMAND,
-	    console_read_request },
+	    console_read_request, OP_COMMAND_CREATE },
 	{ TYPE("COMMAND_CANCEL"), FROM_DASHBOARD, CONSOLE_EXEMPT,
-	    console_read_interrupt },
+	    console_read_command_word, OP_COMMAND_INTERRUPT },
 	{ TYPE("COMMAND_ACK"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_command_status },
+	    console_read_command_status, OPS },
 	{ TYPE("COMMAND_COMPLETE"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_complete },
-	{ TYPE("TRACE_EVENT"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_trace },
+	    console_read_complete, OPS },
+	{ TYPE("TRACE_EVENT"), FROM_AGENT, CONSOLE_COUNTED, console_read_trace,
+	    OPS },
 	{ TYPE("INVESTIGATION_REPORT"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_report },
-	{ TYPE("ACK"), FROM_ALL, CONSOLE_COUNTED, console_read_ack },
-	{ TYPE("PING"), FROM_ALL, CONSOLE_COUNTED_PING, console_read_ping },
-	{ TYPE("PONG"), FROM_ALL, CONSOLE_COUNTED, console_read_pong },
-	{ TYPE("ERROR"), FROM_ALL, CONSOLE_COUNTED, console_read_pong },
+	    console_read_report, OPS },
+	{ TYPE("ACK"), FROM_ALL, CONSOLE_COUNTED, console_read_ack, OPS },
+	{ TYPE("PING"), FROM_ALL, CONSOLE_COUNTED_PING, console_read_ping,
+	    OPS },
+	{ TYPE("PONG"), FROM_ALL, CONSOLE_COUNTED, console_read_pong, OPS },
+	{ TYPE("ERROR"), FROM_ALL, CONSOLE_COUNTED, console_read_pong, OPS },
 	{ TYPE("AGENT_CONNECT"), FROM_GUEST | FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_connect },
+	    console_read_connect, OPS },
 	{ TYPE("AGENT_HEARTBEAT"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_status },
+	    console_read_status, OPS },
 	{ TYPE("AGENT_ERROR"), FROM_AGENT, CONSOLE_COUNTED,
-	    console_read_trouble },
+	    console_read_trouble, OPS },
 	{ TYPE("AGENT_CONTROL"), FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_control },
+	    console_read_control, OP_AGENT_CONTROL },
 	{ TYPE("DASHBOARD_INIT"), FROM_GUEST | FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_init },
+	    console_read_init, OP_WATCH },
 	{ TYPE("DASHBOARD_SUBSCRIBE"), FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_subscribe },
+	    console_read_subscribe, OPS },
 	{ TYPE("DASHBOARD_UNSUBSCRIBE"), FROM_DASHBOARD, CONSOLE_COUNTED,
-	    console_read_unsubscribe },
+	    console_read_unsubscribe, OPS },
 	{ TYPE("EMERGENCY_STOP"), FROM_DASHBOARD | FROM_AGENT, CONSOLE_EXEMPT,
-	    console_read_stop },
+	    console_read_stop, OP_STOP_RAISE },
 	{ TYPE("SYSTEM_RESUME"), FROM_DASHBOARD | FROM_AGENT, CONSOLE_EXEMPT,
-	    console_read_resume },
+	    console_read_resume, OP_STOP_LIFT },
 	{ TYPE("TOKEN_REFRESH"), FROM_ALL, CONSOLE_COUNTED,
-	    console_read_refresh },
+	    console_read_refresh, OP_RENEW },
 };
 
 enum {
@@ -113,6 +115,23 @@ find_row(struct slice type, bool is_upper)
 			return &rows[i];
 	}
 	return NULL;
+}
+
+bool
+console_type_at(size_t n, struct console_type *out)
+{
+	bool is_upper = n >= FLAT_ROWS;
+
+	if (n >= FLAT_ROWS + UPPER_ROWS)
+		return false;
+	const struct console_row *row =
+	    is_upper ? &upper[n - FLAT_ROWS] : &flat[n];
+	*out = (struct console_type){ .name = row->type,
+		.spelling = is_upper ? CONSOLE_UPPER : CONSOLE_FLAT,
+		.sides = row->from,
+		.asks = row->op != OPS,
+		.op = row->op };
+	return true;
 }
 
 /* Refusals ----------------------------------------------------------------- */
@@ -163,13 +182,13 @@ console_opt_id(struct js_fields *f, const char *name, struct slice *out)
 }
 
 struct request *
-console_request(struct console_reader *r, enum request_op op, struct slice id)
+console_request(struct console_reader *r, struct slice id)
 {
 	struct event *ev = &r->out->event;
 
 	r->out->word = CONSOLE_EVENT;
 	ev->kind = EVENT_REQUEST;
-	ev->request = (struct request){ .op = op, .id = id };
+	ev->request = (struct request){ .op = r->op, .id = id };
 	ev->request.credential.kind = CREDENTIAL_WATCH;
 	return &ev->request;
 }
@@ -286,6 +305,7 @@ read_row(struct console_reader *r, struct slice type, struct js_value root)
 	if (row == NULL)
 		return refuse_type(r, type);
 	r->out->limit = row->limit;
+	r->op = row->op;
 	if (standing(r->peer, row) == 0)
 		return refuse_side(r, row);
 	if (!r->upper) {

@@ -116,6 +116,8 @@ struct hub_right {
 	bool agents; /* also by tokens without a user */
 };
 struct hub_right hub_right(enum request_op op);
+/* Any of these lets one be an agent on a console connection. */
+scope_set hub_agent_scopes(void);
 /* What a role permits. */
 scope_set hub_role_scopes(enum role role);
 

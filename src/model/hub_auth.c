@@ -479,11 +479,16 @@ hub_on_hello(struct hub *h, const struct event *ev)
 		re->denied = no;
 }
 
+scope_set
+hub_agent_scopes(void)
+{
+	return SCOPE_AGENT_CONNECT | SCOPE_CLUSTER_REGISTER;
+}
+
 /* Consoles say only now that they are agents. */
 struct link *
 hub_guest_link(struct hub *h, struct watch *w, const struct event *ev)
 {
-	const scope_set need = SCOPE_AGENT_CONNECT | SCOPE_CLUSTER_REGISTER;
 	struct link *l = alloc_new(sizeof(*l));
 
 	if (l == NULL) {
@@ -496,7 +501,7 @@ hub_guest_link(struct hub *h, struct watch *w, const struct event *ev)
 	l->watch = w;
 	l->token = w->token;
 	l->scopes = SCOPES_CLUSTER;
-	if ((w->scopes & need) == 0 || w->kind != WATCH_GUEST) {
+	if ((w->scopes & hub_agent_scopes()) == 0 || w->kind != WATCH_GUEST) {
 		alloc_free(l);
 		hub_send_error(h, ev, ERR_DENIED, SL("NOT_PERMITTED"),
 		    (struct slice){ 0 },

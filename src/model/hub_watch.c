@@ -423,9 +423,7 @@ too_many(struct slice text)
 static bool
 may_knock(const struct access *who)
 {
-	const scope_set agent = SCOPE_AGENT_CONNECT | SCOPE_CLUSTER_REGISTER;
-
-	return who->user != NULL || (who->scopes & agent) != 0;
+	return who->user != NULL || (who->scopes & hub_agent_scopes()) != 0;
 }
 
 static int

@@ -36,6 +36,8 @@ static const char usage[] =
     "       musterd [OPTIONS] restore FILE\n"
     "       musterd [OPTIONS] rotate-keys sign with a new key from now on\n"
     "       musterd routes                every route, and who may use it\n"
+    "       musterd messages              every console message, and who "
+    "may say it\n"
     "       musterd version | help\n"
     "\n"
     "  --config FILE           settings (default /etc/muster/muster.conf)\n"
@@ -212,6 +214,8 @@ act(struct invocation *in)
 	}
 	if (in->verb != NULL && strcmp(in->verb, "routes") == 0)
 		return rights_print();
+	if (in->verb != NULL && strcmp(in->verb, "messages") == 0)
+		return rights_print_messages();
 	if (in->verb != NULL && strcmp(in->verb, "help") == 0) {
 		fputs(usage, stdout);
 		return 0;

@@ -5,6 +5,8 @@
 #include "model/hub.h"
 #include "model/role.h"
 
+#include "dialect/console.h"
+
 #include "server/accounts.h"
 #include "server/api.h"
 #include "server/attach.h"
@@ -56,20 +58,73 @@ put_route(struct js_writer *w, const struct route *r)
 	js_end(w);
 }
 
+/* Who may say it: an agent's answer to a stop needs nothing beside. */
+static void
+put_type(struct js_writer *w, const struct console_type *t)
+{
+	static const char *const sides[] = { "guest", "dashboard", "agent" };
+	bool introduces =
+	    !t->asks && t->sides == (1U << CONSOLE_GUEST | 1U << CONSOLE_AGENT);
+
+	js_begin_object(w);
+	js_kv_string(w, "schema", SL("muster.message/1"));
+	js_kv_string(w, "type", t->name);
+	js_kv_string(w, "spelling",
+	    t->spelling == CONSOLE_UPPER ? SL("upper") : SL("flat"));
+	js_kv_array(w, "sides");
+	for (unsigned i = 0; i < 3; i++) {
+		if ((t->sides & 1U << i) != 0)
+			js_put_string(w, slice_from(sides[i]));
+	}
+	js_end(w);
+	js_kv_bool(w, "hub", t->asks);
+	if (t->asks) {
+		struct hub_right right = hub_right(t->op);
+		js_kv_bool(w, "agents", right.agents);
+		show_scopes(w, "need", right.need);
+		put_roles(w, &right);
+	} else if (introduces) {
+		show_scopes(w, "any", hub_agent_scopes());
+	}
+	js_end(w);
+}
+
+static int
+print_line(const struct route *r, const struct console_type *t)
+{
+	struct js_writer w;
+	struct buf line;
+
+	buf_init(&line, LINE);
+	js_write(&w, &line);
+	if (r != NULL)
+		put_route(&w, r);
+	else
+		put_type(&w, t);
+	int err = js_finish(&w);
+	if (err == 0)
+		printf("%.*s\n", SLICE_FMT(buf_peek(&line)));
+	buf_fini(&line);
+	return err;
+}
+
 int
 rights_print(void)
 {
 	for (const struct route *r = route_table(); r->path != NULL; r++) {
-		struct js_writer w;
-		struct buf line;
-		buf_init(&line, LINE);
-		js_write(&w, &line);
-		put_route(&w, r);
-		int err = js_finish(&w);
-		if (err == 0)
-			printf("%.*s\n", SLICE_FMT(buf_peek(&line)));
-		buf_fini(&line);
-		if (err != 0)
+		if (print_line(r, NULL) != 0)
+			return 1;
+	}
+	return 0;
+}
+
+int
+rights_print_messages(void)
+{
+	struct console_type t;
+
+	for (size_t n = 0; console_type_at(n, &t); n++) {
+		if (print_line(NULL, &t) != 0)
 			return 1;
 	}
 	return 0;
