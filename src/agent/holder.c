@@ -115,6 +115,18 @@ reap(struct hold *h)
 }
 
 /*
+ * How many are left, for people.  Whether there are any the kernel says at
+ * the reaping: a walk over /proc misses who moves while it is under way.
+ */
+static size_t
+count_left(struct hold *h)
+{
+	size_t n = h->childless ? 0 : tree_count(&h->tree);
+
+	return h->childless || n > 0 ? n : 1;
+}
+
+/*
  * Who kills must not starve who dies: a thousand holders at once would.  So
  * passes become rare when all have their signal, and only a tree that grows
  * meanwhile, a fork bomb that wants every core, is met by coming first where
@@ -161,11 +173,11 @@ kill_tree(struct hold *h)
 	if (h->step != KILLING || h->swept)
 		return;
 	if (!h->childless && h->now >= h->kill_at) {
-		h->swept = tree_kill(&h->tree);
+		tree_kill(&h->tree);
 		pace_kill(h, h->tree.killed > before);
 		reap(h);
 	}
-	h->swept |= h->childless;
+	h->swept = h->childless;
 	note_kill(h);
 }
 
@@ -299,7 +311,7 @@ finish(struct hold *h)
 	const char *error = failed ? strerrorname_np(h->fault.error) : NULL;
 
 	crash_point("holder.dead");
-	h->lingering = tree_count(&h->tree);
+	h->lingering = count_left(h);
 	for (int i = 0; i < 2; i++)
 		spool_sync(&h->spool[i]);
 	hold_write_exit(h, hold_outcome(h),
@@ -337,8 +349,10 @@ drain(struct hold *h)
 
 	if (h->now < h->retry_at)
 		return;
-	if (h->step != KILLING && !ended(h))
-		h->swept = tree_count(&h->tree) == 0;
+	if (h->step != KILLING) {
+		reap(h);
+		h->swept = h->childless;
+	}
 	for (int i = 0; i < 2; i++) {
 		struct spool *s = &h->spool[i];
 		if (h->swept)
@@ -354,7 +368,7 @@ drain(struct hold *h)
 	}
 	if (!ended(h) && !h->swept && h->now < h->drain_at)
 		return;
-	if (!h->swept && h->order.kill_linger && tree_count(&h->tree) > 0) {
+	if (!h->swept && h->order.kill_linger) {
 		end_tree(h, 0);
 		kill_tree(h);
 		return;
@@ -362,12 +376,15 @@ drain(struct hold *h)
 	finish(h);
 }
 
-/* DONE: stay while somebody lives, then until the agent was told. */
+/*
+ * DONE: stay while there is somebody, then until the agent was told.  Who was
+ * killed and is not reaped yet counts: his end is still to be told.
+ */
 static void
 linger(struct hold *h)
 {
-	h->lingering = tree_count(&h->tree);
-	if (h->lingering > 0) {
+	h->lingering = count_left(h);
+	if (!h->childless) {
 		h->leave_at = h->now + LEAVE_MS;
 		return;
 	}

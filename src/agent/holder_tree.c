@@ -117,7 +117,7 @@ kill_some(struct tree *t, size_t from, size_t to)
 		tree_note(t, t->pids[i]);
 }
 
-bool
+void
 tree_kill(struct tree *t)
 {
 	if (t->cgroup >= 0)
@@ -132,7 +132,6 @@ tree_kill(struct tree *t)
 		kill_some(t, count, more);
 		count = more;
 	}
-	return count == 0;
 }
 
 void

@@ -54,11 +54,9 @@ void tree_name(struct tree *t, struct tree_names *out);
 /* sig to the leader's group once, and to every descendant outside it. */
 void tree_signal(struct tree *t, int sig);
 
-/*
- * One pass of SIGKILL over all there are; true when there was none, not even
- * one that waits to be reaped.  The caller reaps between passes.
- */
-bool tree_kill(struct tree *t);
+/* One pass of SIGKILL over all that are found; the caller reaps between
+ * passes, and knows by that when nobody is left. */
+void tree_kill(struct tree *t);
 
 /* Count this one as killed, once however often it is told: who died between
  * two looks is known from its reaping alone. */

@@ -787,6 +787,20 @@ def test_lingering_kept(case):
     assert not alive(pid)
 
 
+def test_lingering_is_told_of_a_stop(case):
+    # However long who is killed takes to die: the holder leaves after that.
+    for i in range(20):
+        h = case.sh("(exec sleep 60 >/dev/null 2>&1 </dev/null) & echo $!",
+                    "cmd_%d" % i, linger="keep")
+        assert h.exit()["lingering"] == "1"
+        h.signal(STOP)
+        said = h.text(b"T")
+        while said["dead"] == "0":
+            said = h.text(b"T")
+        assert said["killed"] == "1", said
+        assert said["pids"] == h.read("out").decode().strip(), said
+
+
 def test_lingering_killed(case):
     h = case.sh("sleep 60 & echo $!", linger="kill", drain_ms=200)
     began = time.monotonic()
@@ -882,14 +896,18 @@ def test_many_links(case):
 
 
 def test_hold(case):
-    h = case.run(["sh", "-c", "read x; echo one; read x; echo two"], stdin=1)
+    said = case.state + "/said"
+    h = case.sh("read x; echo one; echo >%s; read x; echo two" % said, stdin=1)
     h.text(b"T")
     h.send(b"H", b"\1")
-    h.input(0, b"\n\n")
-    fresh = h.attach()
-    fresh.text(b"T")
+    h.input(0, b"\n")
+    # It stands in the pipe before the holder has this one to welcome; the
+    # command goes on running, or nothing would be held back any more.
+    until(lambda: os.path.exists(said))
+    assert h.attach().text(b"T")["out"] == "0"
     assert not os.path.exists(h.dir + "/out")
     h.send(b"H", b"\0")
+    h.input(1, b"\n")
     assert h.exit()["out"] == "8"
 
 

@@ -152,6 +152,33 @@ test_bytes(void **state)
 	check_content("a", SL("\0B\0\0xyz"));
 }
 
+/* What is not in memory is refused or read, but never something else. */
+static void
+test_cached(void **state)
+{
+	char text[16] = { 0 };
+	struct file f;
+	size_t got;
+	int err;
+
+	(void)state;
+	make("a", SL("abcdef"));
+	assert_int_equal(file_open(fs, "a", FILE_READ, 0, &f), 0);
+	int fd = open("a", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	close(fd);
+	while ((err = file_read_cached(&f, 2, text, sizeof(text), &got)) ==
+	    ERR_AGAIN) {
+		assert_int_equal(file_read(&f, 2, text, sizeof(text), &got), 0);
+		memset(text, 0, sizeof(text));
+	}
+	assert_int_equal(err, 0);
+	assert_int_equal(got, 4);
+	assert_memory_equal(text, "cdef", 4);
+	file_close(&f);
+}
+
 static void
 test_names(void **state)
 {
@@ -567,6 +594,7 @@ main(void)
 		LOSSY(test_open_flags),
 		REAL(test_bytes),
 		LOSSY(test_bytes),
+		REAL(test_cached),
 		REAL(test_names),
 		LOSSY(test_names),
 		REAL(test_unlinked_but_open),
