@@ -74,7 +74,7 @@ FLOORS := $(PURE) io store bus server agent cli
 
 HOLDER := $(wildcard src/agent/holder*.c)
 # Also in the agent.
-HOLDER_TOO := src/agent/proctree.c
+HOLDER_TOO := src/agent/proctree.c src/agent/cmdgroup.c
 src_of = $(filter-out %/main.c $(HOLDER),$(wildcard src/$(1)/*.c))
 obj_of = $(patsubst %.c,$(B)/obj/%.o,$(call src_of,$(1)))
 
@@ -119,7 +119,7 @@ $(B)/muster: $(B)/obj/src/cli/main.o $(call lib,cli io pure)
 	$(LINK) -o $@ $^ $(call libs,$(PKGS_CLI))
 # The holder is libc alone and static: an idle one costs a few pages.  It is
 # never sanitized, because the sanitizers' runtimes are dynamic.
-$(B)/muster-holder: $(HOLDER) $(HOLDER_TOO) $(if $(CRASH),src/io/crash.c) $(wildcard src/agent/holder*.h) src/io/crash.h
+$(B)/muster-holder: $(HOLDER) $(HOLDER_TOO) $(if $(CRASH),src/io/crash.c) $(wildcard src/agent/holder*.h) $(HOLDER_TOO:.c=.h) src/io/crash.h
 	@mkdir -p $(@D)
 	$(if $(findstring clang,$(CC)),clang,gcc) -std=gnu17 -D_GNU_SOURCE -Isrc -Os -g $(WARN) $(WERROR) \
 	    -fstack-protector-strong -static $(CRASH) $(filter %.c,$^) -o $@

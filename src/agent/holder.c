@@ -593,7 +593,8 @@ launch(struct hold *h)
 {
 	struct order *o = &h->order;
 
-	tree_init(&h->tree, o->cgroup, o->id);
+	/* The claim has made its directory the current one. */
+	tree_init(&h->tree, o->cgroup, "..", o->id);
 	h->child = (struct child){ -1, -1, -1, -1, -1 };
 	if (child_start(&h->child, o, &h->tree) != 0) {
 		h->fault = (struct child_fault){ -1, errno };

@@ -10,14 +10,13 @@
 #include "agent/holder_tree.h"
 
 void
-tree_init(struct tree *t, const char *path, const char *id)
+tree_init(struct tree *t, const char *path, const char *cmd, const char *id)
 {
 	t->leader = 0;
 	t->killed = t->named.count = 0;
 	t->cgroup = t->parent = -1;
-	if (path == NULL)
+	if (path == NULL || cmdgroup_name(t->name, cmd, id) != 0)
 		return;
-	(void)snprintf(t->name, sizeof(t->name), "muster-%s", id);
 	t->parent = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	if (t->parent < 0 || mkdirat(t->parent, t->name, 0755) != 0)
 		return;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "agent/cmdgroup.h"
 #include "agent/holder_proto.h"
 
 enum {
@@ -28,18 +29,20 @@ struct tree_names {
 };
 
 struct tree {
-	pid_t leader;  /* the command, leader of its group; 0 = none yet */
-	int cgroup;    /* owned directory; -1 = none */
-	int parent;    /* owned directory the cgroup is in; -1 */
-	char name[80]; /* of the cgroup */
+	pid_t leader; /* the command, leader of its group; 0 = none yet */
+	int cgroup;   /* owned directory; -1 = none */
+	int parent;   /* owned directory the cgroup is in; -1 */
+	char name[CMDGROUP_NAME]; /* of the cgroup */
 	size_t killed; /* processes that were sent SIGKILL, or died of it */
 	struct tree_names named;            /* the first of them */
 	uint64_t seen[TREE_PID_LIMIT / 64]; /* all of them, a bit each */
 	pid_t pids[TREE_PIDS];
 };
 
-/* Make <path>/muster-<id>; without one (path NULL, not writable) go on. */
-void tree_init(struct tree *t, const char *path, const char *id);
+/* Make the cgroup below path, by cmdgroup_name; without one (path NULL, not
+ * writable) go on. */
+void tree_init(
+    struct tree *t, const char *path, const char *cmd, const char *id);
 
 /* In a new child that is not born there: step into the cgroup, while still
  * privileged. */

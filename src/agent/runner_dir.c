@@ -10,6 +10,7 @@
 #include "io/crash.h"
 #include "io/sys.h"
 
+#include "agent/cmdgroup.h"
 #include "agent/holder_proto.h"
 #include "agent/record.h"
 
@@ -101,13 +102,13 @@ write_unknown(struct file_layer *fs, const char *dir, struct slice id,
 	return err;
 }
 
-/* Its holder is dead; named by id, so nobody else's. */
 void
-dir_kill(const char *cgroup, const char *id, struct arena *a)
+dir_kill(const char *cgroup, const char *cmd, const char *id, struct arena *a)
 {
-	char name[HOLDER_ID_MAX + 16];
+	char name[CMDGROUP_NAME];
 
-	(void)snprintf(name, sizeof(name), "muster-%s", id);
+	if (cmdgroup_name(name, cmd, id) != 0)
+		return;
 	char *path = dir_path(a, cgroup, name, "cgroup.kill");
 	char *dir = dir_path(a, cgroup, name, NULL);
 	int fd =
@@ -148,7 +149,7 @@ dir_verdict(struct file_layer *fs, const char *cmd, const char *id,
 			crash_point("agent.unknown");
 		}
 		if (cgroup != NULL)
-			dir_kill(cgroup, id, a);
+			dir_kill(cgroup, cmd, id, a);
 	}
 	file_close(&f);
 	return err;

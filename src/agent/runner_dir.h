@@ -39,7 +39,8 @@ uint64_t dir_seq(
     struct file_layer *fs, const char *cmd, const char *id, struct arena *a);
 
 /* Kill what is in the command's own cgroup below this one. */
-void dir_kill(const char *cgroup, const char *id, struct arena *a);
+void dir_kill(
+    const char *cgroup, const char *cmd, const char *id, struct arena *a);
 
 /* Take it away, atomically first by name; 0 or ERR_*. */
 int dir_remove(const char *cmd, const char *id, struct arena *a);

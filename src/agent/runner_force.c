@@ -33,7 +33,7 @@ on_work(struct loop_work *w)
 	for (size_t i = 0; i < f->count; i++) {
 		arena_init(&a, RUNNER_ARENA);
 		if (f->rn->c.cgroup != NULL)
-			dir_kill(f->rn->c.cgroup, f->at[i].id, &a);
+			dir_kill(f->rn->c.cgroup, f->rn->cmd, f->at[i].id, &a);
 		prockill_below(f->at[i].pid);
 		arena_fini(&a);
 	}

@@ -586,6 +586,11 @@ def writable_cgroup():
     return None
 
 
+def cgroup_of(h, path):
+    at = os.stat(os.path.dirname(h.dir))
+    return "%s/muster-%x.%x-%s" % (path, at.st_dev, at.st_ino, os.path.basename(h.dir))
+
+
 def test_stop_by_cgroup(case):
     path = writable_cgroup()
     if path is None:
@@ -593,10 +598,30 @@ def test_stop_by_cgroup(case):
         return
     h = case.run(["sleep", "60"], "look", cgroup=path)
     pid = h.text(b"T")["pid"]
-    with open(os.path.join(path, "muster-look", "cgroup.procs")) as f:
+    with open(cgroup_of(h, path) + "/cgroup.procs") as f:
         assert f.read().split() == [pid]
     print("  %.0f ms" % (stop_kills(case, cgroup=path) * 1000))
-    until(lambda: not os.path.exists(os.path.join(path, "muster-cmd_1")))
+    stopped = cgroup_of(case.holders[-1], path)
+    until(lambda: not os.path.exists(stopped))
+
+
+def test_two_agents_with_one_id(case):
+    path = writable_cgroup()
+    if path is None:
+        print("SKIP: no writable cgroup v2")
+        return
+    other = Case()
+    try:
+        mine, theirs = (c.run(["sleep", "60"], "same", cgroup=path) for c in (case, other))
+        for h in mine, theirs:
+            pid = h.text(b"T")["pid"]
+            with open(cgroup_of(h, path) + "/cgroup.procs") as f:
+                assert f.read().split() == [pid]
+        mine.signal(STOP)
+        mine.exit()
+        assert alive(int(pid))
+    finally:
+        other.end()
 
 
 def processes_of(uid):

@@ -261,12 +261,17 @@ def test_real(w):
         print('SKIP: %s: the unit was not run by systemd' % why)
 
 
+def cgroup_of(w, ident):
+    at = os.stat(w.link_dir() + '/cmd')
+    return 'muster-%x.%x-%s' % (at.st_dev, at.st_ino, ident)
+
+
 def real(w, d, agent):
     d.do('start', 'muster-agent')
     s = w.up()
     n = Numbers(w, s)
     first = d.show('MainPID')
-    group = 'muster-' + n.order['id']
+    group = cgroup_of(w, n.order['id'])
     its = d.procs(group)
     check(its, 'the command has no cgroup of its own')
     # A restart, then an upgrade, then a crash.
@@ -292,7 +297,7 @@ def real(w, d, agent):
     os.unlink(n.go)
     n = Numbers(w, s)
     d.do('stop', 'muster-agent')
-    check(d.procs('muster-' + n.order['id']), 'systemd has killed it')
+    check(d.procs(cgroup_of(w, n.order['id'])), 'systemd has killed it')
     done = d.inside(agent, 'stop', '--state', w.state)
     check(done.returncode == 0 and not d.procs(), (done.stdout, d.procs()))
     # And a stop kills by cgroup.
@@ -306,7 +311,7 @@ def real(w, d, agent):
     order(s, 2)
     r = receipt(s, 2, stopped=True)
     check([c['count'] for c in r['commands'] if c['command_id'] == 'cmd_%020d' % w.seq] == [6], r)
-    check(not d.procs('muster-cmd_%020d' % w.seq), 'alive')
+    check(not d.procs(cgroup_of(w, 'cmd_%020d' % w.seq)), 'alive')
 
 
 TESTS = [f for name, f in sorted(globals().items()) if name.startswith('test_') and callable(f)]
