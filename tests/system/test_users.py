@@ -702,6 +702,81 @@ def test_every_route_by_role(t):
             d = d.again()
 
 
+def enter(d, path, token, first):
+    """What comes of an upgrade, and of a first message when it has one."""
+    ws = Socket(d, path, **({"Authorization": "Bearer " + token} if token else {}))
+    try:
+        if ws.status != 101:
+            found = re.search(rb"UNAUTHORIZED|NOT_PERMITTED", ws.body())
+            return found.group().decode() if found else ws.status
+        if first is None:
+            return "permitted"  # let in before the upgrade, or not at all
+        ws.send(json.dumps(first))
+        op, text, found = 1, b"", None
+        while op != 8 and not found:
+            op, data = ws.frame()
+            text += data
+            found = re.search(rb'UNAUTHORIZED|NOT_PERMITTED|agent:list|AGENT_NOT_FOUND|"ACK"', text)
+        check(found or op == 8, path, text)
+        # Who shows nothing has only the reason of the close.
+        said = found.group().decode() if found else text[-12:].decode().upper()
+        return said if said in ("UNAUTHORIZED", "NOT_PERMITTED") else "permitted"
+    finally:
+        ws.s.close()
+
+
+def test_every_door_by_credential(t):
+    """WebSockets let in, and refuse, whom REST does; without an upgrade they tell nobody apart."""
+    d = t.musterd("--request-rate", "100000", "--login-rate", "1000")
+    agents = {"cluster:register", "agent:connect"}
+    cluster = {"cluster:register", "cluster:heartbeat"}
+    people = {}
+    for name, role, selector in (("viewer", "viewer", ""), ("operator", "operator", ""),
+                                 ("admin", "admin", ""), ("limited", "operator", "env=dev")):
+        add_user(d, name + "-1", role, **({"selector": selector} if selector else {}))
+        people[name] = jwt(d, name + "-1", ttl_ms=3600000)
+    tokens = dict(people, agent=d.make_token("agents", cluster),
+                  connect=d.make_token("connect", ["agent:connect"]),
+                  reader=d.make_token("reader", ["agent:read", "event:read"]),
+                  runner=d.make_token("runner", ["command:run"]),
+                  forged=hs256(b"x" * 32, {"sub": "admin", "role": "admin", "exp": soon()}),
+                  stranger="mst_" + "x" * 40)
+    tokens[None] = None
+    introduction = {"type": "dashboard:connect", "dashboardId": "x"}
+    upper = {"type": "AGENT_CONNECT", "id": "m-1", "timestamp": 1, "payload": {
+        "agentId": "door", "agentType": "CLAUDE", "version": "1.0.0"}}
+    number = itertools.count()
+    seen = set()
+    for name, token in tokens.items():
+        a = d.get("/api/v1/whoami", token=token or False)
+        scopes = set(a.json["scopes"]) if a.status == 200 else None
+        # As REST has it.
+        see = {verdict(d.get("/api/v1/agents", token=token or False)),
+               ask(d, {"method": "GET", "path": "/api/v1/events", "websocket": False}, token,
+                   False)} - {"permitted"}
+        see = see.pop() if see else "permitted"
+        run = verdict(d.post("/api/v1/commands", {"agent": "nobody", "argv": ["true"]},
+                             token=token or False))
+        register = "UNAUTHORIZED" if scopes is None else \
+            "permitted" if scopes & agents else "NOT_PERMITTED"
+        seen |= {("see", see), ("run", run), ("register", register)}
+        # As an upgrade.
+        for path in "/ws", "/ws/dashboard":
+            equal(enter(d, path, token, introduction), see, (path, name))
+        for path in "/ws", "/ws/agent":
+            hello = dict(upper, payload=dict(upper["payload"], agentId="door-%d" % next(number)))
+            equal(enter(d, path, token, hello), register, (path, name))
+        equal(enter(d, "/", token, None), see, ("/", name))
+        equal(enter(d, "/api/v1/exec", token, {"agent": "nobody", "argv": ["true"]}), run,
+              ("exec", name))
+        # And as neither.
+        for path in "/ws", "/ws/dashboard", "/ws/agent", "/api/v1/exec":
+            equal(d.get(path, token=token or False).status, 426, (path, name))
+    for what in "see", "run", "register":
+        for said in "permitted", "NOT_PERMITTED", "UNAUTHORIZED":
+            check((what, said) in seen, "nobody was", said, "to", what)
+
+
 def test_messages_by_role(t):
     """What a role may not ask by REST it may not ask by a message either."""
     d = t.musterd("--request-rate", "100000", "--login-rate", "1000")
