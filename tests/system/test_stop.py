@@ -374,7 +374,7 @@ def test_touched_by_hand(w):
     open(w.state + '/STOP', 'w').close()
     began = time.monotonic()
     until(lambda: dead(pids), 'STOP is not seen')
-    check(time.monotonic() - began < 1, 'too late')
+    check(time.monotonic() - began < 5, 'too late')
     check(message(s, 'local_stop')['reason'] == '', 'a reason')
     os.rename(w.state + '/STOP', w.state + '/GO')
     check(message(s, 'local_stop')['stopped'] is False, 'it is told')
