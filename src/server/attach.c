@@ -7,6 +7,7 @@
 
 #include "server/pipe.h"
 #include "server/show.h"
+#include "server/wsrole.h"
 
 #include "server/attach_state.h"
 
@@ -33,15 +34,9 @@ void
 attach_flush(struct conn *c)
 {
 	struct attach *a = c->state;
-	struct slice own = wsconn_out(&a->ws);
 
-	if (c->ending)
+	if (!wsrole_flush(c, &a->ws))
 		return;
-	if (own.len > 0) {
-		if (!conn_write(c, own))
-			return;
-		wsconn_sent(&a->ws, own.len);
-	}
 	if (wsconn_closed(&a->ws)) {
 		conn_end(c);
 		return;

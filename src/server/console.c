@@ -4,7 +4,7 @@
 #include "io/clock.h"
 #include "io/log.h"
 
-#include "server/credential.h"
+#include "server/wsrole.h"
 
 #include "server/console_parts.h"
 
@@ -17,9 +17,6 @@ enum {
 	CLOSE_WITHIN = 10000,
 	INTRODUCE_WITHIN = 30000,
 	QUEUE_MAX = 64 * 1024 * 1024,
-	BEHIND_HIGH = 4096, /* events that wait for the hub */
-	BEHIND_LOW = 1024,
-	PAUSE = 2, /* ms */
 };
 
 void
@@ -50,8 +47,8 @@ earliest(const struct conn *c)
 		due = s->ping_due;
 	if (s->desk != NULL && console_desk_deadline(c) < due)
 		due = console_desk_deadline(c);
-	if (s->paused && due > console_now(c) + PAUSE)
-		due = console_now(c) + PAUSE;
+	if (s->paused && due > console_now(c) + WSROLE_PAUSE)
+		due = console_now(c) + WSROLE_PAUSE;
 	return due;
 }
 
@@ -59,15 +56,9 @@ void
 console_settle(struct conn *c)
 {
 	struct console *s = console_of(c);
-	struct slice own = wsconn_out(&s->ws);
 
-	if (c->ending)
+	if (!wsrole_flush(c, &s->ws))
 		return;
-	if (own.len > 0) {
-		if (!conn_write(c, own))
-			return;
-		wsconn_sent(&s->ws, own.len);
-	}
 	if (wsconn_closed(&s->ws)) {
 		c->why = s->why;
 		console_desk_close(c);
@@ -163,24 +154,6 @@ console_tell(struct conn *c, const struct event *ev)
 }
 
 /* Reading ------------------------------------------------------------------ */
-
-/* It is read as fast as the hub takes what it says: a flood waits in TCP. */
-static void
-pace(struct conn *c)
-{
-	struct console *s = console_of(c);
-	const struct mailbox *m = &c->dock->lane.to_hub;
-	size_t behind =
-	    m->config.caps[MAIL_NORMAL] - mailbox_room(m, MAIL_NORMAL);
-
-	if (!s->paused && behind > BEHIND_HIGH)
-		stream_read_stop(c->stream);
-	else if (s->paused && behind <= BEHIND_LOW)
-		stream_read_start(c->stream);
-	else
-		return;
-	s->paused = !s->paused;
-}
 
 void
 console_post(struct conn *c, struct event *ev)
@@ -345,9 +318,7 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 	else if (ev->kind == WS_BINARY && s->stage != CONSOLE_STAGE_OVER)
 		console_close(
 		    c, WS_CODE_TYPE, SL("binary_not_expected"), ERR_PROTOCOL);
-	else if (ev->kind == WS_CLOSE && s->why == 0 &&
-	    ev->code != WS_CODE_NORMAL && ev->code != WS_CODE_AWAY &&
-	    ev->code != WS_CODE_NONE)
+	else if (ev->kind == WS_CLOSE && s->why == 0 && wsrole_broke(ev->code))
 		s->why = ERR_CLOSED;
 	else if (ev->kind == WSCONN_ERROR) {
 		s->why = ev->err;
@@ -368,7 +339,7 @@ on_read(struct conn *c, uint8_t *bytes, size_t n)
 		if (!on_message(c, &ev))
 			return;
 	}
-	pace(c);
+	s->paused = wsrole_pace(c, s->paused);
 	console_settle(c);
 }
 
@@ -439,7 +410,7 @@ on_timer(struct conn *c)
 	keep_time(c);
 	if (c->ending)
 		return;
-	pace(c);
+	s->paused = wsrole_pace(c, s->paused);
 	console_settle(c);
 }
 
@@ -572,18 +543,7 @@ path_of(const struct call *call)
 void
 console_open(struct conn *c, struct call *call)
 {
-	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_HELLO, &a);
-
-	if (ev == NULL) {
-		web_problem(c, &(struct problem){ .status = 503 });
-		return;
-	}
-	ev->hello.entrance = ENTRANCE_CONSOLE;
-	c->greeted = true;
-	if (credential_copy(a, &call->credential, &ev->hello.credential) != 0 ||
-	    dock_post(c->dock, ev) != 0)
-		web_problem(c, &(struct problem){ .status = 503 });
+	wsrole_knock(c, call, ENTRANCE_CONSOLE, false);
 }
 
 static struct slice

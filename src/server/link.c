@@ -10,6 +10,8 @@
 #include "server/pipe.h"
 #include "server/stopkey.h"
 
+#include "server/wsrole.h"
+
 #include "server/link.h"
 
 enum {
@@ -22,9 +24,6 @@ enum {
 	CLOSE_WITHIN = 10000,
 	FRAME_MAX = 16 * 1024,
 	QUEUE_MAX = 16 * 1024 * 1024,
-	BEHIND_HIGH = 4096, /* events that wait for the hub */
-	BEHIND_LOW = 1024,
-	PAUSE = 2, /* ms */
 };
 
 static struct wsconn_config *
@@ -67,15 +66,9 @@ static void
 finish(struct conn *c)
 {
 	struct link_conn *l = link_of(c);
-	struct slice own = wsconn_out(&l->ws);
 
-	if (c->ending)
+	if (!wsrole_flush(c, &l->ws))
 		return;
-	if (own.len > 0) {
-		if (!conn_write(c, own))
-			return;
-		wsconn_sent(&l->ws, own.len);
-	}
 	if (wsconn_closed(&l->ws)) {
 		c->why = l->why;
 		dock_farewell(c->dock, c);
@@ -85,28 +78,9 @@ finish(struct conn *c)
 	msec due = wsconn_deadline(&l->ws);
 	if (l->mux != NULL && yamux_deadline(l->mux) < due)
 		due = yamux_deadline(l->mux);
-	if (l->paused && due > now_of(c) + PAUSE)
-		due = now_of(c) + PAUSE;
+	if (l->paused && due > now_of(c) + WSROLE_PAUSE)
+		due = now_of(c) + WSROLE_PAUSE;
 	conn_wake_at(c, due);
-}
-
-/* Agents are always read, as fast as the hub takes what they say: one that
- * floods waits for it, a moment at a time, and the rest is TCP's to hold. */
-static void
-pace(struct conn *c)
-{
-	struct link_conn *l = link_of(c);
-	const struct mailbox *m = &c->dock->lane.to_hub;
-	size_t behind =
-	    m->config.caps[MAIL_NORMAL] - mailbox_room(m, MAIL_NORMAL);
-
-	if (!l->paused && behind > BEHIND_HIGH)
-		stream_read_stop(c->stream);
-	else if (l->paused && behind <= BEHIND_LOW)
-		stream_read_start(c->stream);
-	else
-		return;
-	l->paused = !l->paused;
 }
 
 static void
@@ -377,9 +351,7 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 		on_binary(c, ev->data);
 		break;
 	case WS_CLOSE:
-		/* 1000, 1001 and no code at all are a goodbye. */
-		if (l->why == 0 && ev->code != WS_CODE_NORMAL &&
-		    ev->code != WS_CODE_AWAY && ev->code != WS_CODE_NONE)
+		if (l->why == 0 && wsrole_broke(ev->code))
 			l->why = ERR_CLOSED;
 		break;
 	case WSCONN_ERROR:
@@ -405,7 +377,7 @@ on_read(struct conn *c, uint8_t *bytes, size_t n)
 			return;
 	}
 	link_flush(l);
-	pace(c);
+	l->paused = wsrole_pace(c, l->paused);
 	finish(c);
 }
 
@@ -444,7 +416,7 @@ on_timer(struct conn *c)
 		drain_mux(l);
 		link_flush(l);
 	}
-	pace(c);
+	l->paused = wsrole_pace(c, l->paused);
 	finish(c);
 }
 
@@ -589,24 +561,13 @@ challenge(struct conn *c, struct call *call)
 void
 link_open(struct conn *c, struct call *call)
 {
-	struct arena *a;
 	bool native = web_offers(call, SL("muster.v1"));
 
 	if (native && call->credential.kind == CREDENTIAL_NONE) {
 		challenge(c, call);
 		return;
 	}
-	struct event *ev = conn_event(c, EVENT_HELLO, &a);
-	if (ev == NULL) {
-		web_problem(c, &(struct problem){ .status = 503 });
-		return;
-	}
-	ev->hello.entrance = ENTRANCE_CLUSTER_LINK;
-	ev->hello.native = native;
-	c->greeted = true;
-	if (credential_copy(a, &call->credential, &ev->hello.credential) != 0 ||
-	    dock_post(c->dock, ev) != 0)
-		web_problem(c, &(struct problem){ .status = 503 });
+	wsrole_knock(c, call, ENTRANCE_CLUSTER_LINK, native);
 }
 
 static void

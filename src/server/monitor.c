@@ -6,7 +6,7 @@
 #include "io/clock.h"
 #include "io/log.h"
 
-#include "server/credential.h"
+#include "server/wsrole.h"
 
 #include "server/monitor.h"
 
@@ -55,15 +55,9 @@ static void
 settle(struct conn *c)
 {
 	struct monitor *m = monitor_of(c);
-	struct slice own = wsconn_out(&m->ws);
 
-	if (c->ending)
+	if (!wsrole_flush(c, &m->ws))
 		return;
-	if (own.len > 0) {
-		if (!conn_write(c, own))
-			return;
-		wsconn_sent(&m->ws, own.len);
-	}
 	if (wsconn_closed(&m->ws)) {
 		c->why = m->why;
 		dock_farewell(c->dock, c);
@@ -199,18 +193,7 @@ on_slow(struct watcher *w)
 void
 monitor_open(struct conn *c, struct call *call)
 {
-	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_HELLO, &a);
-
-	if (ev == NULL) {
-		web_problem(c, &(struct problem){ .status = 503 });
-		return;
-	}
-	ev->hello.entrance = ENTRANCE_MONITOR;
-	c->greeted = true;
-	if (credential_copy(a, &call->credential, &ev->hello.credential) != 0 ||
-	    dock_post(c->dock, ev) != 0)
-		web_problem(c, &(struct problem){ .status = 503 });
+	wsrole_knock(c, call, ENTRANCE_MONITOR, false);
 }
 
 static void
