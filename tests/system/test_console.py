@@ -498,7 +498,8 @@ def test_words_survive(t):
             "requestId": "k-9"}
 
     async def before():
-        agent, dash = await flat_agent(d), await dashboard(d)
+        # The dashboard first: to one that comes later it may be told by the list alone.
+        dash, agent = await dashboard(d), await flat_agent(d)
         await dash.wait("agent:status", agentId="agent-1", status="online")
         await agent.say("agent:disconnect", agentId="agent-1")
         await agent.closed(1000)
