@@ -563,6 +563,8 @@ js_parse(struct js_doc *doc, struct slice text, const struct js_limits *limits,
 	*doc = (struct js_doc){ .text = text };
 	if (text.len > limits->bytes || text.len > JS_BYTES_MAX)
 		return ERR_TOO_BIG;
+	if (text.len == 0)
+		return ERR_INVALID;
 	struct reader r = { .doc = doc,
 		.arena = a,
 		.text = text.ptr,
@@ -571,8 +573,6 @@ js_parse(struct js_doc *doc, struct slice text, const struct js_limits *limits,
 		.room = (uint32_t)(text.len / 8) + 16,
 		.max_depth = limits->depth };
 
-	if (text.len == 0)
-		return ERR_INVALID;
 	r.tape = doc->tape = arena_array(a, r.room, sizeof(*r.tape));
 	if (r.tape == NULL)
 		return ERR_NOMEM;

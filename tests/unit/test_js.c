@@ -114,6 +114,8 @@ test_limits(void **state)
 	small.depth = 0;
 	assert_int_equal(js_parse(&doc, SL("1"), &small, &arena), 0);
 	assert_int_equal(js_parse(&doc, SL("[]"), &small, &arena), ERR_DEPTH);
+	assert_int_equal(
+	    js_parse(&doc, (struct slice){ 0 }, &small, &arena), ERR_INVALID);
 }
 
 /* A million brackets: refused at the cap, read without one, no recursion. */
