@@ -366,18 +366,25 @@ put_stop(struct console_say *s, struct slice by, struct slice reason,
 	console_put_at(s, "timestamp", at);
 }
 
+/* A resume stops nobody. */
 static void
-say_stop(struct console_say *s, const struct stop_record *r)
+put_reach(struct console_say *s, struct stop_reach reach)
 {
+	js_kv_u64(&s->w, "agentsStopped", reach.agents);
+	js_kv_u64(&s->w, "commandsCancelled", reach.commands);
+}
+
+static void
+say_stop(struct console_say *s, const struct notice *n)
+{
+	const struct stop_record *r = n->stop;
 	bool lifted = r->lifted_epoch != 0;
 
 	if (!console_begin(s, stop_type(!lifted)))
 		return;
 	put_stop(s, lifted ? r->lifted_by : r->actor, r->reason,
 	    lifted ? r->lifted_epoch : r->epoch, lifted ? r->lifted_at : r->at);
-	/* Receipts tell how many; nobody knows when this is said. */
-	js_kv_u64(&s->w, "agentsStopped", 0);
-	js_kv_u64(&s->w, "commandsCancelled", 0);
+	put_reach(s, n->stop_reach);
 	if (r->scope == STOP_AGENT)
 		js_kv_string(&s->w, "agentId", r->target);
 	if (r->scope == STOP_SELECTOR)
@@ -404,7 +411,7 @@ say_notice(struct console_say *s, const struct notice *n)
 		say_queue(s, n->queue);
 		break;
 	case NOTICE_STOP:
-		say_stop(s, n->stop);
+		say_stop(s, n);
 		break;
 	case NOTICE_TRACE:
 		say_trace(s, n);
@@ -476,8 +483,7 @@ say_order(struct console_say *s, const struct event *ev)
 	if (!console_begin(s, stop_type(o->stopped)))
 		return;
 	put_stop(s, none, o->reason, o->epoch, o->at);
-	js_kv_u64(&s->w, "agentsStopped", 0);
-	js_kv_u64(&s->w, "commandsCancelled", 0);
+	put_reach(s, o->reach);
 	console_end(s);
 }
 

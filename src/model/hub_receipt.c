@@ -80,6 +80,8 @@ hub_stop_order(struct hub *h, const struct agent *a, struct stop_order *out)
 		h->out->err = ERR_NOMEM;
 	if (r == NULL)
 		return;
+	if (stopped)
+		out->reach = hub_stop_reach(a);
 	out->scope = hub_stop_text(h, r);
 	if (arena_copy(&h->out->arena, out->scope, &out->scope) != 0 ||
 	    (stopped &&
@@ -122,6 +124,19 @@ hub_receipt_kind(const struct agent *a)
 	if (a->link != NULL && a->console && !list_empty(&a->active))
 		return RECEIPT_WAITING;
 	return RECEIPT_UNABLE;
+}
+
+/* Who is out of reach ends what it runs when it is back, if it still does;
+ * whose protocol has no verb for it goes on. */
+struct stop_reach
+hub_stop_reach(const struct agent *a)
+{
+	enum receipt_kind kind = hub_receipt_kind(a);
+	uint32_t active = a->attached + a->detached;
+
+	return (struct stop_reach){ .agents = kind != RECEIPT_UNREACHABLE,
+		.commands =
+		    a->queued + (kind == RECEIPT_WAITING ? active : 0) };
 }
 
 struct receipt *

@@ -473,6 +473,8 @@ void hub_watch_events(
     struct hub *h, const struct event *ev, const struct access *who);
 /* Who may see the agent; NULL: what concerns all. */
 struct audience_set hub_seen_by(struct hub *h, const struct agent *a);
+bool hub_audience_sees(
+    struct hub *h, const struct audience *u, const struct agent *a);
 /* As dashboards are told of it, in the outbox's arena. */
 void hub_agent_news(struct hub *h, const struct agent *a, struct agent_news *n);
 /* It leaves: answered by a close. */

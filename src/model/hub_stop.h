@@ -104,6 +104,8 @@ struct slice hub_decimal(struct hub *h, uint64_t n);
 /* hub_receipt.c: what agents are told and say ----------------------------- */
 
 enum receipt_kind hub_receipt_kind(const struct agent *a);
+/* How much of it is stopped, were it stopped now. */
+struct stop_reach hub_stop_reach(const struct agent *a);
 /* Its receipt of the stop; NULL without. */
 struct receipt *hub_find_receipt(const struct agent *a, const struct stop *s);
 /* The agent is covered from now on.  False without memory. */
@@ -126,6 +128,9 @@ void hub_answer_stops(struct hub *h, uint64_t epoch, int err);
 void hub_answer_late(struct hub *h);
 /* Before the first event: the file STOP is there. */
 int hub_load_switch(struct hub *h, struct slice text);
+
+/* hub_stop_news.c: watchers ------------------------------------------------ */
+
 void hub_tell_stop_news(struct hub *h, struct slice name, const struct stop *s);
 
 #endif

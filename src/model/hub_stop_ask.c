@@ -5,7 +5,6 @@
  */
 #include "base/alloc.h"
 #include "base/err.h"
-#include "base/js_write.h"
 
 #include "model/hub_stop.h"
 
@@ -206,66 +205,6 @@ hub_show_stop(struct hub *h, const struct event *ev, const struct access *who)
 	struct reply *re = reply_stop(h, ev, who, s);
 	if (re != NULL)
 		put_receipts(h, ev, who, s, re);
-}
-
-/* News ---------------------------------------------------------------------
- */
-
-static struct slice
-news_data(struct hub *h, const struct stop_record *r)
-{
-	struct slice data = none;
-	struct js_writer w;
-	struct buf b;
-
-	buf_init(&b, 16 * 1024);
-	js_write(&w, &b);
-	js_begin_object(&w);
-	js_kv_u64(&w, "epoch", r->epoch);
-	js_kv_string(&w, "scope", hub_stop_text(h, r));
-	js_kv_string(&w, "reason", r->reason);
-	js_kv_u64(&w, "lifted_epoch", r->lifted_epoch);
-	js_end(&w);
-	if (js_finish(&w) != 0 ||
-	    arena_copy(&h->out->arena, buf_peek(&b), &data) != 0)
-		h->out->err = ERR_NOMEM;
-	buf_fini(&b);
-	return data;
-}
-
-/* Watchers of other workspaces are not told. */
-static void
-keep_within(struct hub *h, int64_t workspace_id, struct audience_set *set)
-{
-	for (unsigned i = 0; i < AUDIENCES; i++) {
-		const struct audience *u = h->audiences[i];
-		if (u != NULL && workspace_id != 0 &&
-		    u->workspace_id != workspace_id)
-			set->words[i / 64] &= ~(UINT64_C(1) << i % 64);
-	}
-}
-
-void
-hub_tell_stop_news(struct hub *h, struct slice name, const struct stop *s)
-{
-	const struct stop_record *r = s->record;
-	const struct agent *a =
-	    r->scope == STOP_AGENT ? map_get(&h->agents, r->target) : NULL;
-	struct notice *n = hub_publish(h, NOTICE_STOP, name, a, 0);
-
-	if (n == NULL)
-		return;
-	keep_within(
-	    h, r->workspace_id, &h->out->effects[h->out->count - 1].seen_by);
-	n->stop = clone_in(&h->out->arena, CLONE_STOP, r);
-	if (n->stop == NULL) {
-		h->out->err = ERR_NOMEM;
-		return;
-	}
-	n->actor =
-	    n->stop->lifted_epoch != 0 ? n->stop->lifted_by : n->stop->actor;
-	n->text = n->stop->reason;
-	n->data_json = news_data(h, n->stop);
 }
 
 /* Answers ------------------------------------------------------------------ */

@@ -136,8 +136,9 @@ drop_audience(struct hub *h, int at)
 	free_idle(h, AUDIENCES_IDLE);
 }
 
-static bool
-sees(struct hub *h, const struct audience *u, const struct agent *a)
+bool
+hub_audience_sees(
+    struct hub *h, const struct audience *u, const struct agent *a)
 {
 	if (u->workspace_id != a->record->workspace_id)
 		return false;
@@ -155,7 +156,7 @@ hub_seen_by(struct hub *h, const struct agent *a)
 
 	for (unsigned i = 0; i < AUDIENCES; i++) {
 		const struct audience *u = h->audiences[i];
-		if (u != NULL && (a == NULL || sees(h, u, a)))
+		if (u != NULL && (a == NULL || hub_audience_sees(h, u, a)))
 			audience_add(&set, i);
 	}
 	return set;

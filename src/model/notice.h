@@ -79,6 +79,7 @@ struct notice {
 	struct peer_id asked_by; /* COMMAND: the dashboard it came from */
 	const struct queue_view *queue;
 	const struct stop_record *stop;
+	struct stop_reach stop_reach; /* STOP: of what its hearers see */
 	const struct receipt_record *receipt;
 };
 

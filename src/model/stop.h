@@ -15,6 +15,12 @@
 
 enum { STOP_MAC_LEN = 32 };
 
+/* What a stop comes down on when it is raised. */
+struct stop_reach {
+	uint32_t agents;   /* that are connected */
+	uint32_t commands; /* that wait, and that run where it can be told */
+};
+
 /* What an agent of ours is told, keeps, and shows again. */
 struct stop_order {
 	uint64_t epoch;
@@ -24,6 +30,7 @@ struct stop_order {
 	bool keep_tunnels;
 	struct slice reason;
 	wall_msec at;
+	struct stop_reach reach; /* of the one it is for; console agents */
 	bool has_mac;
 	uint8_t mac[STOP_MAC_LEN];
 	bool proved; /* in a registration: the mac is one of ours; said by who

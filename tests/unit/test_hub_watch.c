@@ -77,6 +77,10 @@ note_send(uint32_t peer, const struct event *ev)
 		    peer_some(ev->execute.asked_by) ? " for a dashboard" : "");
 	else if (ev->kind == EVENT_PONG)
 		note("%u pong\n", peer);
+	else if (ev->kind == EVENT_STOP_ORDER)
+		note("%u %s: %u agents %u commands\n", peer,
+		    ev->stop.stopped ? "stop" : "work", ev->stop.reach.agents,
+		    ev->stop.reach.commands);
 }
 
 static void
@@ -89,6 +93,10 @@ note_publish(const struct effect *e)
 		if (w.watching[i] && audience_has(&e->seen_by, w.audience[i]))
 			note(" %u", i);
 	}
+	if (e->event->notice.stop != NULL)
+		note(": %u agents %u commands",
+		    e->event->notice.stop_reach.agents,
+		    e->event->notice.stop_reach.commands);
 	note("\n");
 }
 
@@ -601,6 +609,62 @@ test_broadcasts(void **state)
 	expect("agent.offline a -> 1\n9 watches:\n");
 }
 
+static void
+order(enum request_op op)
+{
+	struct event ev = asking(1, op, "");
+
+	ev.request.scope = STOP_ALL;
+	rig_input(&w.rig, &ev);
+}
+
+static void
+run(const char *id)
+{
+	const struct command_record r = { .argv_json = SL("[\"x\"]"),
+		.priority = 1 };
+	struct event ev = asking(1, OP_COMMAND_CREATE, id);
+
+	ev.request.command = &r;
+	rig_input(&w.rig, &ev);
+}
+
+/* Everybody reads what a stop came down on, of what they may see. */
+static void
+test_reach_of_a_stop(void **state)
+{
+	(void)state;
+	knock(50, CONNECT, ENTRANCE_CONSOLE);
+	enrol(50, "a", "{\"env\":\"prod\"}");
+	knock(51, CONNECT, ENTRANCE_CONSOLE);
+	enrol(51, "b", "{\"env\":\"test\"}");
+	knock(52, CONNECT, ENTRANCE_CONSOLE);
+	enrol(52, "away", "{\"env\":\"prod\"}");
+	dashboard(1, ROOT);
+	dashboard(2, PROD);
+	dashboard(3, VIEWER);
+	/* Two run at once; there is one in the queue of a, and of away, where
+	 * nothing can be told to end. */
+	for (int i = 0; i < 3; i++)
+		run("a");
+	run("b");
+	say(52, EVENT_GONE);
+	run("away");
+	w.len = 0;
+	order(OP_STOP_RAISE);
+	expect("50 stop: 1 agents 3 commands\n51 stop: 1 agents 1 commands\n"
+	       "agent.stopped a -> 1 2 3\nagent.stopped b -> 1 3\n"
+	       "stop.raised  -> 1 3: 2 agents 5 commands\n"
+	       "stop.raised  -> 2: 1 agents 4 commands\n1 watches:\n");
+	rig_advance(&w.rig, 0);
+	w.len = 0;
+	order(OP_STOP_LIFT);
+	if (strstr(w.log, "stop.lifted  -> 1 2 3: 0 agents 0 commands\n") ==
+		NULL ||
+	    strstr(w.log, "50 work: 0 agents 0 commands\n") == NULL)
+		fail_msg("got %s", w.log);
+}
+
 /* Whatever fails, nobody watches who was not told so, and all is freed. */
 static void
 a_life(void *arg)
@@ -661,6 +725,7 @@ main(void)
 		TEST(test_renewal),
 		TEST(test_broadcasts),
 		TEST(test_commands_of_foreign_agents),
+		TEST(test_reach_of_a_stop),
 		cmocka_unit_test(test_without_memory),
 	};
 
