@@ -3,7 +3,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_queue.h"
 
 #include "model/hub.h"
 

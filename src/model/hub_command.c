@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_queue.h"
 
 enum {
 	REOPEN_AFTER = 1000,

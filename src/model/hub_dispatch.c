@@ -4,7 +4,7 @@
  */
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_queue.h"
 
 /* Streams ------------------------------------------------------------------ */
 

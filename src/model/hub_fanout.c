@@ -6,6 +6,7 @@
 #include "base/err.h"
 
 #include "model/hub_find.h"
+#include "model/hub_queue.h"
 
 enum { FAN_MAX = 1000, FAN_BYTES = 4 << 20 };
 

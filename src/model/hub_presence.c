@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_queue.h"
 
 enum {
 	HEARTBEAT_LATE = 90000, /* three were missed */

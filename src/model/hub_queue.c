@@ -14,7 +14,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_queue.h"
 
 enum {
 	PACES = 32,

@@ -6,7 +6,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_queue.h"
 
 struct reply *
 hub_reply(struct hub *h, const struct event *ev, const struct access *who,

@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_queue.h"
 
 void
 hub_free_pending(struct pending *p)
