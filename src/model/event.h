@@ -44,7 +44,8 @@ enum event_kind {
 	/* The file STOP of the data directory is there, or gone: stop. */
 	EVENT_STOP_SWITCH,
 
-	/* From exec streams of Muster's agent. */
+	/* From exec streams of Muster's agent; REFUSED also of a console
+	 * agent's lane: the order was overtaken by a stop and never left. */
 	EVENT_COMMAND_STARTED,
 	EVENT_COMMAND_EXIT,
 	EVENT_COMMAND_REFUSED,
@@ -492,6 +493,7 @@ struct event {
 			struct peer_id asked_by; /* a dashboard, or none */
 			struct peer_id viewer;   /* attached, or none */
 			struct audience_set seen_by; /* its output */
+			uint64_t stop_epoch; /* a newer stop is after it */
 		} execute;
 		struct {
 			struct slice agent_id;

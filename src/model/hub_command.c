@@ -10,6 +10,7 @@
 #include "base/err.h"
 
 #include "model/hub_queue.h"
+#include "model/hub_stop.h"
 
 enum {
 	REOPEN_AFTER = 1000,
@@ -447,6 +448,11 @@ hub_on_outcome(struct hub *h, const struct event *ev)
 	if (can_wait(c, ev)) {
 		put_back(h, c);
 		return;
+	}
+	/* Nobody will say a word on it. */
+	if (ev->kind == EVENT_COMMAND_REFUSED && c->agent->console) {
+		c->tried = false;
+		hub_reset_receipts(h, c->agent);
 	}
 	hub_unpause(c->agent);
 	if (o.code.len == 0 && o.timed_out)

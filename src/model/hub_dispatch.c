@@ -45,6 +45,7 @@ tell_agent(struct hub *h, struct command *c, enum event_kind kind)
 	ev->execute.asked_by = c->asker;
 	ev->execute.viewer = c->viewer;
 	ev->execute.seen_by = hub_seen_by(h, c->agent);
+	ev->execute.stop_epoch = h->stop.epoch;
 	if (c->record->deadline_at != 0)
 		ev->execute.remaining = c->record->deadline_at - h->wall;
 	return ev;

@@ -111,6 +111,17 @@ hub_tell_stop(struct hub *h, struct agent *a)
 
 /* Receipts ----------------------------------------------------------------- */
 
+/* Something may run on it: it was told to. */
+static bool
+was_told(const struct agent *a)
+{
+	for (struct list *l = a->active.next; l != &a->active; l = l->next) {
+		if (LIST_OF(l, struct command, link)->tried)
+			return true;
+	}
+	return false;
+}
+
 /* As long as nothing was said. */
 enum receipt_kind
 hub_receipt_kind(const struct agent *a)
@@ -121,7 +132,7 @@ hub_receipt_kind(const struct agent *a)
 		return RECEIPT_WAITING;
 	/* A console agent ends what runs and says so; with nothing to end it
 	 * says nothing. */
-	if (a->link != NULL && a->console && !list_empty(&a->active))
+	if (a->link != NULL && a->console && was_told(a))
 		return RECEIPT_WAITING;
 	return RECEIPT_UNABLE;
 }

@@ -65,6 +65,7 @@ struct console_desk {
 	msec due;
 	uint32_t tokens; /* messages that may be shown at once */
 	msec filled_at;
+	uint64_t halted; /* epoch of the newest order to stop */
 };
 
 /* Tasks -------------------------------------------------------------------- */
@@ -101,61 +102,103 @@ drop_task(struct console_desk *d, struct task *t)
 	free_task(t);
 }
 
-static void
+/* A stop went past it on the way here: it is not said any more. */
+static bool
+refuse(struct conn *c, const struct event *ev)
+{
+	struct arena *a;
+	struct event *no = conn_event(c, EVENT_COMMAND_REFUSED, &a);
+	const struct outcome o = { .command_id = ev->execute.command->id,
+		.code = SL("AGENT_STOPPED"),
+		.why = SL("an emergency stop came before it was sent") };
+	const struct outcome *kept =
+	    no == NULL ? NULL : clone_in(a, CLONE_OUTCOME, &o);
+
+	if (kept == NULL) {
+		conn_drop(c);
+		return false;
+	}
+	no->outcome = *kept;
+	console_post(c, no);
+	return false;
+}
+
+static bool
 on_execute(struct conn *c, const struct event *ev)
 {
 	struct console_desk *d = console_of(c)->desk;
 	struct task *t = map_get(&d->tasks, ev->execute.command->id);
 
+	if (ev->execute.stop_epoch < d->halted)
+		return refuse(c, ev);
 	if (t == NULL)
 		t = new_task(d, ev->execute.command);
 	if (t == NULL) {
 		/* Its output could not be taken. */
 		conn_drop(c);
-		return;
+		return false;
 	}
 	t->live.seen_by = ev->execute.seen_by;
 	t->live.asked_by = ev->execute.asked_by;
 	t->viewer = ev->execute.viewer;
 	t->given_at = ev->at;
 	live_command_line(c->dock, &t->live);
+	return true;
 }
 
-static void
+static bool
 on_audience(struct conn *c, const struct event *ev)
 {
 	struct task *t =
 	    map_get(&console_of(c)->desk->tasks, ev->execute.command->id);
 
-	if (t == NULL)
-		return;
-	t->live.seen_by = ev->execute.seen_by;
-	t->viewer = ev->execute.viewer;
+	if (t != NULL) {
+		t->live.seen_by = ev->execute.seen_by;
+		t->viewer = ev->execute.viewer;
+	}
+	return false;
 }
 
-static void
+/* Only of what it was given, and has not ended. */
+static bool
+on_interrupt(const struct conn *c, const struct event *ev)
+{
+	const struct console *s = c->state;
+
+	return map_get(&s->desk->tasks, ev->execute.command->id) != NULL;
+}
+
+static bool
 on_stop(struct conn *c, const struct event *ev)
 {
 	struct console_desk *d = console_of(c)->desk;
 	size_t pos = 0;
 
 	console_of(c)->peer.stop_epoch = ev->stop.epoch;
-	for (struct task *t;
-	     ev->stop.stopped && (t = map_next(&d->tasks, &pos)) != NULL;)
+	if (!ev->stop.stopped)
+		return true;
+	if (ev->stop.epoch > d->halted)
+		d->halted = ev->stop.epoch;
+	for (struct task *t; (t = map_next(&d->tasks, &pos)) != NULL;)
 		live_remark(c->dock, &t->live, CONSOLE_SYSTEM,
 		    SL("stopped by an emergency stop\n"));
+	return true;
 }
 
 bool
 console_desk_event(struct conn *c, const struct event *ev)
 {
+	bool say = true;
+
 	if (ev->kind == EVENT_EXECUTE)
-		on_execute(c, ev);
+		say = on_execute(c, ev);
 	else if (ev->kind == EVENT_AUDIENCE)
-		on_audience(c, ev);
+		say = on_audience(c, ev);
+	else if (ev->kind == EVENT_INTERRUPT)
+		say = on_interrupt(c, ev);
 	else if (ev->kind == EVENT_STOP_ORDER)
-		on_stop(c, ev);
-	return !c->ending && ev->kind != EVENT_AUDIENCE;
+		say = on_stop(c, ev);
+	return say && !c->ending;
 }
 
 /* Store and show ----------------------------------------------------------- */

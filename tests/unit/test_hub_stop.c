@@ -798,6 +798,25 @@ test_foreign(void **state)
 	expect("2 work 2 all\n3 work 2 all\n900 200 1 all lifted 2 a2 u1\n");
 }
 
+/* The order to run it was still here when the stop went past it. */
+static void
+test_overtaken(void **state)
+{
+	(void)state;
+	come(2, "busy", CONSOLE, (struct stop_order){ 0 });
+	run("busy");
+	stop(TOKEN_ROOT, STOP_ALL, NULL);
+	rig_advance(&w.rig, w.rig.now);
+	expect("900 201 sent\n2 execute\n2 stop 1 all\n900 200 1 all w1\n"
+	       "2 interrupt\n");
+	outcome(EVENT_COMMAND_REFUSED, 2,
+	    (struct outcome){ .code = SL("AGENT_STOPPED") });
+	/* It ran nowhere, and the agent has said nothing. */
+	show("1", 0, NULL);
+	expect("2 done cancelled AGENT_STOPPED\n900 200 1 all u1 "
+	       "busy=unable\n");
+}
+
 static void
 test_by_http(void **state)
 {
@@ -1139,6 +1158,7 @@ main(void)
 		TEST(test_disk_fails),
 		TEST(test_away_and_back),
 		TEST(test_foreign),
+		TEST(test_overtaken),
 		TEST(test_by_http),
 		TEST(test_local_stop),
 		TEST(test_labels),
