@@ -19,7 +19,7 @@
 #include "agent/account.h"
 #include "agent/command.h"
 #include "agent/policy.h"
-#include "agent/sched.h"
+#include "wire/sched.h"
 
 /* What the streams of one link share; borrowed by them. */
 struct exec_home {

@@ -1,5 +1,5 @@
 /* Who sends next. */
-#include "agent/sched.h"
+#include "wire/sched.h"
 
 #include "support/unit.h"
 
@@ -25,6 +25,28 @@ test_soon_first(void **state)
 	assert_ptr_equal(sched_next(&s), &bulk);
 	sched_set(&s, &bulk, TURN_IDLE);
 	assert_false(sched_any(&s));
+}
+
+/* What somebody waits for goes between the two. */
+static void
+test_classes(void **state)
+{
+	struct sched s;
+	struct sched_item items[3];
+
+	(void)state;
+	sched_init(&s);
+	for (int i = 0; i < 3; i++) {
+		sched_item_init(&items[i]);
+		sched_set(&s, &items[i], (enum sched_turn)(TURN_BULK + i));
+	}
+	for (int i = 2; i >= 0; i--) {
+		assert_ptr_equal(sched_next(&s), &items[i]);
+		sched_spent(&s, &items[i], SCHED_QUANTUM);
+		assert_ptr_equal(sched_next(&s), &items[i]);
+		sched_set(&s, &items[i], TURN_IDLE);
+	}
+	assert_null(sched_next(&s));
 }
 
 /* One sends small frames, one large ones: bytes are shared, not frames. */
@@ -86,6 +108,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_soon_first),
+		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_fair),
 		cmocka_unit_test(test_places),
 	};

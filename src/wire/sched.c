@@ -1,10 +1,10 @@
-#include "agent/sched.h"
+#include "wire/sched.h"
 
 void
 sched_init(struct sched *s)
 {
-	list_init(&s->soon);
-	list_init(&s->bulk);
+	for (int i = 0; i < TURN_SOON; i++)
+		list_init(&s->waiting[i]);
 }
 
 void
@@ -24,15 +24,25 @@ sched_set(struct sched *s, struct sched_item *i, enum sched_turn class)
 	i->class = class;
 	i->credit = 0;
 	if (class != TURN_IDLE)
-		list_push(class == TURN_SOON ? &s->soon : &s->bulk, &i->link);
+		list_push(&s->waiting[class - 1], &i->link);
+}
+
+/* The list of the first class that has anything, NULL. */
+static struct list *
+first_class(struct sched *s)
+{
+	for (int i = TURN_SOON; i > TURN_IDLE; i--)
+		if (!list_empty(&s->waiting[i - 1]))
+			return &s->waiting[i - 1];
+	return NULL;
 }
 
 struct sched_item *
 sched_next(struct sched *s)
 {
-	struct list *from = list_empty(&s->soon) ? &s->bulk : &s->soon;
+	struct list *from = first_class(s);
 
-	if (list_empty(from))
+	if (from == NULL)
 		return NULL;
 	struct sched_item *i = LIST_OF(from->next, struct sched_item, link);
 	if (i->credit <= 0)
@@ -49,11 +59,14 @@ sched_spent(struct sched *s, struct sched_item *i, size_t n)
 	if (i->credit > 0)
 		return;
 	list_remove(&i->link);
-	list_push(i->class == TURN_SOON ? &s->soon : &s->bulk, &i->link);
+	list_push(&s->waiting[i->class - 1], &i->link);
 }
 
 bool
 sched_any(const struct sched *s)
 {
-	return !list_empty(&s->soon) || !list_empty(&s->bulk);
+	for (int i = 0; i < TURN_SOON; i++)
+		if (!list_empty(&s->waiting[i]))
+			return true;
+	return false;
 }

@@ -1,14 +1,16 @@
 /*
- * sched: which stream of a link sends next (agent; decisions of the stop).
+ * sched: which stream of a link sends next (floor: wire; decisions of the
+ * stop).
  *
- * Pure.  Two classes: what is short and waited for (starts, exits,
- * acknowledgements) leaves before bulk output; inside bulk streams take
- * turns by deficit round robin, so that one that shouts costs the others
- * no more than its share.  Control text and yamux's own frames go before
- * both and are not in here.
+ * Pure.  Classes, each of which goes before all below it: what is short and
+ * waited for by the other program (starts, exits, acknowledgements), what is
+ * short and waited for by somebody (keystrokes, small requests), and bulk.
+ * Inside a class streams take turns by deficit round robin, so that one that
+ * shouts costs the others no more than its share.  Control text and yamux's
+ * own frames go before all of them and are not in here.
  */
-#ifndef AGENT_SCHED_H
-#define AGENT_SCHED_H
+#ifndef WIRE_SCHED_H
+#define WIRE_SCHED_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,7 +19,8 @@
 
 enum { SCHED_QUANTUM = 16 * 1024 };
 
-enum sched_turn { TURN_IDLE, TURN_BULK, TURN_SOON };
+/* From last to first. */
+enum sched_turn { TURN_IDLE, TURN_BULK, TURN_BRISK, TURN_SOON };
 
 /* Embed one in each stream. */
 struct sched_item {
@@ -28,8 +31,7 @@ struct sched_item {
 };
 
 struct sched {
-	struct list soon;
-	struct list bulk;
+	struct list waiting[TURN_SOON]; /* by class, without TURN_IDLE */
 };
 
 void sched_init(struct sched *s);
