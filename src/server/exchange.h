@@ -21,24 +21,11 @@
 #ifndef SERVER_EXCHANGE_H
 #define SERVER_EXCHANGE_H
 
-#include "wire/http1_write.h"
+#include "wire/http1_client.h"
 
 #include "server/flow.h"
 
 struct exchange;
-
-/* What a service says at the head of an answer. */
-struct exchange_head {
-	int status;
-	/* In order.  Without framing (Content-Length, Transfer-Encoding,
-	 * Trailer), and without what was meant for one hop only (Connection and
-	 * all that it names, Upgrade...).  Gone when the op returns. */
-	const struct http1_pair *fields;
-	size_t count;
-	/* Of the body; -1: not known before its end.  Of an answer that has no
-	 * body (HEAD, 204, 304) what it said of one: -1 for nothing. */
-	int64_t length;
-};
 
 /* A WebSocket message, where the exchange carries those: see upgraded. */
 struct exchange_message {
@@ -62,30 +49,42 @@ struct exchange_failure {
 	bool unsent;
 };
 
+/*
+ * Heads are as http1_parse_response has read them, untouched: what may go on
+ * is for hop_response to say.  Whoever gets an answer in another form writes
+ * it as HTTP/1.1 and has it parsed, so that nothing passes that would not pass
+ * from a service itself.  They are gone when the op returns.
+ */
 struct exchange_ops {
-	/* The service is there: the agent has dialled it (may be called
-	 * never, or with less known).  May be NULL. */
+	/* The service is there: the agent has dialled it.  Not called when
+	 * nothing is known of that.  May be NULL. */
 	void (*reached)(void *owner, const struct flow_answer *a);
 	/* An interim answer: 100 and other 1xx, not 101. */
-	void (*informed)(void *owner, const struct exchange_head *h);
-	/* The answer. */
-	void (*answered)(void *owner, const struct exchange_head *h);
+	void (*informed)(void *owner, const struct http1_head *h);
 	/*
-	 * The service has opened a WebSocket.  h is its 101, checked, with
-	 * Sec-WebSocket-Protocol and -Extensions as it chose them and, in raw
-	 * mode, its Sec-WebSocket-Accept.  Raw: data and ended bring bytes of
-	 * the connection as they are, exchange_write and _end send them.  Else
-	 * message and exchange_message do, the visitor's end of the WebSocket
-	 * is ours, and ended is a service that has gone without a close.
+	 * The answer, with the length of its body: -1, not known before its
+	 * end. Of an answer that has none (HEAD, 204, 304) what it said of one,
+	 * -1 for nothing.
 	 */
-	void (*upgraded)(void *owner, const struct exchange_head *h, bool raw);
+	void (*answered)(
+	    void *owner, const struct http1_head *h, int64_t length);
+	/*
+	 * The service has opened a WebSocket.  Raw: h is its own 101, checked
+	 * (hop_switch_check), to be passed on; data and ended bring the bytes
+	 * that follow as they are, exchange_write and _end send the visitor's.
+	 * Else h is a 101 of which at most Sec-WebSocket-Protocol and fields of
+	 * the application mean anything: the handshake and the visitor's end of
+	 * the WebSocket are the gateway's, whole messages go both ways by
+	 * message and exchange_message, and ended is a service that has gone
+	 * without a close.
+	 */
+	void (*upgraded)(void *owner, const struct http1_head *h, bool raw);
 	/* Of the body, or raw; these bytes count until exchange_consume. */
 	void (*data)(void *owner, struct slice bytes);
 	void (*message)(void *owner, const struct exchange_message *m);
-	/* The end of the answer with its trailers, which are without those that
-	 * may not be there; raw: the service sends no more. */
-	void (*ended)(
-	    void *owner, const struct http1_pair *trailers, size_t count);
+	/* The end of the answer, with its trailers or NULL; raw: the service
+	 * sends no more. */
+	void (*ended)(void *owner, const struct http1_head *trailers);
 	/* Below the low mark again. */
 	void (*drained)(void *owner);
 	/* It has not worked, or broke in the middle. */
@@ -98,21 +97,13 @@ struct exchange_order {
 	enum tunnel_speech speech;
 	const struct tunnel_target *target;
 	msec connect_within; /* until the service is reached */
-	msec answer_within;  /* from the end of the request to the answer's head
-			      */
+	msec answer_within;  /* from the end of the request to a head */
 	struct slice request_id;
-	struct slice method;
-	struct slice path; /* path and query, as the service is to see them */
-	struct slice host; /* value of Host */
-	/* All others, clean and complete: no Host, no framing, no
-	 * hop-by-hop fields, Expect only as passed on.  For WebSockets with
-	 * Sec-WebSocket-*, all of them as the visitor sent them; whoever
-	 * speaks JSON drops -Key, -Version and -Extensions. */
-	const struct http1_pair *fields;
-	size_t count;
-	int64_t length; /* of the body; 0 none, -1 not known (chunked) */
-	bool websocket; /* a WebSocket is asked for */
-	bool tls;       /* the visitor came by https */
+	/* As hop_request made it: clean, with Host, framing by length.  Of a
+	 * WebSocket (upgrade) with all of Sec-WebSocket-* as the visitor sent
+	 * it; whoever speaks JSON drops -Key, -Version and -Extensions. */
+	const struct http1_ask *ask;
+	bool tls; /* the visitor came by https */
 };
 
 /*
