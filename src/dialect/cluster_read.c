@@ -217,7 +217,7 @@ cluster_read_register(
 {
 	static const char *const but[] = { "muster", NULL };
 	struct registration r = { 0 };
-	struct js_value labels, muster;
+	struct js_value labels, muster, features;
 	struct cluster_keep k;
 	struct js_fields f;
 
@@ -240,6 +240,8 @@ cluster_read_register(
 	int err = cluster_keep_end(&k, a, &r.info_json);
 	if (err == 0 && labels.kind == JS_OBJECT)
 		err = cluster_keep_labels(labels, a, &r.labels_json);
+	features = js_get(payload, "features");
+	js_bool(js_get(features, "supports_websocket_proxy"), &r.proxies);
 	if (err == 0)
 		out->registration = r;
 	return err;

@@ -10,6 +10,7 @@
 
 #include "model/audience.h"
 #include "model/notice.h"
+#include "model/tunnel.h"
 
 enum event_kind {
 	/* A connection asks to come in, goes, or breaks. */
@@ -34,6 +35,10 @@ enum event_kind {
 	EVENT_AGENT_STARTED,
 	EVENT_AGENT_ENDED,
 	EVENT_TRACE, /* trace */
+
+	/* From a link's lane: how the agent can be asked for tunnels, now
+	 * that they have agreed on it; before or after REGISTER. */
+	EVENT_SPEECH, /* speech */
 
 	/* Of the stop, from agents of ours (stop, report), and of foreign
 	 * ones that say they heed it. */
@@ -90,6 +95,12 @@ enum credential_kind {
 	CREDENTIAL_JWT,    /* signature and times checked: see claims */
 	CREDENTIAL_WATCH,  /* the peer was let in as a watcher: as that */
 	CREDENTIAL_COOKIE, /* of a login: hash, and claims.login_id */
+	/* Of the gateway, for OP_VISIT alone; signature and expiry checked,
+	 * see server/wall_token.h: */
+	CREDENTIAL_WALL, /* cookie of a route's login wall: route_id, claims
+			  * subject (user id), login_id, issued_at,
+			  * expires_at */
+	CREDENTIAL_LINK, /* expiring link: route_id, the two times */
 };
 
 /* Of a JSON Web Token. */
@@ -114,6 +125,8 @@ struct credential {
 	uint8_t public_key[KEY_LEN]; /* KEY */
 	struct slice agent_id;       /* KEY: whom it claims to be */
 	struct claims claims;        /* JWT */
+	struct slice route_id;       /* WALL, LINK: good for it alone; of
+				      * paths the agent, as there spelled */
 	struct slice address;        /* numeric source address, no port */
 	struct slice remote;         /* address:port, for people */
 };
@@ -175,6 +188,7 @@ struct registration {
 	struct slice version;     /* console */
 	struct slice info_json;   /* every field, secrets replaced */
 	struct slice labels_json; /* object of strings */
+	bool proxies;             /* features.supports_websocket_proxy */
 	struct native_hello native;
 };
 
@@ -487,6 +501,7 @@ struct event {
 		struct notice notice;
 		struct stop_order stop;
 		struct stop_report report;
+		enum tunnel_speech speech;
 		struct {
 			const struct command_record *command;
 			msec remaining;          /* to its deadline; 0 = none */

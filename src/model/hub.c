@@ -510,6 +510,14 @@ on_bad(struct hub *h, struct link *l, const struct event *ev)
 	    ev->complaint.field, ev->complaint.text);
 }
 
+/* From a lane, which has the agent's word for it. */
+static void
+on_speech(struct hub *h, struct link *l, const struct event *ev)
+{
+	(void)h;
+	l->speech = ev->speech;
+}
+
 static void
 on_tunnel_info(struct hub *h, struct link *l, const struct event *ev)
 {
@@ -570,6 +578,7 @@ static void (*const from_link[EVENT_KINDS])(
 	[EVENT_STOP_REPORT] = hub_on_stop_report,
 	[EVENT_LOCAL_STOP] = hub_on_local_stop,
 	[EVENT_TRACE] = hub_on_trace,
+	[EVENT_SPEECH] = on_speech,
 };
 
 /* Dashboards are corrected and answered, too. */

@@ -521,6 +521,10 @@ attach(struct hub *h, struct link *l, struct agent *a, const struct event *ev)
 	a->http = false;
 	a->native = n->present && n->has_yamux && n->has_exec;
 	a->console = l->console;
+	if (n->present && n->has_yamux)
+		l->speech = TUNNEL_STREAMS;
+	else if (l->speech == TUNNEL_MUTE && ev->registration.proxies)
+		l->speech = TUNNEL_JSON;
 	if (keep_session(a, l, n) != 0 ||
 	    hub_keep(&a->session.type, ev->registration.type) != 0 ||
 	    hub_keep(&a->session.version, ev->registration.version) != 0)

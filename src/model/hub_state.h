@@ -93,8 +93,10 @@ struct link {
 	struct agent *keyed; /* by key: whom it proved to be */
 	struct list by_token;
 	bool http;
-	bool native;         /* offered muster.v1 */
-	bool console;        /* speaks the console dialect */
+	bool native;               /* offered muster.v1 */
+	bool console;              /* speaks the console dialect */
+	enum tunnel_speech speech; /* how it is asked for tunnels; the best
+				    * that it agreed on */
 	struct watch *watch; /* that it began as; NULL of other dialects */
 	/* Set when we closed it, to why: what it still says is not heard, and
 	 * its end is no break. */

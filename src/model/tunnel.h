@@ -62,7 +62,7 @@ struct route_record {
 	uint32_t message_rate; /* WebSocket messages a second of one visitor's
 				* connection; 0: no limit */
 	uint64_t byte_rate;    /* the same, bytes */
-	struct slice origins;  /* "https://a,https://*.b" whose pages may open
+	struct slice origins;  /* "https://a, *.b" whose pages may open
 				* WebSockets; absent: the route's own host */
 	/* {"request": {"set": {..}, "remove": [..]}, "response": {..}} */
 	struct slice rules_json;
@@ -75,6 +75,7 @@ struct route_record {
 
 /* How an agent is asked. */
 enum tunnel_speech {
+	TUNNEL_MUTE,       /* it cannot be */
 	TUNNEL_STREAMS,    /* ours: openings of version 2 */
 	TUNNEL_STREAMS_V1, /* other programs' yamux: openings of version 1 */
 	TUNNEL_JSON,       /* proxy_request and its kin */
@@ -96,7 +97,8 @@ struct tunnel_visit {
 	struct slice route_id;       /* BY_ROUTE */
 	struct slice agent;          /* else: id, name or prefix of an id */
 	struct tunnel_target target; /* BY_PATH: host and service both absent:
-				      * the agent's own web port */
+				      * the agent's own web port; with tls
+				      * its Kubernetes API */
 	enum tunnel_proto proto;
 	bool reverse; /* BY_FORWARD: the agent listens at target */
 };
@@ -108,7 +110,8 @@ struct tunnel_grant {
 	const struct tunnel_member *members; /* at least one; by agent_id */
 	size_t member_count;
 	struct slice user_id;  /* who visits; absent: anybody */
-	struct slice login_id; /* by which login; may be absent */
+	struct slice login_id; /* by which login or API token (tok_...), or
+				* "link"; may be absent */
 	wall_msec expires_at;  /* 0: never by itself */
 };
 

@@ -181,6 +181,12 @@ test_register(void **state)
 	       "\"a b\":\"x\"}}"));
 	assert_true(ev.registration.native.present);
 	assert_int_equal(ev.registration.native.min, 1);
+	assert_false(ev.registration.proxies);
+	ev = read_text(
+	    SL("{\"type\":\"register\",\"request_id\":\"r1\",\"payload\":{"
+	       "\"agent_id\":\"a-1\",\"name\":\"one\","
+	       "\"features\":{\"supports_websocket_proxy\":true}}}"));
+	assert_true(ev.registration.proxies);
 }
 
 static struct slice
