@@ -113,6 +113,15 @@ js_next(struct js_walk *w, struct slice *name, struct js_value *value)
 	return true;
 }
 
+struct slice
+js_raw_name(const struct js_walk *w)
+{
+	if (!w->named || w->at >= w->end)
+		return (struct slice){ 0 };
+	const struct js_node *n = &w->doc->tape[w->at].node;
+	return (struct slice){ w->doc->text.ptr + n->start, n->end - n->start };
+}
+
 static int
 expect(struct js_value v, enum js_kind kind)
 {

@@ -88,6 +88,9 @@ struct js_walk {
 };
 struct js_walk js_walk(struct js_value container);
 bool js_next(struct js_walk *w, struct slice *name, struct js_value *value);
+/* The name that js_next gives next, as received with its quotes; absent in
+ * arrays and at the end. */
+struct slice js_raw_name(const struct js_walk *w);
 
 /*
  * Typed getters: 0, ERR_MISSING (JS_NONE), ERR_TYPE, or ERR_RANGE.
