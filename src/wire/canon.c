@@ -128,6 +128,17 @@ struct digits {
 	int point;
 };
 
+/* "-06" */
+static int
+exponent(const char *text)
+{
+	int e = 0;
+
+	for (const char *p = text + 1; *p != '\0'; p++)
+		e = e * 10 + (*p - '0');
+	return *text == '-' ? -e : e;
+}
+
 /* The nearest number of so many digits. */
 static void
 round_to(double d, int count, struct digits *out)
@@ -142,7 +153,7 @@ round_to(double d, int count, struct digits *out)
 		if (*p != '.')
 			out->text[n++] = *p;
 	}
-	out->point = (int)strtol(p + 1, NULL, 10) + 1;
+	out->point = exponent(p + 1) + 1;
 	while (n > 1 && out->text[n - 1] == '0')
 		n--;
 	out->count = n;
