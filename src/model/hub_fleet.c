@@ -513,7 +513,7 @@ hub_label_agent(struct hub *h, const struct event *ev, const struct access *who)
 		p->was = was;
 	else
 		alloc_free(was);
-	hub_stop_relabelled(h, a);
+	hub_stop_relabelled(h, a, who);
 	reply_agent(h, ev, who, a, op->number);
 	hub_notice(h, SL("agent.labelled"), a, none, none, op->number);
 }

@@ -695,8 +695,9 @@ void hub_tell_stop(struct hub *h, struct agent *a);
 void hub_stop_away(struct hub *h, struct agent *a);
 /* A foreign agent may have ended all that ran. */
 void hub_stop_quiet(struct hub *h, struct agent *a);
-/* Operators gave it other labels. */
-void hub_stop_relabelled(struct hub *h, struct agent *a);
+/* It was given other labels, by whom; NULL: what it had is taken back. */
+void hub_stop_relabelled(
+    struct hub *h, struct agent *a, const struct access *who);
 void hub_stop_forget(struct hub *h, struct agent *a);
 /* An effect of ours was taken back. */
 void hub_stop_taken_back(struct hub *h, const struct effect *e);

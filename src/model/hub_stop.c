@@ -550,10 +550,25 @@ hub_stop_meet(struct hub *h, struct agent *a, const struct native_hello *n)
 		hub_stop_sweep(h, a);
 }
 
-/* Stops that no longer fit let go of it; that it says so itself is not
- * enough, so this is for labels that operators set. */
+/* Whether it covers it still, by labels that operators set alone: what an
+ * agent has said of itself since lets it out of no stop. */
 static bool
-find_old_stops(struct hub *h, struct agent *a)
+still_covers(struct hub *h, const struct stop *s, const struct agent *a)
+{
+	struct slice own = a->record->operator_labels_json;
+
+	arena_reset(&h->scratch);
+	if (s->record->target.len > 0 &&
+	    selector_match(&s->selector, own, none, &h->scratch) == 0)
+		return false;
+	return s->record->bound.len == 0 ||
+	    selector_excludes(&s->bound, own, &h->scratch) != 1;
+}
+
+/* Stops that no longer fit let go of it, unless who relabels it might not
+ * have lifted them. */
+static bool
+find_old_stops(struct hub *h, struct agent *a, const struct access *who)
 {
 	struct list *l = a->stop.receipts.next;
 	bool any = false;
@@ -563,7 +578,8 @@ find_old_stops(struct hub *h, struct agent *a)
 		l = l->next;
 		if (!stop_stands(r->stop) ||
 		    r->stop->record->scope != STOP_SELECTOR || r->stop->blind ||
-		    hub_stop_covers(h, r->stop, a))
+		    (who != NULL && !hub_may_lift(who, r->stop)) ||
+		    still_covers(h, r->stop, a))
 			continue;
 		hub_drop_receipt(h, r, a);
 		any = true;
@@ -572,9 +588,9 @@ find_old_stops(struct hub *h, struct agent *a)
 }
 
 void
-hub_stop_relabelled(struct hub *h, struct agent *a)
+hub_stop_relabelled(struct hub *h, struct agent *a, const struct access *who)
 {
-	bool fewer = find_old_stops(h, a);
+	bool fewer = find_old_stops(h, a, who);
 	bool more = hub_find_stops(h, a);
 
 	if (!fewer && !more)

@@ -123,6 +123,8 @@ struct receipt_record hub_receipt_record(
 
 /* hub_stop_ask.c: operators ----------------------------------------------- */
 
+/* Whoever might have raised it, and `all` only admins. */
+bool hub_may_lift(const struct access *who, const struct stop *s);
 /* Answer those who waited for this epoch to be written. */
 void hub_answer_stops(struct hub *h, uint64_t epoch, int err);
 void hub_answer_late(struct hub *h);

@@ -461,18 +461,25 @@ hub_raise_stop(struct hub *h, const struct event *ev, const struct access *who)
 	answer_when_kept(h, ev, who, s, false);
 }
 
-/* Who may lift it: whoever might have raised it, and `all` only admins. */
+bool
+hub_may_lift(const struct access *who, const struct stop *s)
+{
+	const struct stop_record *r = s->record;
+	struct slice own = who->user->selector;
+
+	if (r->scope == STOP_ALL)
+		return who->user->role == ROLE_ADMIN && own.len == 0;
+	return r->scope == STOP_AGENT || own.len == 0 ||
+	    slice_eq(r->bound, own);
+}
+
 static bool
 may_lift(struct hub *h, const struct event *ev, const struct access *who,
     const struct stop *s)
 {
 	const struct stop_record *r = s->record;
-	struct slice own = who->user->selector;
-	bool may = r->scope == STOP_ALL
-	    ? who->user->role == ROLE_ADMIN && own.len == 0
-	    : r->scope == STOP_AGENT || own.len == 0 || slice_eq(r->bound, own);
 
-	if (!may) {
+	if (!hub_may_lift(who, s)) {
 		hub_reply_error(h, ev, ERR_DENIED, 403, SL("NOT_PERMITTED"),
 		    none,
 		    r->scope == STOP_ALL

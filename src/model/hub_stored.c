@@ -120,7 +120,7 @@ undo_labels(struct hub *h, struct pending *p)
 	}
 	alloc_free(a->record);
 	a->record = kept;
-	hub_stop_relabelled(h, a);
+	hub_stop_relabelled(h, a, NULL);
 }
 
 static void

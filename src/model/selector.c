@@ -111,6 +111,20 @@ open_labels(struct js_doc *doc, struct slice text, struct arena *scratch)
 	return err == ERR_NOMEM ? err : 0;
 }
 
+/* v: of its key; absent when it has none. */
+static bool
+holds(const struct selector *s, size_t term, struct slice v)
+{
+	bool there = v.ptr != NULL;
+	bool same = there && slice_eq(v, s->terms[term].value);
+	const bool by_how[] = { [TERM_IS] = same,
+		[TERM_IS_NOT] = !same,
+		[TERM_THERE] = there,
+		[TERM_NOT_THERE] = !there };
+
+	return by_how[s->terms[term].how];
+}
+
 int
 selector_match(const struct selector *s, struct slice own, struct slice said,
     struct arena *scratch)
@@ -126,14 +140,24 @@ selector_match(const struct selector *s, struct slice own, struct slice said,
 		struct slice v = look_up(&mine, s->terms[i].key);
 		if (v.ptr == NULL)
 			v = look_up(&theirs, s->terms[i].key);
-		bool there = v.ptr != NULL;
-		bool same = there && slice_eq(v, s->terms[i].value);
-		const bool holds[] = { [TERM_IS] = same,
-			[TERM_IS_NOT] = !same,
-			[TERM_THERE] = there,
-			[TERM_NOT_THERE] = !there };
-		if (!holds[s->terms[i].how])
+		if (!holds(s, i, v))
 			return 0;
 	}
 	return 1;
+}
+
+int
+selector_excludes(
+    const struct selector *s, struct slice own, struct arena *scratch)
+{
+	struct js_doc mine;
+
+	if (open_labels(&mine, own, scratch) != 0)
+		return ERR_NOMEM;
+	for (size_t i = 0; i < s->count; i++) {
+		struct slice v = look_up(&mine, s->terms[i].key);
+		if (v.ptr != NULL && !holds(s, i, v))
+			return 1;
+	}
+	return 0;
 }

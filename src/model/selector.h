@@ -34,6 +34,13 @@ int selector_parse(struct slice text, struct selector *out);
 int selector_match(const struct selector *s, struct slice own,
     struct slice said, struct arena *scratch);
 
+/*
+ * Whether the labels that operators set rule it out whatever is reported: 1,
+ * or 0 while it fits or that is for the agent to say.  ERR_NOMEM.
+ */
+int selector_excludes(
+    const struct selector *s, struct slice own, struct arena *scratch);
+
 /* Label keys: 1 to 63 of [A-Za-z0-9._/-]; values: up to 255 bytes without
  * control characters. */
 bool label_key_ok(struct slice key);

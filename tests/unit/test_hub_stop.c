@@ -367,13 +367,19 @@ agent(const char *id)
 }
 
 static void
-label(const char *id, const char *json)
+label_by(uint32_t token, const char *id, const char *json)
 {
-	struct event ev = request(OP_AGENT_LABEL, TOKEN_ROOT);
+	struct event ev = request(OP_AGENT_LABEL, token);
 
 	ev.request.id = slice_from(id);
 	ev.request.labels_json = slice_from(json);
 	rig_input(&w.rig, &ev);
+}
+
+static void
+label(const char *id, const char *json)
+{
+	label_by(TOKEN_ROOT, id, json);
 }
 
 static void
@@ -902,6 +908,59 @@ test_labels(void **state)
 	expect("900 503 STORE_FAILED\n900 200 online relabelled\n");
 }
 
+static void
+say_labels(uint32_t peer, const char *id, const char *json)
+{
+	struct event ev =
+	    rig_hello(peer, TOKEN_AGENT, "192.0.2.1", ENTRANCE_CONSOLE);
+
+	rig_input(&w.rig, &ev);
+	ev = rig_event(EVENT_REGISTER, peer);
+	ev.registration.agent_id = ev.registration.name = slice_from(id);
+	ev.registration.labels_json = slice_from(json);
+	ev.registration.console = true;
+	rig_input(&w.rig, &ev);
+}
+
+/* The bound of a limited user's stop: an agent's own words bring it in, where
+ * that user sees it, and never out. */
+static void
+test_own_words_do_not_free(void **state)
+{
+	(void)state;
+	say_labels(1, "a", "{\"env\":\"prod\"}");
+	stop(TOKEN_OPERATOR, STOP_ALL, NULL);
+	expect("1 stop 1 selector:env=prod\n"
+	       "900 200 1 selector in env=prod u1\n");
+	leave(1);
+	say_labels(2, "a", "{\"env\":\"test\"}");
+	agent("a");
+	expect("2 stop 1 selector:env=prod\n900 200 stopped "
+	       "emergency_stop\n");
+	/* Operators speak of something else, and then of that. */
+	label("a", "{\"team\":\"x\"}");
+	expect("900 200 stopped emergency_stop\n");
+	label("a", "{\"env\":\"test\"}");
+	expect("2 work 2 \n900 200 online relabelled\n");
+}
+
+/* Who might not lift a stop does not lift it by a label. */
+static void
+test_labels_are_no_resume(void **state)
+{
+	(void)state;
+	arrive(1, "a");
+	label("a", "{\"env\":\"prod\",\"team\":\"a\"}");
+	stop(TOKEN_ROOT, STOP_SELECTOR, "team=a");
+	resume(TOKEN_OPERATOR, STOP_SELECTOR, "team=a");
+	expect("900 200 online registered\n1 stop 1 selector:team=a\n"
+	       "900 200 1 selector:team=a w1\n900 404 STOP_NOT_FOUND\n");
+	label_by(TOKEN_OPERATOR, "a", "{\"team\":\"b\"}");
+	expect("900 200 stopped emergency_stop\n");
+	label("a", "{\"team\":\"c\"}");
+	expect("1 work 2 \n900 200 online relabelled\n");
+}
+
 /* Restarts ----------------------------------------------------------------- */
 
 static struct agent_record known = { .id = SL_INIT("a"),
@@ -1162,6 +1221,8 @@ main(void)
 		TEST(test_by_http),
 		TEST(test_local_stop),
 		TEST(test_labels),
+		TEST(test_own_words_do_not_free),
+		TEST(test_labels_are_no_resume),
 		TEST(test_restart),
 		TEST(test_proof),
 		TEST(test_switch),

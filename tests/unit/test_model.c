@@ -56,6 +56,36 @@ test_selectors(void **state)
 	assert_false(chooses("env", NULL, "[]"));
 }
 
+static bool
+excludes(const char *text, const char *own)
+{
+	struct selector s;
+	struct arena a;
+
+	arena_init(&a, 1 << 20);
+	assert_int_equal(selector_parse(slice_from(text), &s), 0);
+	int out = selector_excludes(&s, slice_from(own), &a);
+	arena_fini(&a);
+	assert_true(out == 0 || out == 1);
+	return out == 1;
+}
+
+/* What operators did not say is the agent's to say. */
+static void
+test_excludes(void **state)
+{
+	(void)state;
+	assert_false(excludes("", "{\"env\":\"prod\"}"));
+	assert_false(excludes("env=prod", NULL));
+	assert_false(excludes("env=prod", "{\"tier\":\"db\"}"));
+	assert_false(excludes("env=prod,tier", "{\"env\":\"prod\"}"));
+	assert_true(excludes("env=prod", "{\"env\":\"test\"}"));
+	assert_true(excludes("tier,env!=test", "{\"env\":\"test\"}"));
+	assert_false(excludes("env!=test", NULL));
+	assert_true(excludes("!old", "{\"old\":\"\"}"));
+	assert_false(excludes("!old", "{}"));
+}
+
 static void
 test_bad_selectors(void **state)
 {
@@ -360,6 +390,8 @@ without_memory(void *arg)
 	assert_int_equal(selector_parse(SL("a=b"), &s), 0);
 	int fits = selector_match(&s, SL("{}"), SL("{\"a\":\"b\"}"), &o.arena);
 	assert_true(fits == 1 || fits == ERR_NOMEM);
+	int out = selector_excludes(&s, SL("{\"a\":\"c\"}"), &o.arena);
+	assert_true(out == 1 || out == ERR_NOMEM);
 	outbox_fini(&o);
 }
 
@@ -375,6 +407,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_selectors),
+		cmocka_unit_test(test_excludes),
 		cmocka_unit_test(test_bad_selectors),
 		cmocka_unit_test(test_labels),
 		cmocka_unit_test(test_addresses),
