@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/js_write.h"
 #include "cli/attach_part.h"
+#include "cli/login.h"
 #include "cli/output.h"
 #include "cli/render.h"
 #include "cli/safe.h"
@@ -56,6 +57,9 @@ ask(struct attach_part *p, bool again)
 	int exit;
 
 	snprintf(url, sizeof(url), "%s/api/v1/exec", p->cli->at.url);
+	exit = p->renewing ? login_renew(p->cli) : EXIT_OK;
+	if (exit != EXIT_OK)
+		return exit;
 	exit = wslink_open(p->cli, &ask, &p->link);
 	if (exit != EXIT_OK)
 		return exit;
@@ -424,6 +428,7 @@ take_words(struct attach_part *p, struct attach_out *out, struct js_value m)
 		return ERR_PROTOCOL;
 	if (p->tries > 0)
 		cli_note(p->cli, "%s: attached again", p->name);
+	p->renewing = false;
 	p->state = PART_RUNNING;
 	p->rewind = true;
 	p->tries = 0;
@@ -466,6 +471,8 @@ take_event(struct attach_part *p, struct attach_out *out,
 		return err == ERR_UNSUPPORTED ? 0 : err;
 	case WS_CLOSE:
 		p->code = ev->code;
+		p->expired = ev->code == WS_CODE_POLICY &&
+		    slice_eq(ev->data, SL("token_expired"));
 		return ERR_CLOSED;
 	case WSCONN_ERROR:
 		return ev->err;
@@ -495,6 +502,8 @@ why_lost(const struct attach_part *p, int err)
 {
 	switch (err) {
 	case ERR_CLOSED:
+		if (p->expired)
+			return "the token has expired";
 		return p->code == WS_CODE_NORMAL
 		    ? "another client has attached to it"
 		    : "the controller closed the connection";
@@ -544,6 +553,13 @@ lose(struct attach_part *p, struct attach_out *out, int err)
 	wslink_free(p->link);
 	p->link = NULL;
 	p->credited = false;
+	/* Of a login: it goes on with the next token. */
+	if (p->expired && p->cli->at.refresh != NULL && !p->renewing) {
+		p->renewing = true;
+		p->again_at = clock_mono() + AGAIN_FIRST;
+		p->state = PART_AWAY;
+		return;
+	}
 	if (may_come_back(p, err) && wait_again(p)) {
 		if (first)
 			cli_note(
@@ -565,6 +581,7 @@ void
 part_again(struct attach_part *p, struct attach_out *out)
 {
 	p->code = 0;
+	p->expired = false;
 	int exit = ask(p, true);
 
 	if (exit == EXIT_OK) {

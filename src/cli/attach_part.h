@@ -38,6 +38,8 @@ struct attach_part {
 	msec again_at, lost_at;
 	unsigned tries; /* since lost_at */
 	uint16_t code;  /* of the close that ended the link */
+	bool expired;   /* which said that the token is over */
+	bool renewing;  /* so it comes back with a new one, and says nothing */
 };
 
 /* Where output goes; shared by all parts. */

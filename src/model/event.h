@@ -441,7 +441,8 @@ struct reply {
 	size_t user_count;
 	/* LOGIN_DONE, REFRESH, LOGOUT, RENEW */
 	const struct login_record *login;
-	wall_msec expires_at; /* RENEW: of the new credential; 0 = never */
+	wall_msec expires_at; /* of the credential, RENEW: the new one; 0 =
+			       * never */
 	struct {
 		uint32_t limit; /* requests a minute; 0: not counted */
 		uint32_t left;

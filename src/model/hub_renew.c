@@ -87,7 +87,5 @@ hub_renew(struct hub *h, const struct event *ev, const struct access *who)
 		return;
 	}
 	adopt(h, w, who);
-	struct reply *r = hub_reply(h, ev, who, 0);
-	if (r != NULL)
-		r->expires_at = who->expires_at;
+	hub_reply(h, ev, who, 0);
 }

@@ -28,6 +28,7 @@ hub_reply(struct hub *h, const struct event *ev, const struct access *who,
 		h->out->err = ERR_NOMEM;
 	if (who != NULL) {
 		r->scopes = who->scopes;
+		r->expires_at = who->expires_at;
 		if (who->user != NULL)
 			r->user =
 			    clone_in(&h->out->arena, CLONE_USER, who->user);

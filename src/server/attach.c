@@ -5,6 +5,8 @@
 
 #include "model/clone.h"
 
+#include "io/clock.h"
+
 #include "server/pipe.h"
 #include "server/show.h"
 #include "server/wsrole.h"
@@ -30,6 +32,24 @@ now_of(const struct conn *c)
 	return loop_now(c->dock->lane.loop);
 }
 
+/* When the connection is to be looked at next. */
+static msec
+earliest(const struct conn *c)
+{
+	const struct attach *a = c->state;
+	msec due = wsconn_deadline(&a->ws);
+
+	if (a->stage == ATTACH_WAITS && a->ask_by < due)
+		due = a->ask_by;
+	if (a->look_at != 0 && a->look_at < due)
+		due = a->look_at;
+	if (a->expires_at != 0 && a->stage != ATTACH_OVER) {
+		msec end = now_of(c) + a->expires_at - clock_wall();
+		due = end < due ? end : due;
+	}
+	return due;
+}
+
 void
 attach_flush(struct conn *c)
 {
@@ -41,10 +61,7 @@ attach_flush(struct conn *c)
 		conn_end(c);
 		return;
 	}
-	msec due = wsconn_deadline(&a->ws);
-	if (a->stage == ATTACH_WAITS && a->ask_by < due)
-		due = a->ask_by;
-	conn_wake_at(c, a->look_at != 0 && a->look_at < due ? a->look_at : due);
+	conn_wake_at(c, earliest(c));
 }
 
 void
@@ -281,6 +298,11 @@ on_timer(struct conn *c)
 		attach_close(c, WS_CODE_POLICY, SL("auth_timeout"));
 		return;
 	}
+	if (a->expires_at != 0 && a->stage != ATTACH_OVER &&
+	    clock_wall() >= a->expires_at) {
+		attach_close(c, WS_CODE_POLICY, SL("token_expired"));
+		return;
+	}
 	if (a->look_at != 0 && now_of(c) >= a->look_at)
 		attach_catch_up(c);
 	attach_flush(c);
@@ -347,6 +369,7 @@ on_event(struct conn *c, const struct event *ev)
 	if (ev->reply->user != NULL)
 		conn_know(c, a->credential.address);
 	const struct reply *r = ev->reply;
+	a->expires_at = r->expires_at;
 	if (r->err == 0 && r->command != NULL) {
 		attach_accept(c, r->command, r->again);
 		return;

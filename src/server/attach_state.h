@@ -25,7 +25,8 @@ struct attach {
 	struct arena kept;
 	struct slice command_id; /* owned */
 	enum attach_stage stage;
-	msec ask_by; /* the first message is to be there */
+	msec ask_by;          /* the first message is to be there */
+	wall_msec expires_at; /* of the credential; 0: never */
 	/*
 	 * What the client has of each stream.  One that comes back is behind:
 	 * what it has missed is read from the store until there is no more,

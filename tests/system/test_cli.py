@@ -566,6 +566,40 @@ def exec_coming_back():
         same(err.count("attached again"), 2)
         same(asked[1:], [{"attach": "cmd_1", "out": 4, "err": 3}, {"attach": "cmd_1", "out": 9, "err": 3}])
 
+    # The token ends: of a login the next one is taken, without a word.
+    bearers, refreshed = [], []
+
+    def expire(r):
+        bearers.append(r.fields["authorization"])
+        ws = WebSocket(r)
+        ask = ws.accept()
+        if len(bearers) == 1:
+            ws.bulk(STDOUT, 0, b"some")
+            ws.send(CLOSE, struct.pack(">H", 1008) + b"token_expired")
+            raise Gone()
+        same(ask, {"attach": "cmd_1", "out": 4, "err": 0})
+        ws.bulk(STDOUT, 4, b" more")
+        ws.ended(exit_code=3)
+
+    def refresh(r):
+        refreshed.append(r.json())
+        return {"token": "tok_next", "refresh_token": "ref_2", "expires_in": 900}
+    routes = (("GET", "/api/v1/exec", expire), ("POST", "/api/v1/auth/refresh", refresh))
+    with Server(*routes) as s, Home(token=None) as h:
+        os.makedirs(os.path.dirname(h.config()), 0o700)
+        with open(os.open(h.config(), os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
+            f.write('current = "x"\n[context "x"]\nurl = "%s"\ntoken = "tok_first"\nrefresh = "ref_1"\n'
+                    'renew = "0"\n' % s.url)
+        # The token it began with may still be renewed at once.
+        same(h.run("exec", "a", "--", "x", want=3), ("some more", ""))
+        same(len(bearers), 2)
+        same(bearers[1], "Bearer tok_next")
+        same(refreshed[0], {"refresh_token": "ref_1"})
+    # Another's it cannot replace.
+    del bearers[:]
+    with Server(*routes) as s, Home(s) as h:
+        has(h.run("exec", "a", "--", "x", want=1)[1], "the token has expired", "job wait cmd_1")
+
     # Lost before it was accepted: asked for once more, with the same key.
     keys = []
 

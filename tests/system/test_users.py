@@ -407,6 +407,23 @@ def test_who_is_attached_is_let_go(t):
     equal(d.get("/api/v1/commands/" + ident)["state"], "running")
 
 
+def test_who_is_attached_goes_with_the_token(t):
+    d = t.musterd()
+    t.agent(d, "web-1")
+    add_user(d, "olga", "operator")
+    start = time.monotonic()
+    ws = Socket(d, "/api/v1/exec", Authorization="Bearer " + jwt(d, "olga", ttl_ms=2000))
+    ws.send(json.dumps({"agent": "web-1", "argv": ["sleep", "60"]}))
+    ident = json.loads(ws.frame()[1])["id"]
+    equal(ws.close_code(), (1008, "token_expired"))
+    # Tokens end at whole seconds.
+    check(time.monotonic() - start > 0.9, "it took", time.monotonic() - start)
+    # The command goes on, for who comes back to it.
+    ws = Socket(d, "/api/v1/exec", Authorization="Bearer " + jwt(d, "olga", ttl_ms=600000))
+    ws.send(json.dumps({"attach": ident}))
+    equal(json.loads(ws.frame()[1])["type"], "accepted")
+
+
 def test_who_says_nothing_goes(t):
     """Nobody has judged its credential: it is not kept."""
     d = t.musterd()
