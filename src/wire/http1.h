@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 
+#include "base/buf.h"
 #include "base/slice.h"
 #include "wire/url.h"
 
@@ -98,6 +99,10 @@ void http1_head_init(struct http1_head *h);
 int http1_parse_request(struct http1_head *h, struct slice bytes);
 int http1_parse_response(struct http1_head *h, struct slice bytes);
 
+/* The trailers that a body's keep has, as a head of fields alone: with "\r\n"
+ * behind them.  Results as above. */
+int http1_parse_trailers(struct http1_head *h, struct slice bytes);
+
 /* The n-th field, n < h->count. */
 struct slice http1_name_at(const struct http1_head *h, size_t n);
 struct slice http1_value_at(const struct http1_head *h, size_t n);
@@ -119,11 +124,15 @@ bool http1_next_element(struct slice *rest, struct slice *element);
 bool http1_has_token(
     const struct http1_head *h, const char *name, const char *token);
 
-/*
- * Whether a field ends here and is not for the next hop: the fixed list of
- * RFC 9110 7.6.1 and its relatives, and all that Connection names.
- */
+/* Whether a field with that name is never for the next hop: the fixed list
+ * of RFC 9110 7.6.1 and its relatives. */
+bool http1_ends_here(struct slice name);
+
+/* The same, or Connection names it. */
 bool http1_is_hop_by_hop(const struct http1_head *h, struct slice name);
+
+/* Whether a field may stand in a trailer (RFC 9110 6.5.1). */
+bool http1_may_trail(struct slice name);
 
 /* Bodies ------------------------------------------------------------------ */
 
@@ -140,6 +149,7 @@ struct http1_body {
 	bool chunked;
 	bool done;
 	uint8_t name[18]; /* its beginning */
+	struct buf *keep; /* borrowed; where trailers go, NULL: nowhere */
 	int status;       /* after an error: 400, 413 or 431 */
 	const char *why;
 };
@@ -163,8 +173,9 @@ bool http1_body_until_close(const struct http1_body *b);
  * Take framing and at most one run of data off the front of bytes.
  * >0 bytes taken, *data being the part of them that is data (perhaps
  * empty); 0 nothing to take: done, or bytes is empty; <0 ERR_PROTOCOL or
- * ERR_TOO_BIG.  Extensions are checked and dropped, trailers too; a trailer
- * that would change the framing is an error.
+ * ERR_TOO_BIG.  Extensions are checked and dropped; trailers are checked and
+ * put into b->keep, whose err is for the caller to look at when b is done.  A
+ * trailer that would change the framing is an error.
  */
 int http1_body_feed(
     struct http1_body *b, struct slice bytes, struct slice *data);

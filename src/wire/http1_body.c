@@ -354,6 +354,16 @@ count_byte(struct http1_body *b)
 	return 0;
 }
 
+/* All lines of trailers, without the empty one behind them. */
+static void
+keep_byte(const struct http1_body *b, uint8_t c)
+{
+	if (b->state < BODY_TRAILER || b->state == BODY_END_LF ||
+	    (b->state == BODY_TRAILER && c == '\r'))
+		return;
+	buf_put_byte(b->keep, c);
+}
+
 /* Framing up to the next data; the number of bytes, or an error. */
 static int
 eat_framing(struct http1_body *b, struct slice bytes)
@@ -361,7 +371,10 @@ eat_framing(struct http1_body *b, struct slice bytes)
 	size_t at = 0;
 
 	while (at < bytes.len && !b->done && !in_data(b)) {
-		int err = on_byte[b->state](b, bytes.ptr[at++]);
+		uint8_t c = bytes.ptr[at++];
+		if (b->keep != NULL)
+			keep_byte(b, c);
+		int err = on_byte[b->state](b, c);
 		if (err == 0)
 			err = count_byte(b);
 		if (err != 0)

@@ -88,11 +88,31 @@ http1_client_data(struct http1_client *c, struct slice data, struct buf *out)
 }
 
 int
-http1_client_finish(struct http1_client *c, struct buf *out)
+http1_client_finish_with(struct http1_client *c,
+    const struct http1_pair *trailers, size_t count, struct buf *out)
 {
-	int err = http1_send_end(&c->sender, out);
+	int err = http1_send_trailers(&c->sender, out, trailers, count);
 
 	return err != 0 ? err : out->err;
+}
+
+int
+http1_client_finish(struct http1_client *c, struct buf *out)
+{
+	return http1_client_finish_with(c, NULL, 0, out);
+}
+
+int
+http1_client_wrap(struct http1_client *c, size_t n, struct http1_wrap *out)
+{
+	return http1_send_wrap(&c->sender, n, out);
+}
+
+void
+http1_client_trailers(struct http1_client *c)
+{
+	buf_clear(&c->input.trailers);
+	c->body.keep = &c->input.trailers;
 }
 
 void
@@ -175,13 +195,22 @@ on_head(
 }
 
 static bool
-end(struct http1_client *c, struct http1_event *ev)
+end(struct http1_client *c, struct http1_head *scratch, struct http1_event *ev)
 {
+	const struct http1_head *trailers = NULL;
+	int n = http1_input_trailers(&c->input, &c->body, scratch, &trailers);
+
+	if (n == ERR_NOMEM)
+		return fail(c, ev, "There is no memory left.");
+	if (n < 0)
+		return fail(c, ev, scratch->why);
 	/* An answer before the request was complete: RFC 9112 9.5. */
 	if (c->sender.how != HTTP1_SEND_NONE)
 		c->keep_alive = false;
 	c->state = CLIENT_IDLE;
-	return give(ev, HTTP1_END);
+	give(ev, HTTP1_END);
+	ev->head = trailers;
+	return true;
 }
 
 static bool
@@ -191,7 +220,6 @@ on_body(
 	struct slice data;
 	int n = 1;
 
-	(void)scratch;
 	if (c->body.total > c->body.cap)
 		return fail(c, ev, "The body is too large.");
 	while (!c->body.done && n > 0) {
@@ -207,7 +235,7 @@ on_body(
 		}
 	}
 	if (c->body.done || (c->ended && http1_body_until_close(&c->body)))
-		return end(c, ev);
+		return end(c, scratch, ev);
 	return c->ended && fail(c, ev, "The body ended early.");
 }
 

@@ -46,6 +46,14 @@ int http1_client_ask(
 int http1_client_data(
     struct http1_client *c, struct slice data, struct buf *out);
 int http1_client_finish(struct http1_client *c, struct buf *out);
+/* The same with trailers, as http1_send_trailers. */
+int http1_client_finish_with(struct http1_client *c,
+    const struct http1_pair *trailers, size_t count, struct buf *out);
+/* As data, for bytes that are sent from where they lie. */
+int http1_client_wrap(struct http1_client *c, size_t n, struct http1_wrap *out);
+
+/* Right after RESPONSE (200 and above): END brings its trailers. */
+void http1_client_trailers(struct http1_client *c);
 
 /* As http1_server_feed and _next; after eof call next, too. */
 void http1_client_feed(struct http1_client *c, struct slice bytes);
@@ -54,7 +62,7 @@ bool http1_client_next(
     struct http1_client *c, struct http1_head *scratch, struct http1_event *ev);
 
 /* After 101: the bytes behind it, in c or in what was fed last.
- * 0, ERR_WRONG_STATE, ERR_FULL, ERR_NOMEM. */
+ * 0, ERR_WRONG_STATE, ERR_NOMEM. */
 int http1_client_upgrade(struct http1_client *c, struct slice *rest);
 
 /* Another request may be asked here. */

@@ -10,7 +10,7 @@ enum http1_kind {
 	HTTP1_REQUEST,  /* server: head */
 	HTTP1_RESPONSE, /* client: head, 1xx included */
 	HTTP1_BODY,     /* data */
-	HTTP1_END,      /* of the message */
+	HTTP1_END,      /* of the message; head: its trailers, or NULL */
 	HTTP1_BAD,      /* status, why: the connection is beyond use */
 };
 

@@ -88,7 +88,7 @@ http1_has_token(const struct http1_head *h, const char *name, const char *token)
 }
 
 bool
-http1_is_hop_by_hop(const struct http1_head *h, struct slice name)
+http1_ends_here(struct slice name)
 {
 	static const char *const list[] = { "connection", "keep-alive",
 		"proxy-authenticate", "proxy-authorization", "proxy-connection",
@@ -99,5 +99,44 @@ http1_is_hop_by_hop(const struct http1_head *h, struct slice name)
 		if (slice_eq_nocase(name, slice_from(list[i])))
 			return true;
 	}
-	return names(h, "connection", name);
+	return false;
+}
+
+bool
+http1_is_hop_by_hop(const struct http1_head *h, struct slice name)
+{
+	return http1_ends_here(name) || names(h, "connection", name);
+}
+
+/*
+ * RFC 9110 6.5.1: nothing for framing, routing, modifiers of requests,
+ * authentication, the handling of the content.  Receivers may merge what
+ * comes with the head, so nothing either that is guarded there.
+ */
+bool
+http1_may_trail(struct slice name)
+{
+	static const char *const list[] = { "content-length", "host", "expect",
+		"max-forwards", "cache-control", "pragma", "range", "age",
+		"expires", "date", "location", "retry-after", "vary", "warning",
+		"authorization", "www-authenticate", "authentication-info",
+		"cookie", "set-cookie", "content-encoding", "content-type",
+		"content-range", "forwarded", "x-request-id", "x-real-ip",
+		"proxy", "content-security-policy", "clear-site-data",
+		"strict-transport-security" };
+	static const char *const starts[] = { "if-", "x-forwarded-",
+		"sec-websocket-", "access-control-" };
+
+	if (http1_ends_here(name) || slice_find(name, '_') < name.len)
+		return false;
+	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+		if (slice_eq_nocase(name, slice_from(list[i])))
+			return false;
+	}
+	for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+		struct slice start = slice_from(starts[i]);
+		if (slice_eq_nocase(slice_first(name, start.len), start))
+			return false;
+	}
+	return true;
 }

@@ -530,6 +530,13 @@ finish_response(struct http1_head *h)
 }
 
 static int
+finish_trailers(struct http1_head *h)
+{
+	(void)h;
+	return 0;
+}
+
+static int
 step_request(struct http1_head *h)
 {
 	h->start = h->at;
@@ -603,6 +610,14 @@ int
 http1_parse_request(struct http1_head *h, struct slice bytes)
 {
 	return parse(h, bytes, step_request, finish_request);
+}
+
+int
+http1_parse_trailers(struct http1_head *h, struct slice bytes)
+{
+	if (h->state == STATE_LEAD)
+		go(h, STATE_FIELD);
+	return parse(h, bytes, step_field, finish_trailers);
 }
 
 int

@@ -10,12 +10,14 @@ http1_input_init(struct http1_input *in)
 {
 	*in = (struct http1_input){ 0 };
 	buf_init(&in->held, HTTP1_AHEAD_BYTES);
+	buf_init(&in->trailers, HTTP1_HEAD_BYTES);
 }
 
 void
 http1_input_fini(struct http1_input *in)
 {
 	buf_fini(&in->held);
+	buf_fini(&in->trailers);
 	alloc_free(in->head);
 	*in = (struct http1_input){ 0 };
 }
@@ -116,9 +118,34 @@ http1_input_head(struct http1_input *in, http1_parser *parser,
 	return n;
 }
 
+int
+http1_input_trailers(struct http1_input *in, const struct http1_body *b,
+    struct http1_head *scratch, const struct http1_head **head)
+{
+	int n;
+
+	if (b->keep == NULL)
+		return 0;
+	if (buf_peek(&in->trailers).len == 0 && in->trailers.err == 0)
+		return 0;
+	buf_put(&in->trailers, SL("\r\n"));
+	if (in->trailers.err != 0)
+		return in->trailers.err;
+	http1_head_init(scratch);
+	n = http1_parse_trailers(scratch, buf_peek(&in->trailers));
+	in->spent = true;
+	*head = scratch;
+	return n < 0 ? n : 1;
+}
+
 void
 http1_input_settle(struct http1_input *in)
 {
+	if (in->spent) {
+		buf_fini(&in->trailers);
+		buf_init(&in->trailers, HTTP1_HEAD_BYTES);
+		in->spent = false;
+	}
 	if (in->given) {
 		alloc_free(in->head);
 		in->head = NULL;
@@ -148,6 +175,8 @@ http1_input_rest(struct http1_input *in, struct slice *rest)
 {
 	int err = 0;
 
+	/* The end of HTTP here: what was fed last is all that there is. */
+	in->held.cap += in->fed.len;
 	if (buf_peek(&in->held).len > 0)
 		err = http1_input_keep(in);
 	if (err == 0)

@@ -19,6 +19,8 @@ struct http1_input {
 	struct buf held;         /* read before fed */
 	struct http1_head *head; /* owned; a head begun in held, or NULL */
 	bool given;              /* head is complete and handed out */
+	bool spent;              /* trailers are handed out */
+	struct buf trailers;     /* of the body that is being read */
 };
 
 typedef int http1_parser(struct http1_head *h, struct slice bytes);
@@ -39,6 +41,14 @@ bool http1_input_empty(const struct http1_input *in);
 int http1_input_head(struct http1_input *in, http1_parser *parser,
     struct http1_head *scratch, struct http1_head **head);
 
+/*
+ * What came behind the last chunk of b: 0 nothing, or not kept; 1 *head is
+ * scratch with the fields, valid as a head; <0 as http1_parse_trailers, and
+ * ERR_NOMEM.
+ */
+int http1_input_trailers(struct http1_input *in, const struct http1_body *b,
+    struct http1_head *scratch, const struct http1_head **head);
+
 /* Forget the head handed out, give memory back when there is nothing held. */
 void http1_input_settle(struct http1_input *in);
 
@@ -48,7 +58,7 @@ int http1_input_keep(struct http1_input *in);
 /* Drop everything. */
 void http1_input_drop(struct http1_input *in);
 
-/* All bytes in one piece, borrowed until fini; 0, ERR_FULL, ERR_NOMEM. */
+/* All bytes in one piece, borrowed until fini; 0 or ERR_NOMEM. */
 int http1_input_rest(struct http1_input *in, struct slice *rest);
 
 #endif

@@ -196,10 +196,10 @@ static bool
 on_body(
     struct http1_server *s, struct http1_head *scratch, struct http1_event *ev)
 {
+	const struct http1_head *trailers = NULL;
 	struct slice data;
 	int n;
 
-	(void)scratch;
 	if (s->body.total > s->body.cap) {
 		fail(s, 413, "The body is too large.");
 		return false;
@@ -227,8 +227,17 @@ on_body(
 		fail(s, 400, "What follows the request is not one.");
 		return false;
 	}
+	n = http1_input_trailers(&s->input, &s->body, scratch, &trailers);
+	if (n < 0) {
+		bool memory = n == ERR_NOMEM;
+		fail(s, memory ? 503 : scratch->status,
+		    memory ? "There is no memory left." : scratch->why);
+		return false;
+	}
 	move(s, READ_DONE);
-	return give(ev, HTTP1_END);
+	give(ev, HTTP1_END);
+	ev->head = trailers;
+	return true;
 }
 
 /* Wait for the answer; what was sent ahead is kept, up to a point. */
@@ -240,6 +249,7 @@ on_done(
 	(void)ev;
 	if (http1_input_keep(&s->input) != 0) {
 		s->keep_alive = false;
+		s->lost = true;
 		http1_input_drop(&s->input);
 	}
 	return false;
@@ -341,6 +351,39 @@ http1_server_hungry(const struct http1_server *s)
 	return s->read != READ_DONE && s->read != READ_CLOSED;
 }
 
+size_t
+http1_server_room(const struct http1_server *s)
+{
+	if (s->read == READ_CLOSED || s->lost)
+		return 0;
+	return s->read == READ_DONE
+	    ? HTTP1_AHEAD_BYTES - buf_peek(&s->input.held).len
+	    : SIZE_MAX;
+}
+
+void
+http1_server_pace(
+    struct http1_server *s, const struct http1_times *times, msec now)
+{
+	s->times = times;
+	if (s->read == READ_BODY)
+		s->due = now + times->body;
+}
+
+void
+http1_server_hold(struct http1_server *s, bool held, msec now)
+{
+	if (s->read == READ_BODY)
+		s->due = held ? INT64_MAX : now + s->times->body;
+}
+
+void
+http1_server_trailers(struct http1_server *s)
+{
+	buf_clear(&s->input.trailers);
+	s->body.keep = &s->input.trailers;
+}
+
 void
 http1_server_allow(struct http1_server *s, uint64_t body_cap)
 {
@@ -362,6 +405,8 @@ http1_server_upgrade(struct http1_server *s, struct slice *rest)
 
 	if (s->write != WRITE_DUE || !s->body.done)
 		return ERR_WRONG_STATE;
+	if (s->lost)
+		return ERR_FULL;
 	err = http1_input_rest(&s->input, rest);
 	if (err != 0)
 		return err;
@@ -423,22 +468,89 @@ framing_name(struct slice name)
 	    slice_eq_nocase(name, SL("connection"));
 }
 
+static bool
+has_field(const struct http1_reply *r, bool (*is)(struct slice name))
+{
+	for (size_t i = 0; i < r->count; i++) {
+		if (is(r->fields[i].name))
+			return true;
+	}
+	return false;
+}
+
+static bool
+date_name(struct slice name)
+{
+	return slice_eq_nocase(name, SL("date"));
+}
+
+/* RFC 9110 6.6.1: whoever passes an answer on without Date adds one. */
+static void
+put_beginning(const struct http1_reply *r, struct buf *out)
+{
+	if (!r->relayed) {
+		http1_put_status(out, r->status, r->at);
+		return;
+	}
+	http1_put_line(out, r->status, r->reason);
+	if (r->status >= 200 && !has_field(r, date_name))
+		http1_put_date(out, r->at);
+}
+
+static void
+put_fields(const struct http1_reply *r, struct buf *out)
+{
+	for (size_t i = 0; i < r->count; i++)
+		http1_put_field(out, r->fields[i].name, r->fields[i].value);
+}
+
+int
+http1_server_interim(
+    struct http1_server *s, const struct http1_reply *r, struct buf *out)
+{
+	if (s->write != WRITE_DUE || r->status < 100 || r->status > 199 ||
+	    r->status == 101)
+		return ERR_WRONG_STATE;
+	if (has_field(r, framing_name))
+		return ERR_INVALID;
+	if (r->status == 100)
+		s->expect = false;
+	if (s->http10)
+		return 0;
+	http1_put_line(out, r->status, r->reason);
+	put_fields(r, out);
+	http1_put_end(out);
+	return out->err;
+}
+
+int
+http1_server_switch(struct http1_server *s, const struct http1_reply *r,
+    struct buf *out, struct slice *rest)
+{
+	int err =
+	    r->status == 101 ? http1_server_upgrade(s, rest) : ERR_WRONG_STATE;
+
+	if (err != 0)
+		return err;
+	http1_put_line(out, r->status, r->reason);
+	put_fields(r, out);
+	http1_put_end(out);
+	return out->err;
+}
+
 int
 http1_server_start(
     struct http1_server *s, const struct http1_reply *r, struct buf *out)
 {
 	if (s->write != WRITE_DUE || r->status < 200)
 		return ERR_WRONG_STATE;
-	for (size_t i = 0; i < r->count; i++) {
-		if (framing_name(r->fields[i].name))
-			return ERR_INVALID;
-	}
+	if (has_field(r, framing_name))
+		return ERR_INVALID;
 	choose_framing(s, r);
-	http1_put_status(out, r->status, r->at);
+	put_beginning(r, out);
 	if (r->type != NULL)
 		http1_put_field(out, SL("Content-Type"), slice_from(r->type));
-	for (size_t i = 0; i < r->count; i++)
-		http1_put_field(out, r->fields[i].name, r->fields[i].value);
+	put_fields(r, out);
 	put_framing(s, r, out);
 	http1_put_end(out);
 	s->write = WRITE_OPEN;
@@ -467,6 +579,8 @@ worth_dropping(struct http1_server *s)
 {
 	if (s->body.done)
 		return false;
+	s->body.keep = NULL;
+	s->input.spent = true;
 	if (s->body.left > DROP_BYTES) {
 		s->keep_alive = false;
 		return false;
@@ -477,13 +591,28 @@ worth_dropping(struct http1_server *s)
 }
 
 int
+http1_server_wrap(struct http1_server *s, size_t n, struct http1_wrap *out)
+{
+	if (s->write != WRITE_OPEN)
+		return ERR_WRONG_STATE;
+	return http1_send_wrap(&s->sender, n, out);
+}
+
+int
 http1_server_finish(struct http1_server *s, struct buf *out, msec now)
+{
+	return http1_server_finish_with(s, NULL, 0, out, now);
+}
+
+int
+http1_server_finish_with(struct http1_server *s,
+    const struct http1_pair *trailers, size_t count, struct buf *out, msec now)
 {
 	int err;
 
 	if (s->write != WRITE_OPEN)
 		return ERR_WRONG_STATE;
-	err = http1_send_end(&s->sender, out);
+	err = http1_send_trailers(&s->sender, out, trailers, count);
 	if (err != 0)
 		return err;
 	s->write = WRITE_NONE;

@@ -46,6 +46,7 @@ struct http1_server {
 	bool keep_alive;
 	bool upgrade; /* the request has that field */
 	bool expect;  /* 100 (Continue) is waited for */
+	bool lost;    /* bytes that were sent ahead */
 	bool ended;   /* nothing more comes */
 };
 
@@ -69,6 +70,21 @@ bool http1_server_next(
  * is sent ahead beyond HTTP1_AHEAD_BYTES is dropped with the connection. */
 bool http1_server_hungry(const struct http1_server *s);
 
+/* How many bytes more can be kept until the answer is there; for those who
+ * go on receiving, to see the peer's end. */
+size_t http1_server_room(const struct http1_server *s);
+
+/* Other times from here on; borrowed. */
+void http1_server_pace(
+    struct http1_server *s, const struct http1_times *times, msec now);
+
+/* Nobody receives (or takes) the body for a while: its time stands still
+ * until that is over. */
+void http1_server_hold(struct http1_server *s, bool held, msec now);
+
+/* Right after REQUEST: END brings the trailers. */
+void http1_server_trailers(struct http1_server *s);
+
 /* Right after REQUEST: another cap for this request's body. */
 void http1_server_allow(struct http1_server *s, uint64_t body_cap);
 
@@ -76,9 +92,10 @@ void http1_server_allow(struct http1_server *s, uint64_t body_cap);
 void http1_server_continue(struct http1_server *s, struct buf *out);
 
 /*
- * Right after REQUEST: the caller answers by itself, with 101, and takes
- * the bytes behind the request.  *rest lies in s or in what was fed last.
- * 0, ERR_WRONG_STATE (it has a body), ERR_FULL, ERR_NOMEM.
+ * After REQUEST: the caller answers by itself, with 101, and takes the bytes
+ * behind the request.  *rest lies in s or in what was fed last.  0,
+ * ERR_WRONG_STATE (it has a body), ERR_FULL (more came than was kept),
+ * ERR_NOMEM.
  */
 int http1_server_upgrade(struct http1_server *s, struct slice *rest);
 
@@ -90,6 +107,10 @@ struct http1_reply {
 	const struct http1_pair *fields; /* others; no framing, no Connection */
 	size_t count;
 	bool close; /* this answer is the last */
+
+	/* Somebody else's: no Server, Date only if it is not in fields. */
+	bool relayed;
+	struct slice reason; /* absent: the usual one */
 };
 
 /* Whether an answer is due and not begun. */
@@ -103,11 +124,26 @@ bool http1_server_may_answer(const struct http1_server *s);
 int http1_server_start(
     struct http1_server *s, const struct http1_reply *r, struct buf *out);
 
+/* An answer before the answer: 100 to 199 but 101.  HTTP/1.0 knows none, and
+ * gets none.  Errors as of start. */
+int http1_server_interim(
+    struct http1_server *s, const struct http1_reply *r, struct buf *out);
+
+/* 101, with the fields of r (Connection and Upgrade among them): start and
+ * http1_server_upgrade in one, with the errors of both. */
+int http1_server_switch(struct http1_server *s, const struct http1_reply *r,
+    struct buf *out, struct slice *rest);
+
 /* 0, ERR_WRONG_STATE, ERR_RANGE (not the length that was told; abort), or
  * out->err. */
 int http1_server_data(
     struct http1_server *s, struct slice data, struct buf *out);
 int http1_server_finish(struct http1_server *s, struct buf *out, msec now);
+/* The same with trailers, as http1_send_trailers. */
+int http1_server_finish_with(struct http1_server *s,
+    const struct http1_pair *trailers, size_t count, struct buf *out, msec now);
+/* As data, for bytes that are sent from where they lie. */
+int http1_server_wrap(struct http1_server *s, size_t n, struct http1_wrap *out);
 
 /* Start, data and finish in one. */
 int http1_server_answer(struct http1_server *s, const struct http1_reply *r,

@@ -1,4 +1,5 @@
 #include "base/err.h"
+#include "wire/http1.h"
 #include "wire/octet.h"
 
 #include "wire/http1_write.h"
@@ -79,22 +80,41 @@ refuse(struct buf *b)
 }
 
 void
-http1_put_status(struct buf *b, int status, wall_msec at)
+http1_put_line(struct buf *b, int status, struct slice reason)
 {
-	uint8_t date[STAMP_HTTP_LEN];
-
-	if (status < 100 || status > 999) {
+	if (reason.ptr == NULL)
+		reason = slice_from(http1_reason(status));
+	if (status < 100 || status > 999 ||
+	    (reason.len > 0 && !octet_all(reason, OCTET_VALUE))) {
 		refuse(b);
 		return;
 	}
-	stamp_format_http(at, date);
 	buf_put(b, SL("HTTP/1.1 "));
 	buf_put_u64(b, (uint64_t)status);
 	buf_put_byte(b, ' ');
-	buf_put(b, slice_from(http1_reason(status)));
-	buf_put(b, SL("\r\nDate: "));
+	buf_put(b, reason);
+	buf_put(b, SL("\r\n"));
+}
+
+void
+http1_put_date(struct buf *b, wall_msec at)
+{
+	uint8_t date[STAMP_HTTP_LEN];
+
+	stamp_format_http(at, date);
+	buf_put(b, SL("Date: "));
 	buf_put(b, (struct slice){ date, sizeof(date) });
-	buf_put(b, SL("\r\nServer: muster\r\n"));
+	buf_put(b, SL("\r\n"));
+}
+
+void
+http1_put_status(struct buf *b, int status, wall_msec at)
+{
+	http1_put_line(b, status, (struct slice){ 0 });
+	if (b->err != 0)
+		return;
+	http1_put_date(b, at);
+	buf_put(b, SL("Server: muster\r\n"));
 }
 
 void
@@ -194,12 +214,42 @@ http1_send_data(struct http1_sender *s, struct buf *out, struct slice data)
 }
 
 int
-http1_send_end(struct http1_sender *s, struct buf *out)
+http1_send_wrap(struct http1_sender *s, size_t n, struct http1_wrap *out)
+{
+	*out = (struct http1_wrap){ .skip = s->how == HTTP1_SEND_NONE };
+	if (s->how == HTTP1_SEND_CHUNKED) {
+		out->head_len = http1_chunk_head(n, out->head);
+		out->tail_len = 2;
+	}
+	if (s->how == HTTP1_SEND_SIZED) {
+		if (n > s->left)
+			return ERR_RANGE;
+		s->left -= n;
+	}
+	return 0;
+}
+
+int
+http1_send_trailers(struct http1_sender *s, struct buf *out,
+    const struct http1_pair *trailers, size_t count)
 {
 	if (s->how == HTTP1_SEND_SIZED && s->left > 0)
 		return ERR_RANGE;
-	if (s->how == HTTP1_SEND_CHUNKED)
-		buf_put(out, SL("0\r\n\r\n"));
+	if (s->how == HTTP1_SEND_CHUNKED) {
+		buf_put(out, SL("0\r\n"));
+		for (size_t i = 0; i < count; i++) {
+			if (http1_may_trail(trailers[i].name))
+				http1_put_field(
+				    out, trailers[i].name, trailers[i].value);
+		}
+		http1_put_end(out);
+	}
 	s->how = HTTP1_SEND_NONE;
 	return 0;
+}
+
+int
+http1_send_end(struct http1_sender *s, struct buf *out)
+{
+	return http1_send_trailers(s, out, NULL, 0);
 }

@@ -21,12 +21,18 @@ struct http1_pair {
 /* RFC 9110 15 and the few registered since; "Unknown" for the rest. */
 const char *http1_reason(int status);
 
+/* A status line; an absent reason is the usual one. */
+void http1_put_line(struct buf *b, int status, struct slice reason);
+
 /* Status line, Date and "Server: muster". */
 void http1_put_status(struct buf *b, int status, wall_msec at);
 
 /* Request line and Host. */
 void http1_put_request(
     struct buf *b, struct slice method, struct slice target, struct slice host);
+
+/* The Date field. */
+void http1_put_date(struct buf *b, wall_msec at);
 
 void http1_put_field(struct buf *b, struct slice name, struct slice value);
 void http1_put_number(struct buf *b, struct slice name, uint64_t value);
@@ -62,5 +68,24 @@ int http1_send_data(struct http1_sender *s, struct buf *out, struct slice data);
 
 /* 0, or ERR_RANGE when less came than the length said. */
 int http1_send_end(struct http1_sender *s, struct buf *out);
+
+/* The same with trailers, which only CHUNKED can carry: else they are
+ * dropped, as are all that http1_may_trail refuses. */
+int http1_send_trailers(struct http1_sender *s, struct buf *out,
+    const struct http1_pair *trailers, size_t count);
+
+/*
+ * What goes around n bytes of data (n > 0) that are sent from where they
+ * lie, instead of http1_send_data: head_len bytes of head before them,
+ * tail_len of "\r\n" behind.  With skip nothing is sent at all.  0 or
+ * ERR_RANGE.
+ */
+struct http1_wrap {
+	uint8_t head[HTTP1_CHUNK_HEAD];
+	size_t head_len;
+	size_t tail_len;
+	bool skip;
+};
+int http1_send_wrap(struct http1_sender *s, size_t n, struct http1_wrap *out);
 
 #endif
