@@ -26,15 +26,22 @@ static const struct slice none;
 int
 hub_make_key(struct slice *key, struct slice user, struct slice request_key)
 {
-	uint8_t *text = alloc_new(user.len + request_key.len + 2);
+	uint8_t *text =
+	    alloc_new(sizeof(user.len) + user.len + request_key.len);
+	uint8_t *at = text;
 
 	if (text == NULL)
 		return ERR_NOMEM;
+	/* Either may have any byte in it. */
+	memcpy(at, &user.len, sizeof(user.len));
+	at += sizeof(user.len);
 	if (user.len > 0)
-		memcpy(text, user.ptr, user.len);
+		memcpy(at, user.ptr, user.len);
+	at += user.len;
 	if (request_key.len > 0)
-		memcpy(text + user.len + 1, request_key.ptr, request_key.len);
-	*key = (struct slice){ text, user.len + request_key.len + 1 };
+		memcpy(at, request_key.ptr, request_key.len);
+	*key = (struct slice){ text,
+		sizeof(user.len) + user.len + request_key.len };
 	return 0;
 }
 

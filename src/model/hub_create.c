@@ -102,6 +102,7 @@ new_record(struct hub *h, const struct request *q, const struct access *who,
 	r.id = hub_make_id(h, SL("cmd_"));
 	r.agent_id = a->id;
 	r.user_id = who->user->id;
+	r.token_id = who->token != NULL ? who->token->record->id : none;
 	r.request_key = key.len > 0 ? key : none;
 	r.state = COMMAND_QUEUED;
 	r.workspace_id = a->record->workspace_id;

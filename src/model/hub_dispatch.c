@@ -176,6 +176,16 @@ has_word(struct slice list, struct slice word)
 	return false;
 }
 
+/* A login has none.  One that has expired meanwhile was good when it asked. */
+static bool
+is_revoked(const struct hub *h, struct slice token_id)
+{
+	const struct token *t =
+	    token_id.len == 0 ? NULL : map_get(&h->tokens_by_id, token_id);
+
+	return token_id.len > 0 && (t == NULL || t->record->revoked_at != 0);
+}
+
 /* What the user may not do any more, as a sentence; absent when all is as it
  * was.  Users of other issuers are known by their tokens alone. */
 static struct slice
@@ -189,6 +199,8 @@ lost_right(struct hub *h, const struct command *c)
 		return SL("rights changed: its user was removed");
 	if ((hub_role_scopes(u->record->role) & SCOPE_COMMAND_RUN) == 0)
 		return SL("rights changed: its user may not run commands");
+	if (is_revoked(h, c->record->token_id))
+		return SL("rights changed: its token was revoked");
 	const struct access who = { .user = u->record };
 	if (!hub_may_see(h, &who, c->agent))
 		return SL("rights changed: its user may not use this agent");

@@ -29,7 +29,6 @@ struct user {
 	struct list logins;         /* of struct login.by_user */
 	size_t login_count;
 	struct list watches; /* of struct watch.by_user */
-	size_t watch_count;
 };
 
 struct login {
@@ -73,16 +72,19 @@ struct watch {
 	struct slice address;      /* owned */
 	wall_msec expires_at;      /* of its credential; 0 = never */
 	bool warned;               /* that this is near */
-	bool agent;                /* so it does not count for its owner */
-	struct onlooker *onlooker; /* of a dashboard or board */
+	bool agent;                /* so it does not count for its user */
+	bool screen;               /* a dashboard or board */
+	struct onlooker *onlooker; /* its user; NULL for a cluster token */
 	struct slice closed;       /* a literal: we closed it */
 	struct heap_node timer;
 };
 
-/* A user with dashboards or boards open. */
+/* A user with connections, whether ours or another issuer's. */
 struct onlooker {
 	struct slice id; /* behind the struct */
-	size_t screens;
+	size_t refs;     /* struct watch.onlooker */
+	size_t counted;  /* of those against the limit */
+	size_t screens;  /* dashboards and boards */
 };
 
 /* A connection that was let in. */
@@ -197,7 +199,7 @@ struct command {
 	bool tried;              /* it was, on some link: it may run */
 	bool interrupt;          /* to be interrupted when it is back */
 	bool reopen;             /* the timer is to open its stream again */
-	struct slice key;        /* owned: user, NUL, key; may be absent */
+	struct slice key;        /* owned: hub_make_key; may be absent */
 	uint64_t floor;          /* restored while queued: an agent that has
 				  * taken this number may have run it */
 };
@@ -316,6 +318,7 @@ struct hub {
 	uint64_t stamps;
 	struct map onlookers;                  /* struct onlooker by user id */
 	uint64_t screens;                      /* dashboards and boards */
+	uint64_t screen_users;                 /* who have some */
 	struct audience *audiences[AUDIENCES]; /* owned; NULL: free */
 	uint64_t audience_version;
 	struct map commands;            /* live ones by id */

@@ -170,51 +170,61 @@ hub_find_watch(struct hub *h, struct peer_id peer)
 	return map_get(&h->watches, peer_key(&peer));
 }
 
-/* For the counts of /health. */
-static int
-count_screen(struct hub *h, struct watch *w)
+static struct onlooker *
+take_onlooker(struct hub *h, struct slice id)
 {
-	struct slice id = w->user->id;
 	struct onlooker *o = map_get(&h->onlookers, id);
 
-	if (w->onlooker != NULL)
-		return 0;
 	if (o == NULL) {
 		o = alloc_new(sizeof(*o) + id.len + 1);
 		if (o == NULL)
-			return ERR_NOMEM;
+			return NULL;
 		memcpy(o + 1, id.ptr, id.len);
 		o->id = (struct slice){ (uint8_t *)(o + 1), id.len };
 		if (map_put(&h->onlookers, o->id, o) != 0) {
 			alloc_free(o);
-			return ERR_NOMEM;
+			return NULL;
 		}
 	}
-	o->screens++;
-	h->screens++;
-	w->onlooker = o;
-	return 0;
+	o->refs++;
+	o->counted++;
+	return o;
 }
 
 static void
-discount_screen(struct hub *h, struct watch *w)
+drop_onlooker(struct hub *h, struct watch *w)
 {
 	struct onlooker *o = w->onlooker;
 
 	if (o == NULL)
 		return;
-	h->screens--;
-	if (--o->screens > 0)
+	o->counted -= !w->agent;
+	if (w->screen) {
+		h->screens--;
+		h->screen_users -= --o->screens == 0;
+	}
+	if (--o->refs > 0)
 		return;
 	map_del(&h->onlookers, o->id);
 	alloc_free(o);
+}
+
+/* For the counts of /health. */
+static void
+count_screen(struct hub *h, struct watch *w)
+{
+	if (w->screen || w->onlooker == NULL)
+		return;
+	w->screen = true;
+	h->screens++;
+	h->screen_users += w->onlooker->screens++ == 0;
 }
 
 void
 hub_watch_stats(const struct hub *h, struct hub_stats *out)
 {
 	out->watches = h->screens;
-	out->watching_users = h->onlookers.count;
+	out->watching_users = h->screen_users;
 }
 
 void
@@ -228,9 +238,7 @@ hub_drop_watch(struct hub *h, struct watch *w)
 	heap_drop(&h->watch_timers, &w->timer);
 	list_remove(&w->by_token);
 	list_remove(&w->by_user);
-	if (w->owner != NULL && !w->agent)
-		w->owner->watch_count--;
-	discount_screen(h, w);
+	drop_onlooker(h, w);
 	drop_audience(h, w->audience);
 	hub_unkeep(&w->remote);
 	hub_unkeep(&w->address);
@@ -286,9 +294,11 @@ new_watch(struct hub *h, const struct event *ev, const struct credential *c,
 	    hub_keep(&w->address, c->address) != 0 ||
 	    hub_keep(&w->login_id, c->claims.login_id) != 0 ||
 	    (who->user != NULL &&
-		(w->user = clone_new(CLONE_USER, who->user)) == NULL) ||
+		((w->user = clone_new(CLONE_USER, who->user)) == NULL ||
+		    (w->onlooker = take_onlooker(h, w->user->id)) == NULL)) ||
 	    map_put(&h->watches, peer_key(&w->peer), w) != 0) {
 		h->out->err = ERR_NOMEM;
+		drop_onlooker(h, w);
 		hub_unkeep(&w->remote);
 		hub_unkeep(&w->address);
 		hub_unkeep(&w->login_id);
@@ -300,10 +310,8 @@ new_watch(struct hub *h, const struct event *ev, const struct credential *c,
 		list_push(&w->token->watches, &w->by_token);
 	if (w->user != NULL)
 		w->owner = map_get(&h->users, w->user->id);
-	if (w->owner != NULL) {
+	if (w->owner != NULL)
 		list_push(&w->owner->watches, &w->by_user);
-		w->owner->watch_count++;
-	}
 	arm(h, w);
 	return w;
 }
@@ -311,8 +319,8 @@ new_watch(struct hub *h, const struct event *ev, const struct credential *c,
 void
 hub_watch_is_agent(struct watch *w)
 {
-	if (w->owner != NULL && !w->agent)
-		w->owner->watch_count--;
+	if (w->onlooker != NULL && !w->agent)
+		w->onlooker->counted--;
 	w->agent = true;
 }
 
@@ -430,10 +438,10 @@ may_knock(const struct access *who)
 static int
 check_room(const struct hub *h, const struct access *who, struct denied *no)
 {
-	const struct user *u =
-	    who->user == NULL ? NULL : map_get(&h->users, who->user->id);
+	const struct onlooker *o =
+	    who->user == NULL ? NULL : map_get(&h->onlookers, who->user->id);
 
-	if (u == NULL || u->watch_count < h->config.user_connections)
+	if (o == NULL || o->counted < h->config.user_connections)
 		return 0;
 	*no = too_many(SL("this user has the full number of connections"));
 	return no->err;
@@ -471,8 +479,8 @@ begin_watching(
 		*no = too_many(SL("too many different selectors are watching"));
 		return no->err;
 	}
-	if (kind != WATCH_EVENTS && count_screen(h, w) != 0)
-		h->out->err = ERR_NOMEM;
+	if (kind != WATCH_EVENTS)
+		count_screen(h, w);
 	w->kind = kind;
 	return 0;
 }

@@ -102,6 +102,7 @@ struct command_record {
 	struct slice id; /* cmd_... */
 	struct slice agent_id;
 	struct slice user_id;
+	struct slice token_id;    /* it was asked for with; absent: a login's */
 	struct slice request_key; /* idempotency key, absent for none */
 	enum command_state state;
 	struct slice argv_json; /* array of strings, at least one */

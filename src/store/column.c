@@ -94,6 +94,7 @@ static const struct column command_columns[] = {
 	COL(command_record, wants_stdin, BOOL),
 	COL(command_record, shell, BOOL),
 	COL(command_record, drops, BOOL),
+	COL(command_record, token_id, TEXT),
 	COL(command_record, priority, U8),
 	COL(command_record, timeout, I64),
 	COL(command_record, deadline_at, I64),

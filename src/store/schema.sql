@@ -208,3 +208,6 @@ CREATE TABLE receipts (
 -- migration 6
 ALTER TABLE commands ADD COLUMN drops INTEGER NOT NULL DEFAULT 0
 	CHECK (drops IN (0, 1));
+
+-- migration 7
+ALTER TABLE commands ADD COLUMN token_id TEXT;

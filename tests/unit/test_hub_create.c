@@ -4,6 +4,8 @@
  */
 #include "base/err.h"
 
+#include "model/hub_state.h"
+
 #include "support/oom.h"
 #include "support/queue_world.h"
 #include "support/unit.h"
@@ -105,6 +107,38 @@ test_rights_change(void **state)
 	forget();
 	ends_after(6, 1, 0);
 	expect("#9 cancelled: rights changed: its user was removed\n");
+}
+
+/* A foreign issuer's subject may have any byte in it. */
+static void
+test_keys_do_not_collide(void **state)
+{
+	struct slice one, other;
+
+	(void)state;
+	assert_int_equal(hub_make_key(&one, SL("ext:a\0b"), SL("c")), 0);
+	assert_int_equal(hub_make_key(&other, SL("ext:a"), SL("b\0c")), 0);
+	assert_false(slice_eq(one, other));
+	hub_unkeep(&one);
+	hub_unkeep(&other);
+}
+
+static void
+test_token_is_revoked(void **state)
+{
+	const struct wish mine = { .token = TOKEN_OPERATOR };
+
+	(void)state;
+	arrive_at(AGENT, "a", "exec", "{\"env\":\"prod\"}");
+	run("a", mine);
+	run("a", mine);
+	run("a", mine);
+	run("a", PLAIN);
+	ask(OP_TOKEN_REVOKE, TOKEN_ROOT, SL("tok_o"));
+	forget();
+	ends_after(1, 1, 0);
+	expect("#3 cancelled: rights changed: its token was revoked\n"
+	       "open #4\n");
 }
 
 static void
@@ -335,6 +369,8 @@ main(void)
 		QUEUE_TEST(test_key_means_one_thing),
 		QUEUE_TEST(test_key_while_storing),
 		QUEUE_TEST(test_rights_change),
+		QUEUE_TEST(test_token_is_revoked),
+		cmocka_unit_test(test_keys_do_not_collide),
 		QUEUE_TEST(test_policy_forbids),
 		QUEUE_TEST(test_who_may_end_it),
 		QUEUE_TEST(test_fan_out),

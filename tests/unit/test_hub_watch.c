@@ -38,8 +38,10 @@ static void
 watches(uint32_t peer, unsigned audience, const struct agent_news *news,
     size_t count)
 {
-	w.audience[peer] = audience;
-	w.watching[peer] = true;
+	if (peer < 100) {
+		w.audience[peer] = audience;
+		w.watching[peer] = true;
+	}
 	note("%u watches:", peer);
 	for (size_t i = 0; i < count; i++)
 		note(" %.*s", SLICE_FMT(news[i].id));
@@ -475,6 +477,48 @@ test_counts(void **state)
 	assert_int_equal(stats().watching_users, 0);
 }
 
+static void
+knock_foreign(uint32_t peer, const char *subject)
+{
+	struct event ev = rig_hello(peer, 0, "192.0.2.1", ENTRANCE_MONITOR);
+
+	ev.hello.credential.kind = CREDENTIAL_JWT;
+	ev.hello.credential.claims = (struct claims){
+		.issuer = SL("https://id.example"),
+		.subject = slice_from(subject),
+		.role = ROLE_VIEWER,
+	};
+	rig_input(&w.rig, &ev);
+}
+
+/* Who is known by another issuer's word alone has no more than ours. */
+static void
+test_connections_of_a_user(void **state)
+{
+	const uint32_t most = 200;
+
+	(void)state;
+	for (uint32_t i = 0; i < most; i++) {
+		knock_foreign(100 + i, "eve");
+		knock(1000 + i, ROOT, ENTRANCE_CONSOLE);
+	}
+	w.watching[1] = w.watching[2] = false;
+	w.len = 0;
+	knock_foreign(1, "eve");
+	knock(2, ROOT, ENTRANCE_CONSOLE);
+	expect("1 denied 429 CONNECTION_LIMIT\n2 denied 429 "
+	       "CONNECTION_LIMIT\n");
+	knock_foreign(3, "adam");
+	/* Agents have a limit of their own. */
+	enrol(1000, "a", NULL);
+	say(100, EVENT_GONE);
+	w.len = 0;
+	knock_foreign(1, "eve");
+	knock(2, ROOT, ENTRANCE_CONSOLE);
+	expect("1 watches: a\n2 guest\n");
+	assert_int_equal(stats().watching_users, 2);
+}
+
 static const struct reply *
 last_reply(const struct outbox *o)
 {
@@ -721,6 +765,7 @@ main(void)
 		TEST(test_credentials_end),
 		TEST(test_revocation),
 		TEST(test_counts),
+		TEST(test_connections_of_a_user),
 		TEST(test_shared_list),
 		TEST(test_renewal),
 		TEST(test_broadcasts),

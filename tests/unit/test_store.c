@@ -223,6 +223,7 @@ test_everything_comes_back(void **state)
 	struct command_record c = kit_command(slice_from(id), AGENT);
 	c.env_json = SL("{\"A\":\"b\"}");
 	c.said_json = SL("{\"command\":\"x\"}");
+	c.token_id = SL("tok_1");
 	c.timeout = 5;
 	c.deadline_at = 6;
 	assert_int_equal(
@@ -256,6 +257,7 @@ test_everything_comes_back(void **state)
 	assert_int_equal(snap.command_count, 1);
 	assert_slice(snap.commands[0].env_json, SL("{\"A\":\"b\"}"));
 	assert_slice(snap.commands[0].said_json, SL("{\"command\":\"x\"}"));
+	assert_slice(snap.commands[0].token_id, SL("tok_1"));
 	assert_int_equal(snap.commands[0].deadline_at, 6);
 	assert_int_equal(snap.last_link, 12);
 	const struct connection_record *links;
