@@ -68,6 +68,7 @@ enum console_word {
 	CONSOLE_REFRESH, /* refresh: another credential */
 	CONSOLE_FILTER,  /* filter: what a dashboard wants to see */
 	CONSOLE_BATCH,   /* batch: texts, each for console_decode_part */
+	CONSOLE_PACKED,  /* packed: for console_unpack, once it is paid for */
 };
 
 /* What a message counts as for the limits of docs/protocol/console.md 8. */
@@ -125,8 +126,18 @@ struct console_filter {
 	} topics[CONSOLE_TOPICS];
 };
 
+/* What is `compressed`, and what it says of itself. */
+struct console_packed {
+	struct slice algorithm;
+	struct slice type; /* absent when not said */
+	struct slice data;
+	int64_t size;
+	int64_t packed_size;
+};
+
 struct console_message {
 	enum console_word word;
+	/* Of PACKED that of the type that it claims, but never EXEMPT. */
 	enum console_limit limit;
 	/* The answer to what its owner handles without the hub: see
 	 * console_encode_ack.  Only in upper. */
@@ -143,20 +154,27 @@ struct console_message {
 			const struct slice *texts;
 			size_t count;
 		} batch;
+		struct console_packed packed;
 	};
 };
 
 /*
  * One text message.  text must live as long as a does: the message points
- * into both.  A `compressed` one is inflated and read at once.  now: of the
- * instants that commands began and ended at.  0, or ERR_NOMEM: out and
- * what p says of the peer are untouched.
+ * into both.  now: of the instants that commands began and ended at.  0, or
+ * ERR_NOMEM: out and what p says of the peer are untouched.
+ *
+ * A `compressed` one is PACKED, and inflated by console_unpack: that may cost
+ * 200 times what it cost to send, so it pays its rate before.
  *
  * Of EVENT_AGENT_ENDED the owner fills in outcome.out_bytes and err_bytes:
  * the output that came before.
  */
 int console_decode(struct slice text, struct console_peer *p, wall_msec now,
     struct arena *a, struct console_message *out);
+
+/* What is in a PACKED one; in may be out.  Else as console_decode. */
+int console_unpack(const struct console_message *in, struct console_peer *p,
+    wall_msec now, struct arena *a, struct console_message *out);
 
 /* A message that clients may say. */
 struct console_type {

@@ -45,15 +45,6 @@ console_read_batch(struct console_reader *r, struct js_value root)
 	return 0;
 }
 
-/* What it says of itself. */
-struct packed {
-	struct slice algorithm;
-	struct slice type;
-	struct slice data;
-	int64_t size;
-	int64_t packed_size;
-};
-
 static int
 refuse_packed(
     struct console_reader *r, int err, struct slice field, struct slice text)
@@ -75,7 +66,7 @@ refuse_unpacked(struct console_reader *r, int err)
 /* in: as it came, out: what it was.  0 or ERR_NOMEM; refused leaves *inner
  * absent. */
 static int
-unpack(struct console_reader *r, const struct packed *p, struct buf *gz,
+unpack(struct console_reader *r, const struct console_packed *p, struct buf *gz,
     struct buf *text, struct slice *inner)
 {
 	const struct enc_unpack_limits limits = { CONSOLE_TEXT_MAX,
@@ -100,12 +91,10 @@ unpack(struct console_reader *r, const struct packed *p, struct buf *gz,
 }
 
 int
-console_inflate(
-    struct console_reader *r, struct js_value root, struct slice *inner)
+console_read_packed(struct console_reader *r, struct js_value root)
 {
-	struct packed p = { 0 };
+	struct console_packed p = { 0 };
 	struct js_fields f;
-	struct buf gz, text;
 
 	js_fields_init(&f, root);
 	js_need_string(&f, "algorithm", &p.algorithm);
@@ -118,9 +107,20 @@ console_inflate(
 	if (!slice_eq(p.algorithm, SL("gzip")))
 		return refuse_packed(r, ERR_UNSUPPORTED, SL("algorithm"),
 		    SL("the algorithm is gzip"));
+	r->out->word = CONSOLE_PACKED;
+	r->out->packed = p;
+	return 0;
+}
+
+int
+console_inflate(struct console_reader *r, const struct console_packed *p,
+    struct slice *inner)
+{
+	struct buf gz, text;
+
 	buf_init(&gz, CONSOLE_TEXT_MAX);
 	buf_init(&text, CONSOLE_TEXT_MAX);
-	int err = unpack(r, &p, &gz, &text, inner);
+	int err = unpack(r, p, &gz, &text, inner);
 	buf_fini(&gz);
 	buf_fini(&text);
 	return err;

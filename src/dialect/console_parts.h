@@ -97,9 +97,10 @@ int console_read_command(
 /* console_pack.c ---------------------------------------------------------- */
 
 int console_read_batch(struct console_reader *r, struct js_value root);
+int console_read_packed(struct console_reader *r, struct js_value root);
 /* The text within; absent when it was refused.  0 or ERR_NOMEM. */
-int console_inflate(
-    struct console_reader *r, struct js_value root, struct slice *inner);
+int console_inflate(struct console_reader *r, const struct console_packed *p,
+    struct slice *inner);
 
 /* Writing ----------------------------------------------------------------- */
 

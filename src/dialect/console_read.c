@@ -329,18 +329,25 @@ is_wrapped(struct slice type)
 	return slice_eq(type, SL("batch")) || slice_eq(type, SL("compressed"));
 }
 
-static int read_text(struct console_reader *r, struct slice text, bool whole);
+/* It is let in as what it claims to be, if that is let in at all. */
+static enum console_limit
+claimed_limit(struct slice type)
+{
+	const struct console_row *row =
+	    type.len == 0 ? NULL : find_row(type, is_upper_type(type));
+
+	return row == NULL || row->limit == CONSOLE_EXEMPT ? CONSOLE_COUNTED
+							   : row->limit;
+}
 
 static int
 read_wrapped(struct console_reader *r, struct slice type, struct js_value root)
 {
-	struct slice inner = none;
-
 	if (slice_eq(type, SL("batch")))
 		return console_read_batch(r, root);
-	int err = console_inflate(r, root, &inner);
-	if (err == 0 && inner.ptr != NULL)
-		err = read_text(r, inner, false);
+	int err = console_read_packed(r, root);
+	if (err == 0 && r->out->word == CONSOLE_PACKED)
+		r->out->limit = claimed_limit(r->out->packed.type);
 	return err;
 }
 
@@ -395,6 +402,29 @@ decode(struct slice text, struct console_peer *p, wall_msec now,
 	};
 	int err = read_text(&r, text, whole);
 
+	if (err != 0)
+		return err;
+	*out = m;
+	*p = peer;
+	return 0;
+}
+
+int
+console_unpack(const struct console_message *in, struct console_peer *p,
+    wall_msec now, struct arena *a, struct console_message *out)
+{
+	struct console_message m = { .event.kind = EVENT_BAD,
+		.event.request_id = in->event.request_id,
+		.event.said_at = in->event.said_at };
+	struct console_peer peer = *p;
+	struct console_reader r = {
+		.peer = &peer, .a = a, .now = now, .out = &m
+	};
+	struct slice inner = none;
+	int err = console_inflate(&r, &in->packed, &inner);
+
+	if (err == 0 && inner.ptr != NULL)
+		err = read_text(&r, inner, false);
 	if (err != 0)
 		return err;
 	*out = m;

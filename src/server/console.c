@@ -232,14 +232,17 @@ acknowledge(struct conn *c, const struct console_message *m)
 
 static void on_batch(
     struct conn *c, const struct console_message *m, struct arena *a);
+static void on_packed(struct conn *c, struct event *ev, struct arena *a,
+    const struct console_message *m);
 
+/* What it may say. */
 static void
-on_message_of(struct conn *c, struct event *ev, struct arena *a,
+on_allowed(struct conn *c, struct event *ev, struct arena *a,
     const struct console_message *m)
 {
-	if (!console_may_say(c, m))
-		return;
-	introduce(c, m);
+	/* What others come in says nothing itself. */
+	if (m->word != CONSOLE_PACKED && m->word != CONSOLE_BATCH)
+		introduce(c, m);
 	switch (m->word) {
 	case CONSOLE_EVENT:
 		on_event_message(c, ev, m);
@@ -261,7 +264,31 @@ on_message_of(struct conn *c, struct event *ev, struct arena *a,
 	case CONSOLE_BATCH:
 		on_batch(c, m, a);
 		break;
+	case CONSOLE_PACKED:
+		on_packed(c, ev, a, m);
+		break;
 	}
+}
+
+static void
+on_message_of(struct conn *c, struct event *ev, struct arena *a,
+    const struct console_message *m)
+{
+	if (console_may_say(c, m))
+		on_allowed(c, ev, a, m);
+}
+
+static void
+on_packed(struct conn *c, struct event *ev, struct arena *a,
+    const struct console_message *m)
+{
+	struct console_message inner;
+
+	if (console_unpack(m, &console_of(c)->peer, clock_wall(), a, &inner) !=
+	    0)
+		conn_drop(c);
+	else if (console_may_say_too(c, m, &inner))
+		on_allowed(c, ev, a, &inner);
 }
 
 /* Each as if it had come by itself, until one is refused by its rate. */

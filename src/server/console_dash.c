@@ -77,6 +77,14 @@ console_may_say(struct conn *c, const struct console_message *m)
 	return v.ok;
 }
 
+/* What is of another kind than it claimed pays for that as well. */
+bool
+console_may_say_too(struct conn *c, const struct console_message *packed,
+    const struct console_message *inner)
+{
+	return class_of(inner) == class_of(packed) || console_may_say(c, inner);
+}
+
 /* Batches ------------------------------------------------------------------ */
 
 void

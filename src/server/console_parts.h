@@ -86,6 +86,9 @@ void console_complain(struct conn *c, struct slice request_id, int err,
 
 /* Whether it may say that now; if not it has been answered. */
 bool console_may_say(struct conn *c, const struct console_message *m);
+/* The same for what was in a PACKED one, which has paid. */
+bool console_may_say_too(struct conn *c, const struct console_message *packed,
+    const struct console_message *inner);
 /* The hub has let it watch: before the answer is said. */
 void console_join(struct conn *c, const struct reply *r);
 /* Say the list of agents as others were told it; false when this is not one

@@ -50,6 +50,9 @@ check_packed(struct slice text, const struct console_context *c)
 		check(console_decode(text, &a, 0, &arena, &plain) == 0);
 		check(console_decode(buf_peek(&out), &b, 0, &arena, &packed) ==
 		    0);
+		if (packed.word == CONSOLE_PACKED)
+			check(console_unpack(&packed, &b, 0, &arena, &packed) ==
+			    0);
 		check(plain.word == packed.word);
 		check(plain.event.kind == packed.event.kind);
 		check(a.spelling == b.spelling);
@@ -164,6 +167,12 @@ hear(uint32_t peer, const struct console_message *m, struct arena *a)
 		input(&m->event, peer);
 	if (m->word == CONSOLE_OUTPUT)
 		show(&m->output);
+	if (m->word == CONSOLE_PACKED) {
+		check(console_unpack(m, &run.peers[peer], 9000, a, &part) == 0);
+		check(
+		    part.word != CONSOLE_BATCH && part.word != CONSOLE_PACKED);
+		hear(peer, &part, a);
+	}
 	if (m->word != CONSOLE_BATCH)
 		return;
 	for (size_t i = 0; i < m->batch.count && i < SAID_MAX; i++) {

@@ -707,7 +707,16 @@ def test_packed(t):
         await agent.wait("validation:error")
         await agent.say("heartbeat:ping")
         await agent.wait("heartbeat:pong")
-        for x in plain, batch, both, agent:
+        # What costs much to look at pays before, whatever it claims to be.
+        inner = json.dumps({"type": "command:interrupt", "commandId": "none", "x": "y" * 2000})
+        raw = gzip.compress(inner.encode())
+        wrap = dict(algorithm="gzip", originalType="command:interrupt", originalSize=len(inner),
+                    compressedSize=len(raw), data=base64.b64encode(raw).decode())
+        other = await dashboard(d, name="flood")
+        for _ in range(12):
+            await other.say("compressed", **wrap)
+        equal((await other.wait("connection:error"))["code"], "RATE_LIMIT")
+        for x in plain, batch, both, agent, other:
             await x.close()
     asyncio.run(run())
 

@@ -47,6 +47,8 @@ hear(const char *text)
 	peer.ended_at = 0;
 	memset(peer.ended, 0, sizeof(peer.ended));
 	assert_int_equal(console_decode(kept, &peer, NOW, &arena, &m), 0);
+	if (m.word == CONSOLE_PACKED)
+		assert_int_equal(console_unpack(&m, &peer, NOW, &arena, &m), 0);
 	return m;
 }
 
@@ -288,6 +290,8 @@ test_compressed(void **state)
 	assert_true(buf_peek(&packed).len < 500);
 	assert_int_equal(
 	    console_decode(buf_peek(&packed), &peer, NOW, &arena, &m), 0);
+	assert_int_equal(m.word, CONSOLE_PACKED);
+	assert_int_equal(console_unpack(&m, &peer, NOW, &arena, &m), 0);
 	assert_int_equal(m.word, CONSOLE_OUTPUT);
 	assert_slice(m.output.content, o.content);
 	buf_clear(&packed);
@@ -296,6 +300,42 @@ test_compressed(void **state)
 	    0);
 	buf_fini(&text);
 	buf_fini(&packed);
+}
+
+/* It is judged before it is inflated, by what it says that it is. */
+static void
+test_compressed_claims(void **state)
+{
+	static const struct {
+		const char *type;
+		enum console_limit limit;
+	} claims[] = {
+		{ "command:request", CONSOLE_COUNTED_COMMAND },
+		{ "COMMAND_REQUEST", CONSOLE_COUNTED_COMMAND },
+		{ "heartbeat:ping", CONSOLE_COUNTED_PING },
+		{ "dashboard:connect", CONSOLE_COUNTED },
+		/* Nothing that is dear to look at is free. */
+		{ "system:emergency-stop", CONSOLE_COUNTED },
+		{ "EMERGENCY_STOP", CONSOLE_COUNTED },
+		{ "batch", CONSOLE_COUNTED },
+		{ "", CONSOLE_COUNTED },
+	};
+	struct console_message m;
+	char text[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
+		snprintf(text, sizeof(text),
+		    "{\"type\":\"compressed\",\"originalType\":\"%s\","
+		    "\"algorithm\":\"gzip\",\"originalSize\":1,"
+		    "\"compressedSize\":1,\"data\":\"no gzip\"}",
+		    claims[i].type);
+		assert_int_equal(
+		    console_decode(slice_from(text), &peer, NOW, &arena, &m),
+		    0);
+		assert_int_equal(m.word, CONSOLE_PACKED);
+		assert_int_equal(m.limit, claims[i].limit);
+	}
 }
 
 static void
@@ -555,6 +595,8 @@ decode_all(const char *const *texts, size_t count, enum console_side side)
 		struct arena a;
 		arena_init(&a, 64 << 20);
 		int err = console_decode(slice_from(texts[i]), &p, 0, &a, &m);
+		if (err == 0 && m.word == CONSOLE_PACKED)
+			err = console_unpack(&m, &p, 0, &a, &m);
 		assert_true(err == 0 || err == ERR_NOMEM);
 		if (err != 0)
 			assert_memory_equal(&p, &was, sizeof(p));
@@ -649,6 +691,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_batch, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 		    test_compressed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+		    test_compressed_claims, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_shapes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 		    test_priorities, set_up, tear_down),

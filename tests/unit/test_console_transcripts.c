@@ -395,6 +395,17 @@ hear_batch(uint32_t peer, const struct console_message *batch)
 }
 
 static void
+hear_packed(uint32_t peer, const struct console_message *m)
+{
+	struct console_message inner;
+
+	assert_int_equal(console_unpack(m, &s.names[peer].peer, s.rig.wall,
+			     &s.arena, &inner),
+	    0);
+	hear(peer, &inner);
+}
+
+static void
 hear(uint32_t peer, const struct console_message *m)
 {
 	struct name *n = &s.names[peer];
@@ -417,6 +428,9 @@ hear(uint32_t peer, const struct console_message *m)
 		break;
 	case CONSOLE_BATCH:
 		hear_batch(peer, m);
+		break;
+	case CONSOLE_PACKED:
+		hear_packed(peer, m);
 		break;
 	case CONSOLE_FILTER:
 	case CONSOLE_NOTHING:
