@@ -339,7 +339,15 @@ class Controller:
         self.keys = {}
         self.nonces = 0
         self.fault = None
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self.accept, daemon=True)
+        self.accepting.start()
+
+    def end(self):
+        """Take no more.  Waits for the thread: one that is just about to
+        accept would do so on whatever gets the same descriptor next."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.accepting.join()
+        self.listener.close()
 
     @property
     def url(self):
@@ -507,7 +515,7 @@ class World:
         if self.process:
             self.process.kill()
             self.process.wait()
-        self.controller.listener.close()
+        self.controller.end()
         check(self.controller.fault is None, self.controller.fault)
         self.end_commands()
         shutil.rmtree(self.dir, ignore_errors=True)
@@ -573,7 +581,7 @@ def certificate(d):
 
 def test_pin(w):
     context, pin = certificate(w.dir)
-    w.controller.listener.close()
+    w.controller.end()
     w.controller = Controller(context)
     done = w.join(token=TOKEN)
     check(done.returncode == 1 and 'tls' in done.stderr, 'believed a stranger: ' + done.stderr)

@@ -22,7 +22,8 @@ class Proxy:
         self.sockets = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self.accept, daemon=True)
+        self.accepting.start()
 
     def accept(self):
         while True:
@@ -65,6 +66,10 @@ class Proxy:
                 pass
 
     def end(self):
+        # A thread about to accept would do so on whatever gets the same
+        # descriptor next.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.accepting.join()
         self.listener.close()
         self.hang.set()
         self.cut()
