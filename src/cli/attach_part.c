@@ -57,7 +57,7 @@ ask(struct attach_part *p, bool again)
 	int exit;
 
 	snprintf(url, sizeof(url), "%s/api/v1/exec", p->cli->at.url);
-	exit = p->renewing ? login_renew(p->cli) : EXIT_OK;
+	exit = p->renewing ? login_renew_spent(p->cli) : EXIT_OK;
 	if (exit != EXIT_OK)
 		return exit;
 	exit = wslink_open(p->cli, &ask, &p->link);

@@ -57,6 +57,23 @@ login_password(
 	return *out == NULL ? cli_nomem(c) : EXIT_OK;
 }
 
+int
+login_old_password(struct cli *c, const struct args *a, const char **out)
+{
+	const char *file = args_get(a, "old-password-file");
+	char text[PASSWORD_SIZE];
+
+	if (file != NULL)
+		return from_file(c, file, out);
+	if (!c->term.in_tty ||
+	    term_read_secret("Your password as it is (not shown): ", text,
+		sizeof(text)) != 0)
+		return cli_usage(
+		    c, "your old password is needed: --old-password-file");
+	*out = arena_cstr(&c->arena, slice_from(text));
+	return *out == NULL ? cli_nomem(c) : EXIT_OK;
+}
+
 /* Logins ------------------------------------------------------------------- */
 
 /* What an answer of /auth/login or /auth/refresh gives. */
@@ -143,9 +160,10 @@ lock_config(const struct cli *c)
 	return fd;
 }
 
-/* Under the lock: another program may have been faster. */
+/* Under the lock: another program may have been faster.  spent: the token
+ * that we have is worthless, however long it seems to be good. */
 static int
-renew(struct cli *c)
+renew(struct cli *c, bool spent)
 {
 	const struct context_flags flags = { .name = c->at.name,
 		.insecure = c->at.insecure };
@@ -157,10 +175,11 @@ renew(struct cli *c)
 		return cli_fail(c, EXIT_FAILED, "%s", why);
 	if (now.refresh == NULL)
 		return EXIT_OK;
+	spent = spent && strcmp(now.token, c->at.token) == 0;
 	c->at.token = now.token;
 	c->at.refresh = now.refresh;
 	c->at.renew = now.renew;
-	if (!about_to_end(&now))
+	if (!about_to_end(&now) && !spent)
 		return EXIT_OK;
 	const char *const members[][2] = { { "refresh_token", now.refresh },
 		{ NULL, NULL } };
@@ -177,15 +196,30 @@ renew(struct cli *c)
 	return exit;
 }
 
+static int
+renew_locked(struct cli *c, bool spent)
+{
+	int lock = lock_config(c);
+
+	if (lock < 0)
+		return cli_fail(c, EXIT_FAILED, "cannot lock %s", c->config);
+	int exit = renew(c, spent);
+	close(lock);
+	return exit;
+}
+
 int
 login_renew(struct cli *c)
 {
 	if (c->at.refresh == NULL || c->config == NULL || !about_to_end(&c->at))
 		return EXIT_OK;
-	int lock = lock_config(c);
-	if (lock < 0)
-		return cli_fail(c, EXIT_FAILED, "cannot lock %s", c->config);
-	int exit = renew(c);
-	close(lock);
-	return exit;
+	return renew_locked(c, false);
+}
+
+int
+login_renew_spent(struct cli *c)
+{
+	if (c->at.refresh == NULL || c->config == NULL)
+		return EXIT_OK;
+	return renew_locked(c, true);
 }

@@ -134,12 +134,33 @@ need_password(struct cli *c, const struct args *a, const char **out)
 	    : exit;
 }
 
+/* The old one first, as everywhere; the login goes on with a new token. */
+static int
+change_own(struct cli *c, const struct args *a)
+{
+	const char *old, *password;
+	int exit = login_old_password(c, a, &old);
+
+	if (exit == EXIT_OK)
+		exit = need_password(c, a, &password);
+	if (exit != EXIT_OK)
+		return exit;
+	const char *const members[][2] = { { "old_password", old },
+		{ "password", password }, { NULL, NULL } };
+	exit = send_strings(
+	    c, "POST", SL("/api/v1/auth/password"), members, false);
+	return exit == EXIT_OK ? login_renew_spent(c) : exit;
+}
+
 int
 verb_user_passwd(struct cli *c, const struct args *a)
 {
 	const char *password;
-	int exit = need_password(c, a, &password);
+	int exit;
 
+	if (a->count == 0)
+		return change_own(c, a);
+	exit = need_password(c, a, &password);
 	if (exit != EXIT_OK)
 		return exit;
 	const char *const members[][2] = { { "password", password },

@@ -34,6 +34,12 @@ static const struct flag password_flags[] = {
 	{ "password-file", 0, "FILE", "read the password from FILE" },
 };
 
+static const struct flag passwd_flags[] = {
+	{ "password-file", 0, "FILE", "read the new password from FILE" },
+	{ "old-password-file", 0, "FILE",
+	    "without USER: read your password as it is from FILE" },
+};
+
 static const struct flag jwt_flags[] = {
 	{ "ttl", 0, "D", "it is good this long (1h; 30 days at most)" },
 	{ "scope", 0, "S,...", "it permits only this (all of the role's)" },
@@ -193,9 +199,12 @@ const struct verb verbs[] = {
 	    "limit a user to some agents, or not any more",
 	    "What the user has open is closed.", { 0 }, 2, 2, false,
 	    verb_user_selector },
-	{ "user", "passwd", "USER", "give a user another password",
-	    "The user's logins end, and so do tokens of user token.",
-	    FLAGS(password_flags), 1, 1, false, verb_user_passwd },
+	{ "user", "passwd", "[USER]",
+	    "give a user, or yourself, another password",
+	    "The user's logins end, and so do tokens of user token.  Without "
+	    "USER it is your own: the old one is asked for, and the login that "
+	    "you use goes on.",
+	    FLAGS(passwd_flags), 0, 1, false, verb_user_passwd },
 	{ "user", "token", "USER", "print a token (JWT) for a user", NULL,
 	    FLAGS(jwt_flags), 1, 1, false, verb_user_token },
 	{ "user", "rm", "USER", "remove a user and close what they have open",

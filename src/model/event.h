@@ -298,6 +298,8 @@ enum request_op {
 	OP_REFRESH,    /* trade request.login->hash for new_hash */
 	OP_SETUP,      /* the first administrator's password */
 	OP_LOGOUT,
+	OP_OWN_PASSWORD, /* ask_first: reply.user has the hash; then passed,
+			  * and user->password is the new one */
 	/* Of those who watch by a WebSocket. */
 	OP_BROADCAST_STATUS,   /* another back end on an agent (id): word */
 	OP_BROADCAST_ACTIVITY, /* the same on a session: word was said */

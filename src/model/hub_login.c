@@ -100,10 +100,16 @@ end_login(struct hub *h, struct login *g)
 }
 
 void
-hub_end_logins(struct hub *h, struct user *u)
+hub_end_logins(struct hub *h, struct user *u, struct slice but)
 {
-	while (!list_empty(&u->logins) && h->out->err == 0)
-		end_login(h, LIST_OF(u->logins.next, struct login, by_user));
+	struct list *l = u->logins.next;
+
+	while (l != &u->logins && h->out->err == 0) {
+		struct login *g = LIST_OF(l, struct login, by_user);
+		l = l->next;
+		if (but.len == 0 || !slice_eq(g->record->id, but))
+			end_login(h, g);
+	}
 }
 
 /* Those that are over, and the oldest when there are too many. */
@@ -253,6 +259,19 @@ refuse_login(struct hub *h, const struct event *ev)
 	    SL("name or password is wrong"));
 }
 
+bool
+hub_may_try(struct hub *h, const struct event *ev, struct slice account)
+{
+	struct rate_state rate;
+
+	if (rate_take(
+		h, &h->logins_tried, account, h->config.login_rate, &rate))
+		return true;
+	hub_reply_limited(h, ev, rate.reset, SL("TOO_MANY_ATTEMPTS"),
+	    SL("too many logins of this account; try again later"));
+	return false;
+}
+
 /*
  * Each try counts, right or wrong, known or not: the answer takes as long
  * and says as much for an account that does not exist.
@@ -261,7 +280,6 @@ void
 hub_login(struct hub *h, const struct event *ev, const struct access *who)
 {
 	const struct user *u = hub_find_user(h, ev->request.id);
-	struct rate_state rate;
 
 	(void)who;
 	/* Nobody is called so: nothing to count, and to keep, for it. */
@@ -269,12 +287,8 @@ hub_login(struct hub *h, const struct event *ev, const struct access *who)
 		refuse_login(h, ev);
 		return;
 	}
-	if (!rate_take(h, &h->logins_tried, ev->request.id,
-		h->config.login_rate, &rate)) {
-		hub_reply_limited(h, ev, rate.reset, SL("TOO_MANY_ATTEMPTS"),
-		    SL("too many logins of this account; try again later"));
+	if (!hub_may_try(h, ev, ev->request.id))
 		return;
-	}
 	struct reply *r = hub_reply(h, ev, NULL, 0);
 	if (r == NULL || u == NULL)
 		return;

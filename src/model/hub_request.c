@@ -175,6 +175,7 @@ static const struct row rows[OPS] = {
 	[OP_REFRESH] = { .handle = hub_refresh, .open = true },
 	[OP_SETUP] = { .handle = hub_set_up, .open = true },
 	[OP_LOGOUT] = { .handle = hub_logout, .ends = true },
+	[OP_OWN_PASSWORD] = { .handle = hub_own_password },
 	[OP_BROADCAST_STATUS] = { .need = SCOPE_EVENT_WRITE,
 	    .handle = hub_broadcast_status },
 	[OP_BROADCAST_ACTIVITY] = { .need = SCOPE_EVENT_WRITE,

@@ -434,7 +434,10 @@ void hub_sever_user(struct hub *h, struct user *u);
 void hub_undo_user(struct hub *h, struct pending *p);
 struct login *hub_add_login(struct hub *h, const struct login_record *r);
 void hub_free_login(struct hub *h, struct login *g);
-void hub_end_logins(struct hub *h, struct user *u);
+/* All of them but one; absent: all. */
+void hub_end_logins(struct hub *h, struct user *u, struct slice but);
+/* One more try at a password, if it may be tried: else answered. */
+bool hub_may_try(struct hub *h, const struct event *ev, struct slice account);
 void hub_undo_login(struct hub *h, struct pending *p);
 
 void hub_user_add(
@@ -448,6 +451,8 @@ void hub_user_change(
 void hub_user_remove(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_user_token(
+    struct hub *h, const struct event *ev, const struct access *who);
+void hub_own_password(
     struct hub *h, const struct event *ev, const struct access *who);
 void hub_set_up(
     struct hub *h, const struct event *ev, const struct access *who);

@@ -142,6 +142,7 @@ store_user(struct hub *h, const struct event *ev, const struct access *who,
 		[OP_USER_CHANGE] = SL_INIT("user.change"),
 		[OP_USER_REMOVE] = SL_INIT("user.remove"),
 		[OP_SETUP] = SL_INIT("user.setup"),
+		[OP_OWN_PASSWORD] = SL_INIT("user.password"),
 	};
 	struct op *op = hub_store(h, OP_PUT_USER);
 
@@ -359,6 +360,7 @@ change(struct hub *h, const struct event *ev, const struct access *who,
 {
 	struct user_record *was = clone_new(CLONE_USER, u->record);
 	bool self = who != NULL && who->user == u->record;
+	struct slice own = who != NULL ? who->login_id : none;
 	struct access now;
 
 	if (was == NULL || replace(h, u, r) != 0) {
@@ -378,7 +380,8 @@ change(struct hub *h, const struct event *ev, const struct access *who,
 	/* The answer first: it may be for one of those that are closed. */
 	reply_user(h, ev, who, u, op->number);
 	if (r->valid_from == h->wall || r->removed_at != 0)
-		hub_end_logins(h, u);
+		hub_end_logins(
+		    h, u, ev->request.op == OP_OWN_PASSWORD ? own : none);
 	hub_sever_user(h, u);
 }
 
@@ -411,6 +414,51 @@ hub_user_change(struct hub *h, const struct event *ev, const struct access *who)
 		hub_reply(h, ev, who, 0);
 	else
 		change(h, ev, who, u, &r);
+}
+
+static void
+refuse_password(struct hub *h, const struct event *ev, const struct user *u)
+{
+	struct op *op = hub_store(h, OP_AUDIT);
+
+	if (op != NULL) {
+		op->lazy = true;
+		op->audit = hub_audit(u->record->id, SL("user.password"),
+		    u->record->id, ev, ev->request.credential.remote);
+		op->audit.result = SL("denied");
+	}
+	hub_reply_error(h, ev, ERR_DENIED, 403, SL("WRONG_PASSWORD"),
+	    SL("old_password"), SL("this is not your password"));
+}
+
+/* Whoever knows the old one, by whatever credential; it counts as a try to
+ * log in.  The login that this came by goes on, all others end. */
+void
+hub_own_password(
+    struct hub *h, const struct event *ev, const struct access *who)
+{
+	const struct request *q = &ev->request;
+	struct user *u = map_get(&h->users, who->user->id);
+
+	if (u == NULL) {
+		hub_reply_error(h, ev, ERR_DENIED, 403, SL("NOT_PERMITTED"),
+		    none, SL("you have no password here, but at your issuer"));
+		return;
+	}
+	if (q->ask_first) {
+		if (hub_may_try(h, ev, u->record->name))
+			reply_user(h, ev, who, u, 0);
+		return;
+	}
+	/* It may have changed while the password was judged. */
+	if (!q->passed || q->login->created_at < u->record->valid_from) {
+		refuse_password(h, ev, u);
+		return;
+	}
+	struct user_record r = *u->record;
+	r.password = q->user->password;
+	r.valid_from = h->wall;
+	change(h, ev, who, u, &r);
 }
 
 void

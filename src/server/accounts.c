@@ -32,8 +32,9 @@ struct account {
 	enum request_op op; /* of the question that is out */
 	bool asked_first;
 	struct slice name;
-	struct slice password;
-	struct slice secret; /* SETUP */
+	struct slice password; /* of a login; else the new one */
+	struct slice old;      /* OWN_PASSWORD */
+	struct slice secret;   /* SETUP */
 	struct slice refresh;
 	bool wants_cookie;
 	struct user_record user;
@@ -47,6 +48,7 @@ struct account {
 	char login_id[RAND_ID_SIZE];
 	char user_id[RAND_ID_SIZE];
 	char text[KEYRING_TEXT]; /* the new refresh token or cookie */
+	bool judged;             /* what was shown was compared */
 	bool passed;
 };
 
@@ -112,6 +114,16 @@ static int
 read_setup(struct conn *c, struct js_fields *f, struct account *a)
 {
 	js_need_string(f, "token", &a->secret);
+	js_need_string(f, "password", &a->password);
+	a->changes = USER_PASSWORD;
+	return f->err != 0 ? refuse_field(c, f)
+			   : check_password(c, a->password);
+}
+
+static int
+read_password(struct conn *c, struct js_fields *f, struct account *a)
+{
+	js_need_string(f, "old_password", &a->old);
 	js_need_string(f, "password", &a->password);
 	a->changes = USER_PASSWORD;
 	return f->err != 0 ? refuse_field(c, f)
@@ -201,6 +213,7 @@ static read_fn *const readers[OPS] = {
 	[OP_REFRESH] = read_refresh,
 	[OP_SETUP] = read_setup,
 	[OP_LOGOUT] = read_nothing,
+	[OP_OWN_PASSWORD] = read_password,
 	[OP_USER_ADD] = read_user,
 	[OP_USER_CHANGE] = read_user,
 	[OP_USER_TOKEN] = read_token,
@@ -259,7 +272,8 @@ fill(struct arena *to, struct call *call, struct account *a, struct request *q)
 	if (err == 0)
 		err = copy_login(to, a, q);
 	/* With a password at hand and not yet hashed. */
-	q->ask_first = a->password.ptr != NULL && a->kept[0] == '\0';
+	q->ask_first =
+	    a->password.ptr != NULL && a->kept[0] == '\0' && !a->judged;
 	if (err == 0 && a->op == OP_SETUP)
 		err = credential_hash(a->secret, q->credential.hash);
 	if (err == 0 && a->op == OP_REFRESH)
@@ -370,6 +384,24 @@ prepare_login(struct conn *c, struct account *a)
 		a->passed = false;
 }
 
+static void start(
+    struct conn *c, struct slice password, const struct slice *stored);
+
+/* What was shown fits, or not. */
+static void
+compared(struct conn *c, struct call *call, struct account *a)
+{
+	a->judged = true;
+	if (a->op == OP_LOGIN) {
+		a->op = OP_LOGIN_DONE;
+		prepare_login(c, a);
+	} else if (a->passed) {
+		start(c, a->password, NULL);
+		return;
+	}
+	post(c, call, a);
+}
+
 static void
 hashed(struct loop_work *work)
 {
@@ -382,13 +414,13 @@ hashed(struct loop_work *work)
 		refuse_busy(c);
 	} else if (call != NULL) {
 		struct account *a = call->state;
-		a->passed = h->passed;
 		memcpy(a->kept, h->kept, sizeof(a->kept));
 		if (h->compare) {
-			a->op = OP_LOGIN_DONE;
-			prepare_login(c, a);
+			a->passed = h->passed;
+			compared(c, call, a);
+		} else {
+			post(c, call, a);
 		}
-		post(c, call, a);
 	}
 	if (call != NULL)
 		web_resume(c);
@@ -396,13 +428,13 @@ hashed(struct loop_work *work)
 	alloc_free(h);
 }
 
+/* stored: what to compare it with; NULL: it is to be kept. */
 static void
-start(
-    struct conn *c, const struct account *a, bool compare, struct slice stored)
+start(struct conn *c, struct slice password, const struct slice *stored)
 {
 	struct server *s = c->dock->server;
-	struct hashing *h =
-	    alloc_new(sizeof(*h) + a->password.len + stored.len + 1);
+	size_t len = stored != NULL ? stored->len : 0;
+	struct hashing *h = alloc_new(sizeof(*h) + password.len + len + 1);
 	uint8_t *at = (uint8_t *)(h + 1);
 
 	if (h == NULL || atomic_load(&s->hashing) >= HASHING_MAX) {
@@ -414,13 +446,14 @@ start(
 	h->work.done = hashed;
 	h->dock = c->dock;
 	h->peer = c->id;
-	h->compare = compare;
-	memcpy(at, a->password.ptr, a->password.len);
-	h->password = (struct slice){ at, a->password.len };
-	at += a->password.len;
-	if (stored.len > 0)
-		memcpy(at, stored.ptr, stored.len);
-	h->stored = (struct slice){ at, stored.len };
+	h->compare = stored != NULL;
+	if (password.len > 0)
+		memcpy(at, password.ptr, password.len);
+	h->password = (struct slice){ at, password.len };
+	at += password.len;
+	if (len > 0)
+		memcpy(at, stored->ptr, len);
+	h->stored = (struct slice){ at, len };
 	atomic_fetch_add(&s->hashing, 1);
 	if (loop_work(c->dock->lane.loop, &h->work) == 0)
 		return;
@@ -603,19 +636,20 @@ answer_logout(struct conn *c, const struct reply *r)
 static bool
 go_on(struct conn *c, struct account *a, const struct reply *r)
 {
-	if (a->op == OP_LOGIN) {
-		if (r->user_count > 0)
-			slice_cstr(
-			    r->users[0].id, a->user_id, sizeof(a->user_id));
-		a->login.created_at = clock_wall();
-		start(c, a, true,
-		    r->user_count > 0 ? r->users[0].password : none);
-		return true;
-	}
+	struct slice stored = r->user_count > 0 ? r->users[0].password : none;
+
 	if (a->password.ptr == NULL || a->kept[0] != '\0' ||
 	    a->op == OP_LOGIN_DONE)
 		return false;
-	start(c, a, false, none);
+	if (a->op == OP_LOGIN && r->user_count > 0)
+		slice_cstr(r->users[0].id, a->user_id, sizeof(a->user_id));
+	a->login.created_at = clock_wall();
+	if (a->op == OP_LOGIN)
+		start(c, a->password, &stored);
+	else if (a->op == OP_OWN_PASSWORD)
+		start(c, a->old, &stored);
+	else
+		start(c, a->password, NULL);
 	return true;
 }
 

@@ -11,8 +11,8 @@
 
 #include "server/web.h"
 
-/* Routes of OP_LOGIN, OP_REFRESH, OP_LOGOUT, OP_SETUP, OP_USER_ADD,
- * OP_USER_CHANGE and OP_USER_TOKEN. */
+/* Routes of OP_LOGIN, OP_REFRESH, OP_LOGOUT, OP_SETUP,
+ * OP_OWN_PASSWORD, OP_USER_ADD, OP_USER_CHANGE and OP_USER_TOKEN. */
 void accounts_ask(struct conn *c, struct call *call);
 void accounts_answer(struct conn *c, struct call *call, const struct event *ev);
 

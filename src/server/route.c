@@ -47,6 +47,8 @@ static const struct route table[] = {
 	  .body_max = 16 * KIB, .summary = "Renew a login's token" },
 	{ "POST", "/api/v1/auth/logout", ACCOUNT, .op = OP_LOGOUT,
 	  .body_max = 16 * KIB, .ends = true, .summary = "End a login" },
+	{ "POST", "/api/v1/auth/password", ACCOUNT, .op = OP_OWN_PASSWORD,
+	  .body_max = 16 * KIB, .summary = "Change your own password" },
 	{ "POST", "/api/v1/auth/setup", ACCOUNT, .op = OP_SETUP,
 	  .body_max = 16 * KIB,
 	  .summary = "Set the first administrator's password" },

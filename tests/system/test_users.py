@@ -622,6 +622,7 @@ BODIES = {
     "POST /api/v1/auth/login": {"name": "nobody", "password": PASSWORD},
     "POST /api/v1/auth/refresh": {"refresh_token": "mrt_x"},
     "POST /api/v1/auth/setup": {"token": "x", "password": PASSWORD},
+    "POST /api/v1/auth/password": {"old_password": "x", "password": PASSWORD},
     "POST /api/v1/users": {"name": "user-%d", "role": "viewer"},
     "POST /api/v1/tokens": {"name": "token-%d"},
     "POST /api/v1/agents/join": {"name": "x", "install_id": "x",
@@ -892,6 +893,17 @@ def test_cli_login(t):
     at = [t.start("muster", [os.path.join(BUILD, "muster"), "whoami"], env=dict(t.env, **home))
           for _ in range(8)]
     equal([p.wait() for p in at], [0] * 8)
+    # Another password: this login goes on, others do not.
+    other = login(d, "olga")
+    pw2 = t.path("pw2", "another horse\n")
+    t.cli(d, "user", "passwd", "--old-password-file", pw2, "--password-file", pw2, env=home, code=4)
+    t.cli(d, "user", "passwd", "--password-file", pw2, env=home, code=2)
+    t.cli(d, "user", "passwd", "--old-password-file", pw, "--password-file", pw2, env=home, code=0)
+    equal(d.get("/api/v1/me", token=other["token"]).status, 401)
+    equal(d.post("/api/v1/auth/refresh", {"refresh_token": other["refresh_token"]}, token=False).status, 401)
+    equal(login(d, "olga").status, 401)
+    equal(login(d, "olga", "another horse").status, 200)
+    t.cli(d, "whoami", env=home, code=0)
     check("over" in t.cli(d, "logout", env=home, code=0).err.decode())
     lines = d.get("/api/v1/audit?limit=100").json["items"]
     equal([x["action"] for x in lines if x["action"] in ("login.reuse", "user.logout")], ["user.logout"])

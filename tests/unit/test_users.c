@@ -679,6 +679,62 @@ test_logout(void **state)
 }
 
 static void
+own_password(struct credential c, bool first, bool passed, wall_msec asked_at)
+{
+	const struct user_record r = { .password = SL("another hash") };
+	struct login_record l = { .created_at = asked_at };
+	struct event ev = request(OP_OWN_PASSWORD, ROOT, "");
+
+	ev.request.credential = c;
+	ev.request.user = &r;
+	ev.request.changes = USER_PASSWORD;
+	ev.request.login = &l;
+	ev.request.ask_first = first;
+	ev.request.passed = passed;
+	ask(ev);
+}
+
+static void
+test_own_password(void **state)
+{
+	struct login_record other = login_record(20, false);
+	struct credential c = of_login(), theirs = of_login();
+
+	(void)state;
+	other.id = theirs.claims.login_id = SL("lgn_2");
+	log_in(login_record(10, false), true);
+	log_in(other, true);
+	c.claims.issued_at = theirs.claims.issued_at = w.rig.wall;
+	rig_advance(&w.rig, 1000);
+	expect("200\n200\n");
+	own_password(c, false, false, w.rig.wall);
+	whoami(theirs);
+	expect("403 WRONG_PASSWORD\n200\n");
+	own_password(c, true, false, 0);
+	own_password(c, false, true, w.rig.wall);
+	/* All JWTs from before end, and all logins but this. */
+	whoami(c);
+	whoami(theirs);
+	refresh(10, 11);
+	c.claims.issued_at = theirs.claims.issued_at = w.rig.wall;
+	whoami(c);
+	whoami(theirs);
+	expect("200 vera/1\n200 vera/1\n401 TOKEN_REVOKED\n"
+	       "401 TOKEN_REVOKED\n200\n200\n401 TOKEN_REVOKED\n");
+	/* Somebody else was faster: what was judged is not the password. */
+	own_password(c, false, true, w.rig.wall - 1);
+	/* Another issuer's users have none here. */
+	own_password(jwt("eve", "https://id.example"), true, false, 0);
+	expect("403 WRONG_PASSWORD\n403 NOT_PERMITTED\n");
+	/* Each try counts, as that of a login does. */
+	for (int i = 0; i < 4; i++)
+		own_password(c, true, false, 0);
+	expect("200 vera/1\n200 vera/1\n200 vera/1\n200 vera/1\n");
+	own_password(c, true, false, 0);
+	expect("429 TOO_MANY_ATTEMPTS\n");
+}
+
+static void
 test_too_many_logins(void **state)
 {
 	char id[16];
@@ -794,6 +850,7 @@ main(void)
 		TEST(test_refresh_of_another),
 		TEST(test_refresh_undone),
 		TEST(test_logout),
+		TEST(test_own_password),
 		TEST(test_too_many_logins),
 		TEST(test_set_up),
 		TEST(test_request_rate),
