@@ -315,6 +315,63 @@ stream_write_chunk(struct stream *s, struct slice head, struct chunk *c,
 	return err;
 }
 
+/* Pieces from where they lie, in one call; the rest is kept. */
+static int
+write_parts_now(struct stream *s, const struct slice *parts, size_t count)
+{
+	struct iovec iov[STREAM_PARTS];
+	size_t went = 0, len = 0;
+	int err = stream_flush(s);
+
+	for (size_t i = 0; i < count; i++) {
+		iov[i].iov_base = (void *)(uintptr_t)parts[i].ptr;
+		iov[i].iov_len = parts[i].len;
+		len += parts[i].len;
+	}
+	while (err == 0 && !s->blocked && went == 0)
+		err = sent(s, send_iov(s->fd, iov, count), len, &went);
+	for (size_t i = 0; err == 0 && i < count; i++) {
+		struct slice rest = slice_from_at(parts[i], went);
+		went -= parts[i].len - rest.len;
+		err = span_keep2(s, rest, (struct slice){ 0 });
+	}
+	if (err != 0)
+		stream_fail(s, err);
+	return err;
+}
+
+static int
+put_parts(struct stream *s, const struct slice *parts, size_t count)
+{
+	int err = 0;
+
+	for (size_t i = 0; err == 0 && i < count; i++)
+		err = span_put(s, parts[i], (struct slice){ 0 });
+	if (err != 0)
+		stream_fail(s, err); /* some of it may be there */
+	return err;
+}
+
+int
+stream_write_parts(struct stream *s, const struct slice *parts, size_t count)
+{
+	size_t len = 0;
+
+	assert(count <= STREAM_PARTS);
+	for (size_t i = 0; i < count; i++)
+		len += parts[i].len;
+	int err = admit(s, len);
+	if (err != 0 || len == 0)
+		return err;
+	if (len > STREAM_COPY_MAX && !s->blocked && s->tls == NULL)
+		err = write_parts_now(s, parts, count);
+	else
+		err = put_parts(s, parts, count);
+	if (err == 0)
+		wrote(s);
+	return err;
+}
+
 size_t
 stream_queued(const struct stream *s)
 {

@@ -35,6 +35,7 @@ enum {
 	STREAM_PULL_MAX = 64 * 1024,
 	STREAM_RECEIVE = 512 * 1024, /* bytes of a lane's receive buffer */
 	STREAM_CORK = 1024 * 1024,   /* only pages in use cost memory */
+	STREAM_PARTS = 64,           /* of one stream_write_parts */
 	STREAM_FLUSH_SECONDS = 5,    /* to flush after stream_close */
 	STREAM_LINGER_SECONDS = 2,   /* then to wait for the peer's FIN */
 };
@@ -84,6 +85,10 @@ void stream_start(struct stream *s, const struct stream_ops *ops, void *owner);
  */
 int stream_write(struct stream *s, struct slice bytes);
 int stream_write2(struct stream *s, struct slice head, struct slice body);
+/* Several pieces as one, at most STREAM_PARTS.  Without memory the stream
+ * may be broken, and ends by itself. */
+int stream_write_parts(
+    struct stream *s, const struct slice *parts, size_t count);
 /* head is copied, the chunk is referenced, not copied. */
 int stream_write_chunk(struct stream *s, struct slice head, struct chunk *c,
     size_t from, size_t len);

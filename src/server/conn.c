@@ -338,6 +338,18 @@ conn_write2(struct conn *c, struct slice head, struct slice body)
 }
 
 bool
+conn_write_parts(struct conn *c, const struct slice *parts, size_t count)
+{
+	size_t len = 0;
+
+	if (c->ending)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		len += parts[i].len;
+	return wrote(c, len, stream_write_parts(c->stream, parts, count));
+}
+
+bool
 conn_write_chunk(struct conn *c, struct chunk *chunk)
 {
 	return !c->ending &&

@@ -73,6 +73,7 @@ void conn_wake_at(struct conn *c, msec due);
  * is still there. */
 bool conn_write(struct conn *c, struct slice bytes);
 bool conn_write2(struct conn *c, struct slice head, struct slice body);
+bool conn_write_parts(struct conn *c, const struct slice *parts, size_t count);
 /* The same for bytes that many share; referred to, not copied. */
 bool conn_write_chunk(struct conn *c, struct chunk *chunk);
 

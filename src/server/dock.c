@@ -13,6 +13,7 @@
 #include "server/conn.h"
 #include "server/console.h"
 #include "server/echo.h"
+#include "server/flow.h"
 #include "server/follow.h"
 #include "server/link.h"
 #include "server/live.h"
@@ -62,6 +63,7 @@ init(struct dock *d)
 	rand_fill(key, sizeof(key));
 	wsconn_lane_init(&d->ws, key, DEFLATE_LEVEL);
 	link_setup(d);
+	flow_setup(d);
 	echo_setup(d);
 	console_setup(d);
 	monitor_setup(d);
@@ -140,6 +142,7 @@ dock_end(struct lane *lane)
 	fanout_fini(&d->fanout);
 	drop_owed(d);
 	loop_task_drop(&d->settle);
+	loop_task_drop(&d->flow_task);
 	if (list_empty(&d->conns))
 		stream_loop_fini(lane->loop);
 	recent_fini(&d->recent);

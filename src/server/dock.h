@@ -58,7 +58,9 @@ struct dock {
 	struct buf live_text; /* scratch: output as text */
 	uint64_t flying;      /* output handed to the writer, not yet durable */
 	struct map pipes;     /* streams of commands, by command id */
-	struct list readers;  /* idle struct reader */
+	struct list flow_news; /* see flow.c */
+	struct loop_task flow_task;
+	struct list readers; /* idle struct reader */
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;

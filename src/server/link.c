@@ -7,7 +7,7 @@
 #include "io/log.h"
 
 #include "server/credential.h"
-#include "server/pipe.h"
+#include "server/outlet.h"
 #include "server/stopkey.h"
 
 #include "server/wsrole.h"
@@ -22,7 +22,6 @@ enum {
 	PING_EVERY = 30000,
 	DEAD_AFTER = 60000,
 	CLOSE_WITHIN = 10000,
-	FRAME_MAX = 16 * 1024,
 	QUEUE_MAX = 16 * 1024 * 1024,
 };
 
@@ -48,12 +47,6 @@ static struct link_conn *
 link_of(struct conn *c)
 {
 	return c->state;
-}
-
-static struct slice
-remote_of(const struct link_conn *l)
-{
-	return (struct slice){ l->remote, l->remote_len };
 }
 
 static msec
@@ -138,7 +131,7 @@ on_text(struct conn *c, struct slice text)
 		    c->dock->server, r->agent_id, &r->native.stop);
 	}
 	if (ev->kind == EVENT_BAD)
-		log_info("bad_message", kv_s("remote", remote_of(link_of(c))),
+		log_info("bad_message", kv_s("remote", link_remote(link_of(c))),
 		    kv_e("err", ev->complaint.err),
 		    kv_s("field", ev->complaint.field));
 	if (dock_post(c->dock, ev) != 0)
@@ -152,59 +145,9 @@ start_mux(struct link_conn *l)
 
 	if (l->mux != NULL)
 		return;
-	struct link_streams *s = alloc_new(sizeof(*s));
-	if (s == NULL) {
-		conn_drop(l->conn);
-		return;
-	}
-	list_init(&s->pipes);
-	list_init(&s->opening);
-	l->mux = &s->mux;
 	config.seed = l->conn->dock->request_base;
-	yamux_init(l->mux, YAMUX_SERVER, &config, now_of(l->conn));
-}
-
-/* yamux ---------------------------------------------------------------------
- */
-
-static void
-on_stream_event(struct link_conn *l, const struct yamux_event *ev)
-{
-	switch (ev->kind) {
-	case YAMUX_OPENED:
-		/* Agents open nothing yet. */
-		yamux_reset(l->mux, ev->id);
-		break;
-	case YAMUX_DATA:
-		pipe_data(ev->user, ev->data);
-		break;
-	case YAMUX_FIN:
-		pipe_fin(ev->user);
-		break;
-	case YAMUX_RST:
-		pipe_lost(ev->user, ERR_RESET);
-		break;
-	case YAMUX_ERROR:
-		log_warn("mux_failed", kv_s("remote", remote_of(l)),
-		    kv_e("err", ev->err));
-		close_link(
-		    l->conn, WS_CODE_PROTOCOL, SL("yamux"), ERR_PROTOCOL);
-		break;
-	case YAMUX_WRITABLE: /* the flush after this read looks again */
-	case YAMUX_ACKED:
-	case YAMUX_PONG:
-	case YAMUX_GOAWAY:
-		break;
-	}
-}
-
-static void
-drain_mux(struct link_conn *l)
-{
-	struct yamux_event ev;
-
-	while (!l->conn->ending && yamux_next(l->mux, &ev))
-		on_stream_event(l, &ev);
+	if (outlets_start(l, &config) != 0)
+		conn_drop(l->conn);
 }
 
 static void
@@ -217,122 +160,19 @@ on_binary(struct conn *c, struct slice data)
 		    c, WS_CODE_TYPE, SL("binary_not_expected"), ERR_PROTOCOL);
 		return;
 	}
-	yamux_feed(l->mux, data, now_of(c));
-	drain_mux(l);
+	outlets_feed(l, data);
 }
 
-/* One binary message: a yamux head, or none, and bytes. */
-static bool
-send_binary(struct link_conn *l, struct slice head, struct slice bytes)
+void
+link_break(struct link_conn *l, struct slice reason, int why)
 {
-	uint8_t heads[WS_HEAD_MAX + YAMUX_HEAD];
-	struct ws_head h = {
-		.len = head.len + bytes.len, .opcode = WS_BINARY, .fin = true
-	};
-	size_t n = wsconn_head(&l->ws, &h, heads);
-
-	if (head.len > 0)
-		memcpy(heads + n, head.ptr, head.len);
-	return conn_write2(
-	    l->conn, (struct slice){ heads, n + head.len }, bytes);
-}
-
-static bool
-send_control(struct link_conn *l)
-{
-	while (!l->conn->ending && yamux_has_out(l->mux)) {
-		struct slice out = slice_first(yamux_out(l->mux), FRAME_MAX);
-		if (!send_binary(l, (struct slice){ 0 }, out))
-			return false;
-		yamux_sent(l->mux, out.len);
-	}
-	return !l->conn->ending;
-}
-
-/* One frame of one stream's bytes; how many bytes went, 0 when it can not. */
-static size_t
-send_stream(struct link_conn *l, struct pipe *p, size_t room)
-{
-	uint8_t head[YAMUX_HEAD];
-	struct slice bytes = pipe_waiting(p);
-	size_t n = bytes.len < FRAME_MAX ? bytes.len : FRAME_MAX;
-	uint32_t window = yamux_window(l->mux, pipe_stream(p));
-
-	if (n > window)
-		n = window;
-	if (n > room)
-		n = room;
-	if (n == 0 || !send_control(l) ||
-	    yamux_put_head(l->mux, pipe_stream(p), (uint32_t)n, head) != 0)
-		return 0;
-	if (!send_binary(
-		l, (struct slice){ head, YAMUX_HEAD }, slice_first(bytes, n)))
-		return 0;
-	pipe_sent(p, n);
-	return n;
-}
-
-static void
-send_streams(struct link_conn *l, size_t room)
-{
-	struct list *pipes = &link_streams(l)->pipes;
-	bool more = true;
-
-	while (more && room > 0 && !l->conn->ending) {
-		struct list *at = pipes->next;
-		more = false;
-		while (at != pipes && !l->conn->ending) {
-			struct pipe *p = pipe_of_link(at);
-			at = at->next; /* sending its last may end it */
-			size_t n = send_stream(l, p, room);
-			room -= n;
-			more |= n > 0;
-		}
-	}
-	/* What ended meanwhile has left a word to say. */
-	send_control(l);
-}
-
-static bool
-streams_wait(struct link_conn *l)
-{
-	struct list *pipes = &link_streams(l)->pipes;
-
-	for (struct list *at = pipes->next; at != pipes; at = at->next) {
-		struct pipe *p = pipe_of_link(at);
-		if (pipe_waiting(p).len > 0 &&
-		    yamux_window(l->mux, pipe_stream(p)) > 0)
-			return true;
-	}
-	return false;
+	close_link(l->conn, WS_CODE_PROTOCOL, reason, why);
 }
 
 static void
 on_pull(struct conn *c, size_t room)
 {
-	struct link_conn *l = link_of(c);
-
-	if (l->mux == NULL)
-		return;
-	send_streams(l, room);
-	if (!c->ending)
-		stream_want(c->stream, streams_wait(l));
-}
-
-void
-link_flush(struct link_conn *l)
-{
-	if (l->mux == NULL || l->conn->ending)
-		return;
-	bool quiet = stream_queued(l->conn->stream) == 0;
-	if (!send_control(l))
-		return;
-	/* What is small leaves with the words that open its stream; the rest
-	 * goes when it is asked for. */
-	if (quiet)
-		send_streams(l, FRAME_MAX);
-	if (!l->conn->ending)
-		stream_want(l->conn->stream, streams_wait(l));
+	outlets_pull(link_of(c), room);
 }
 
 /* The role
@@ -356,7 +196,7 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 		break;
 	case WSCONN_ERROR:
 		l->why = ev->err;
-		log_info("protocol_error", kv_s("remote", remote_of(l)),
+		log_info("protocol_error", kv_s("remote", link_remote(l)),
 		    kv_i("code", ev->code), kv_e("err", ev->err));
 		break;
 	default:
@@ -411,11 +251,7 @@ on_timer(struct conn *c)
 		conn_drop(c);
 		return;
 	}
-	if (l->mux != NULL && yamux_deadline(l->mux) <= now) {
-		yamux_expire(l->mux, now);
-		drain_mux(l);
-		link_flush(l);
-	}
+	outlets_expire(l);
 	l->paused = wsrole_pace(c, l->paused);
 	finish(c);
 }
@@ -478,33 +314,18 @@ on_close(struct conn *c, uint16_t code, struct slice reason)
 }
 
 static void
-lose_streams(struct link_streams *s)
-{
-	while (!list_empty(&s->pipes))
-		pipe_lost(pipe_of_link(s->pipes.next), ERR_CLOSED);
-	/* They are ordered anew when the agent is back. */
-	while (list_pop(&s->opening) != NULL)
-		continue;
-}
-
-static void
 on_gone(struct conn *c, int why)
 {
 	struct link_conn *l = link_of(c);
 
 	(void)why;
-	if (l->mux != NULL)
-		lose_streams(link_streams(l));
+	outlets_end(l);
 	if (l->why != 0)
 		c->why = l->why;
 	c->dock->server->counts.links--;
 	log_info(
-	    "link_closed", kv_s("remote", remote_of(l)), kv_e("why", c->why));
+	    "link_closed", kv_s("remote", link_remote(l)), kv_e("why", c->why));
 	wsconn_fini(&l->ws);
-	if (l->mux != NULL) {
-		yamux_fini(l->mux);
-		alloc_free(link_streams(l));
-	}
 	alloc_free(l);
 }
 
@@ -641,7 +462,7 @@ link_answer(struct conn *c, struct call *call, const struct event *ev)
 		wsconn_set_deflate(&l->ws, &terms);
 	c->dock->server->counts.links++;
 	stream_set_cap(c->stream, QUEUE_MAX);
-	log_info("link_opened", kv_s("remote", remote_of(l)),
+	log_info("link_opened", kv_s("remote", link_remote(l)),
 	    kv_b("native", l->native));
 	web_upgrade(c, &role, l,
 	    l->native ? SL("muster.v1") : (struct slice){ 0 },

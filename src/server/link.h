@@ -9,11 +9,10 @@
 #ifndef SERVER_LINK_H
 #define SERVER_LINK_H
 
+#include "wire/sched.h"
 #include "wire/yamux.h"
 
 #include "server/web.h"
-
-struct pipe;
 
 struct link_conn {
 	struct conn *conn;
@@ -30,8 +29,11 @@ struct link_conn {
 /* What a link has once it carries streams: most carry none. */
 struct link_streams {
 	struct yamux mux;
-	struct list pipes;   /* struct pipe.of_link */
-	struct list opening; /* struct pipe.opening, in order */
+	struct list outlets;   /* struct outlet.of_link: all streams */
+	struct list opening;   /* struct pipe.opening, in order */
+	struct list listeners; /* struct flow.listener */
+	struct sched sched;
+	bool busy; /* inside calls of outlets: they are sent for afterwards */
 };
 
 /* Of a link that has a mux. */
@@ -52,9 +54,18 @@ void link_answer(struct conn *c, struct call *call, const struct event *ev);
 /* The link behind an address; NULL when it is gone or no link. */
 struct link_conn *link_find(struct dock *d, struct peer_id peer);
 
-/* Send what the yamux session has to say, and ask for pulls when streams
- * have bytes waiting. */
+/* See to it that what the yamux session and its streams have to say leaves
+ * at the end of this turn, as far as the socket takes it. */
 void link_flush(struct link_conn *l);
+
+/* The agent does not keep to the protocol: close with 1002. */
+void link_break(struct link_conn *l, struct slice reason, int why);
+
+static inline struct slice
+link_remote(const struct link_conn *l)
+{
+	return (struct slice){ l->remote, l->remote_len };
+}
 
 /* Say that the controller goes away, and close with 1001. */
 void link_drain(struct conn *c, msec spread);

@@ -15,22 +15,18 @@ enum {
 	FLYING_MAX = 32 * 1024 * 1024, /* of all on this lane */
 };
 
-struct pipe *
-pipe_of_link(struct list *l)
+static struct pipe *
+pipe_of(struct outlet *o)
 {
-	return LIST_OF(l, struct pipe, of_link);
+	return LIST_OF(o, struct pipe, outlet);
 }
 
-uint32_t
-pipe_stream(const struct pipe *p)
+/* Give back this much of its window. */
+static void
+consume(struct pipe *p, uint64_t n)
 {
-	return p->stream;
-}
-
-struct slice
-pipe_waiting(const struct pipe *p)
-{
-	return buf_peek(&p->out);
+	yamux_consume(p->outlet.link->mux, p->outlet.stream, n,
+	    loop_now(p->dock->lane.loop));
 }
 
 /* Both directions have ended: the stream's record goes when all that it
@@ -38,28 +34,36 @@ pipe_waiting(const struct pipe *p)
 static void
 leave(struct pipe *p)
 {
-	yamux_consume(
-	    p->link->mux, p->stream, p->owed, loop_now(p->dock->lane.loop));
+	consume(p, p->owed);
+	outlet_part(&p->outlet);
 	pipe_free(p);
 }
 
-void
-pipe_sent(struct pipe *p, size_t n)
+static struct slice
+on_waiting(struct outlet *o)
 {
+	return buf_peek(&pipe_of(o)->out);
+}
+
+static void
+on_sent(struct outlet *o, size_t n)
+{
+	struct pipe *p = pipe_of(o);
+
 	buf_eat(&p->out, n);
 	if (!p->done || p->finished || buf_peek(&p->out).len > 0)
 		return;
-	yamux_finish(p->link->mux, p->stream);
+	yamux_finish(p->outlet.link->mux, p->outlet.stream);
 	p->finished = true;
 	if (p->heard_all)
 		leave(p);
 }
 
-void
-pipe_fin(struct pipe *p)
+static void
+on_fin(struct outlet *o)
 {
-	if (p == NULL)
-		return;
+	struct pipe *p = pipe_of(o);
+
 	p->heard_all = true;
 	if (!p->over)
 		pipe_lost(p, ERR_CLOSED);
@@ -72,7 +76,7 @@ pipe_fin(struct pipe *p)
 static void
 acknowledge(struct pipe *p, enum output_stream stream)
 {
-	if (p->durable[stream] == p->acked[stream] || p->link == NULL)
+	if (p->durable[stream] == p->acked[stream] || p->outlet.link == NULL)
 		return;
 	p->acked[stream] = p->durable[stream];
 	crash_point("musterd.ack");
@@ -80,8 +84,7 @@ acknowledge(struct pipe *p, enum output_stream stream)
 	    &(struct execframe){ .type = EXECFRAME_ACK,
 		.stream = (uint8_t)stream,
 		.offset = p->durable[stream] });
-	if (p->link != NULL)
-		link_flush(p->link);
+	outlet_wake(&p->outlet);
 }
 
 /* To the hub --------------------------------------------------------------- */
@@ -149,12 +152,11 @@ settle(struct pipe *p)
 
 	p->dock->flying += flying - p->flying;
 	p->flying = flying;
-	if (p->link == NULL || p->owed <= kept)
+	if (p->outlet.link == NULL || p->owed <= kept)
 		return;
 	if (c != NULL && attach_is_slow(c))
 		return;
-	yamux_consume(p->link->mux, p->stream, p->owed - kept,
-	    loop_now(p->dock->lane.loop));
+	consume(p, p->owed - kept);
 	p->owed = kept;
 }
 
@@ -290,19 +292,16 @@ static void
 break_stream(struct pipe *p, int err)
 {
 	log_warn("stream_broken", kv_s("command", p->id), kv_e("err", err));
-	if (p->link != NULL)
-		yamux_reset(p->link->mux, p->stream);
 	pipe_lost(p, err);
 }
 
-void
-pipe_data(struct pipe *p, struct slice bytes)
+static void
+on_data(struct outlet *o, struct slice bytes)
 {
+	struct pipe *p = pipe_of(o);
 	struct execframe f;
 	int more, err = 0;
 
-	if (p == NULL)
-		return;
 	p->owed += bytes.len;
 	execframe_feed(&p->reader, bytes);
 	while ((more = execframe_next(&p->reader, &f)) > 0) {
@@ -323,13 +322,8 @@ pipe_data(struct pipe *p, struct slice bytes)
 void
 pipe_lost(struct pipe *p, int why)
 {
-	if (p == NULL)
-		return;
 	log_debug("stream_lost", kv_s("command", p->id), kv_e("err", why));
-	if (p->link != NULL && !p->link->conn->ending)
-		yamux_reset(p->link->mux, p->stream);
-	list_remove(&p->of_link);
-	p->link = NULL;
+	outlet_leave(&p->outlet);
 	buf_clear(&p->out);
 	if (p->done)
 		pipe_free(p);
@@ -337,6 +331,21 @@ pipe_lost(struct pipe *p, int why)
 		pipe_say_lost(p);
 	/* Else its DONE is on the way and finds it without a stream. */
 }
+
+static void
+on_lost(struct outlet *o, int why)
+{
+	pipe_lost(pipe_of(o), why);
+}
+
+const struct outlet_ops pipe_ops = {
+	.waiting = on_waiting,
+	.sent = on_sent,
+	.data = on_data,
+	.fin = on_fin,
+	.lost = on_lost,
+	.small = TURN_SOON,
+};
 
 /* From the store
  * -------------------------------------------------------------------- */
@@ -354,7 +363,7 @@ pipe_stored(struct dock *d, const struct writer_done *done)
 		pipe_end_known(p, done->stream, done->err);
 		return;
 	}
-	if (done->err != 0 && p->link == NULL)
+	if (done->err != 0 && p->outlet.link == NULL)
 		return; /* what followed the piece for which it was broken */
 	if (done->err != 0) {
 		log_error("output_not_stored", kv_s("command", p->id),
@@ -369,8 +378,7 @@ pipe_stored(struct dock *d, const struct writer_done *done)
 	struct conn *c = attach_find(d, p->viewer);
 	if (c != NULL)
 		attach_stored(c);
-	if (p->link != NULL)
-		link_flush(p->link);
+	outlet_wake(&p->outlet);
 }
 
 /* From the client
@@ -409,7 +417,7 @@ pipe_frame(struct dock *d, struct slice command_id, struct slice message)
 	if (f.type != EXECFRAME_STDIN && f.type != EXECFRAME_STDIN_EOF &&
 	    f.type != EXECFRAME_SIGNAL)
 		return ERR_PROTOCOL;
-	if (p == NULL || p->link == NULL)
+	if (p == NULL || p->outlet.link == NULL)
 		return ERR_NOT_FOUND;
 	if (f.type != EXECFRAME_SIGNAL && !input_is_new(p, &f))
 		return 0;
@@ -417,8 +425,7 @@ pipe_frame(struct dock *d, struct slice command_id, struct slice message)
 	    buf_peek(&p->out).len + f.data.len > 2 * STDIN_AHEAD)
 		return ERR_PROTOCOL; /* beyond its credit */
 	pipe_tell(p, &f);
-	if (p->link != NULL)
-		link_flush(p->link);
+	outlet_wake(&p->outlet);
 	return 0;
 }
 
@@ -432,8 +439,7 @@ pipe_forget_viewer(
 		return;
 	p->viewer = (struct peer_id){ 0 };
 	settle(p);
-	if (p->link != NULL)
-		link_flush(p->link);
+	outlet_wake(&p->outlet);
 }
 
 uint64_t
@@ -453,6 +459,5 @@ pipe_resume(struct dock *d, struct slice command_id)
 	if (p == NULL)
 		return;
 	settle(p);
-	if (p->link != NULL)
-		link_flush(p->link);
+	outlet_wake(&p->outlet);
 }

@@ -41,17 +41,6 @@ void pipe_arrive(struct dock *d, struct slice command_id, struct conn *viewer,
 /* The lane ends: forget all. */
 void pipe_end(struct dock *d);
 
-/* From the link: bytes of the stream, and its end. */
-void pipe_data(struct pipe *p, struct slice bytes);
-void pipe_fin(struct pipe *p);
-void pipe_lost(struct pipe *p, int why);
-
-/* For the link: bytes to be sent on the stream, and which stream. */
-struct slice pipe_waiting(const struct pipe *p);
-void pipe_sent(struct pipe *p, size_t n);
-uint32_t pipe_stream(const struct pipe *p);
-struct pipe *pipe_of_link(struct list *l);
-
 /* From the attached client: frames for the agent.  ERR_NOT_FOUND when there
  * is no such command here, ERR_PROTOCOL when it may not send that. */
 int pipe_frame(struct dock *d, struct slice command_id, struct slice message);

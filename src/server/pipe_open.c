@@ -34,7 +34,7 @@ pipe_free(struct pipe *p)
 	map_del(&p->dock->pipes, p->id);
 	p->dock->flying -= p->flying;
 	live_fini(&p->live);
-	list_remove(&p->of_link);
+	outlet_leave(&p->outlet);
 	list_remove(&p->opening);
 	execframe_reader_fini(&p->reader);
 	buf_fini(&p->out);
@@ -58,7 +58,7 @@ pipe_new(struct dock *d, struct slice id)
 	memcpy(copy, id.ptr, id.len);
 	p->dock = d;
 	p->id = (struct slice){ copy, id.len };
-	list_init(&p->of_link);
+	outlet_init(&p->outlet, &pipe_ops);
 	live_init(&p->live);
 	list_init(&p->opening);
 	execframe_reader_init(&p->reader, EXECFRAME_AGENT);
@@ -75,15 +75,16 @@ pipe_new(struct dock *d, struct slice id)
 void
 pipe_tell(struct pipe *p, const struct execframe *f)
 {
-	if (p->link == NULL)
+	if (p->outlet.link == NULL)
 		return;
 	execframe_put(&p->out, EXECFRAME_ON_STREAM, f);
 	if (p->out.err != 0) {
 		log_warn("pipe_full", kv_s("command", p->id),
 		    kv_e("err", p->out.err));
-		yamux_reset(p->link->mux, p->stream);
 		pipe_lost(p, ERR_FULL);
+		return;
 	}
+	outlet_wake(&p->outlet);
 }
 
 void
@@ -161,7 +162,7 @@ open_stream(struct pipe *p, struct link_conn *l)
 	p->input_known = false;
 	int err = json.err != 0 ? json.err : p->out.err;
 	if (err == 0)
-		err = yamux_open(l->mux, p, &p->stream);
+		err = outlet_open(&p->outlet, l);
 	buf_fini(&json);
 	if (err != 0) {
 		log_warn(
@@ -169,8 +170,6 @@ open_stream(struct pipe *p, struct link_conn *l)
 		pipe_lost(p, err);
 		return;
 	}
-	p->link = l;
-	list_push(&link_streams(l)->pipes, &p->of_link);
 	if (p->signal != 0)
 		pipe_tell(p,
 		    &(struct execframe){
@@ -181,7 +180,7 @@ open_stream(struct pipe *p, struct link_conn *l)
 	if (c != NULL)
 		attach_stored(c);
 	crash_point("musterd.open");
-	link_flush(l);
+	outlet_wake(&p->outlet);
 	crash_point("musterd.opened");
 }
 
@@ -245,11 +244,7 @@ static void
 leave_link(struct pipe *p)
 {
 	list_remove(&p->opening);
-	if (p->link == NULL)
-		return;
-	yamux_reset(p->link->mux, p->stream);
-	list_remove(&p->of_link);
-	p->link = NULL;
+	outlet_leave(&p->outlet);
 }
 
 static void
@@ -300,15 +295,13 @@ order_signal(struct dock *d, const struct stream_order *o)
 
 	if (p == NULL)
 		return;
-	if (p->link == NULL) {
+	if (p->outlet.link == NULL) {
 		p->signal = (uint8_t)o->signal;
 		return;
 	}
 	pipe_tell(p,
 	    &(struct execframe){
 		.type = EXECFRAME_SIGNAL, .signal = (uint8_t)o->signal });
-	if (p->link != NULL)
-		link_flush(p->link);
 }
 
 /* To one that has just come: how far its input has got. */
@@ -320,7 +313,7 @@ greet(struct pipe *p, struct conn *viewer)
 		.limit = p->input_limit };
 
 	p->viewer = viewer->id;
-	if (p->link != NULL && p->input_known)
+	if (p->outlet.link != NULL && p->input_known)
 		attach_frame(viewer, &f);
 }
 
@@ -351,13 +344,13 @@ static void
 say_done(struct pipe *p)
 {
 	pipe_tell(p, &(struct execframe){ .type = EXECFRAME_DONE });
-	if (p->link == NULL) {
+	if (p->outlet.link == NULL) {
 		pipe_free(p);
 		return;
 	}
 	p->done = true;
 	crash_point("musterd.done");
-	link_flush(p->link);
+	outlet_wake(&p->outlet);
 }
 
 /* The agent may forget a command that the hub knows nothing of. */
@@ -378,7 +371,7 @@ forget_unknown(struct dock *d, struct peer_id to, struct slice id)
 	p->again = true;
 	p->over = true;
 	open_stream(p, l);
-	if (p->link == NULL)
+	if (p->outlet.link == NULL)
 		return;
 	say_done(p);
 }
@@ -401,7 +394,7 @@ order_done(struct dock *d, struct peer_id to, const struct stream_order *o)
 	p->over = true;
 	if (p->done)
 		return; /* said; another agent may claim this command */
-	if (p->link == NULL) {
+	if (p->outlet.link == NULL) {
 		pipe_free(p);
 		return;
 	}
@@ -448,17 +441,12 @@ void
 pipe_let_go(struct dock *d, struct transit *t)
 {
 	struct pipe *p = pipe_find(d, t->command_id);
-	struct link_conn *l = p != NULL ? p->link : NULL;
 	struct conn *c = attach_find(d, p != NULL ? p->viewer : t->viewer);
 
-	if (l != NULL)
-		yamux_reset(l->mux, p->stream);
 	if (p != NULL) {
 		memcpy(t->shown, p->live.shown, sizeof(t->shown));
 		pipe_free(p);
 	}
-	if (l != NULL)
-		link_flush(l);
 	if (c == NULL)
 		return;
 	if (conn_leave(c) == 0)

@@ -10,14 +10,13 @@
 
 #include "server/link.h"
 #include "server/live.h"
+#include "server/outlet.h"
 #include "server/pipe.h"
 
 struct pipe {
 	struct dock *dock;
-	struct slice id;        /* owned: key of dock->pipes */
-	struct link_conn *link; /* NULL while there is no stream */
-	struct list of_link;
-	uint32_t stream;
+	struct slice id;      /* owned: key of dock->pipes */
+	struct outlet outlet; /* on no link while there is no stream */
 	struct execframe_reader reader;
 	struct buf out; /* frames to the agent, not yet sent */
 	struct peer_id viewer;
@@ -49,6 +48,11 @@ pipe_find(struct dock *d, struct slice id)
 {
 	return map_get(&d->pipes, id);
 }
+
+extern const struct outlet_ops pipe_ops;
+
+/* Off its link, if it is on one, for this reason. */
+void pipe_lost(struct pipe *p, int why);
 
 /* NULL without memory. */
 struct pipe *pipe_new(struct dock *d, struct slice id);

@@ -26,6 +26,8 @@ struct keyring;
 struct sources;
 struct tls_server;
 
+enum { FLOW_CODES = 10 }; /* why agents refuse streams; see flow.h */
+
 /* Counted by lanes and read by /metrics and /health. */
 struct server_counts {
 	atomic_uint_fast64_t connections;
@@ -48,6 +50,11 @@ struct server_counts {
 	atomic_uint_fast64_t ignored; /* what boards say */
 	atomic_uint_fast64_t pipes;
 	atomic_uint_fast64_t output_bytes;
+	atomic_uint_fast64_t flows[2]; /* by enum tunnel_proto; open */
+	atomic_uint_fast64_t flows_opened[2];
+	atomic_uint_fast64_t flows_refused[FLOW_CODES]; /* by flow_code */
+	atomic_uint_fast64_t flow_bytes_in;             /* from services */
+	atomic_uint_fast64_t flow_bytes_out;
 };
 
 struct server {
