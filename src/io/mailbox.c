@@ -81,7 +81,6 @@ collect(struct mailbox *m)
 	struct mail_bag *b = atomic_exchange(&m->returned, NULL);
 	for (; b != NULL && spare < SPARE_MAX; spare++) {
 		struct mail_bag *next = b->next;
-		arena_reset(&b->arena);
 		b->next = m->tx.spare;
 		m->tx.spare = b;
 		b = next;
@@ -258,6 +257,9 @@ mailbox_done(struct mailbox *m)
 	while (m->rx.empty != NULL) {
 		struct mail_bag *b = m->rx.empty;
 		m->rx.empty = b->next;
+		/* Here, for the sender may have nothing to say for long, and
+		 * a storm's batch is large. */
+		arena_reset(&b->arena);
 		push(&m->returned, b);
 	}
 }

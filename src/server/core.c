@@ -75,7 +75,6 @@ collect(struct core *c)
 		    b->out.room > SPARE_EFFECTS) {
 			free_batch(b);
 		} else {
-			outbox_reset(&b->out);
 			b->next = c->spare;
 			c->spare = b;
 			c->spare_count++;
@@ -130,6 +129,7 @@ batch_drop(struct batch *b)
 
 	if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	outbox_reset(&b->out);
 	/* Pushed by any thread, emptied whole by the core's: no ABA. */
 	top = atomic_load(&c->returned);
 	do

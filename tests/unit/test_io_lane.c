@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -143,6 +144,36 @@ test_arenas_return(void **state)
 	assert_non_null(arena_alloc(mailbox_arena(&m, MAIL_URGENT), 60000));
 	mailbox_flush(&m);
 	assert_non_null(arena_alloc(mailbox_arena(&m, MAIL_URGENT), 60000));
+	mailbox_fini(&m);
+}
+
+static size_t
+heap_in_use(void)
+{
+	struct mallinfo2 m = mallinfo2();
+
+	return m.uordblks + m.hblkhd;
+}
+
+/* What a storm took is free once it was taken in, though nobody sends again. */
+static void
+test_storms_are_forgotten(void **state)
+{
+	const struct mailbox_config big = { .caps = { 2, 2 },
+		.arena_cap = 64 << 20 };
+	struct mailbox m;
+
+	(void)state;
+	mailbox_init(&m, &big);
+	size_t before = heap_in_use();
+	for (int i = 0; i < 100; i++)
+		assert_non_null(arena_alloc(
+		    mailbox_arena(&m, MAIL_NORMAL), (size_t)100 << 10));
+	assert_int_equal(send_note(&m, MAIL_NORMAL, 1), 0);
+	mailbox_flush(&m);
+	assert_non_null(mailbox_take(&m, MAIL_NORMAL));
+	mailbox_done(&m);
+	assert_true(heap_in_use() < before + (1 << 20));
 	mailbox_fini(&m);
 }
 
@@ -491,6 +522,7 @@ main(void)
 		cmocka_unit_test(test_order_and_caps),
 		cmocka_unit_test(test_wakes),
 		cmocka_unit_test(test_arenas_return),
+		cmocka_unit_test(test_storms_are_forgotten),
 		cmocka_unit_test(test_mailbox_memory),
 		cmocka_unit_test(test_two_threads),
 		cmocka_unit_test(test_own_threads),
