@@ -58,8 +58,6 @@ free_agent(struct agent *a)
 	hub_unkeep(&s->metadata_json);
 	hub_unkeep(&s->type);
 	hub_unkeep(&s->version);
-	hub_unkeep(&a->id);
-	hub_unkeep(&a->cluster_id);
 	list_remove(&a->queue_news);
 	alloc_free(a->paces);
 	alloc_free(a->record);
@@ -101,10 +99,17 @@ enter(struct hub *h, struct agent *a)
 struct agent *
 hub_add_agent(struct hub *h, const struct agent_record *r)
 {
-	struct agent *a = alloc_new(sizeof(*a));
+	struct agent *a = alloc_new(sizeof(*a) + r->id.len + r->cluster_id.len);
+	uint8_t *text = (uint8_t *)(a + 1);
 
 	if (a == NULL)
 		return NULL;
+	a->id = (struct slice){ text, r->id.len };
+	memcpy(text, r->id.ptr, r->id.len);
+	text += r->id.len;
+	a->cluster_id = (struct slice){ text, r->cluster_id.len };
+	if (r->cluster_id.len > 0)
+		memcpy(text, r->cluster_id.ptr, r->cluster_id.len);
 	for (size_t i = 0; i < 3; i++)
 		list_init(&a->waiting[i]);
 	list_init(&a->active);
@@ -117,8 +122,7 @@ hub_add_agent(struct hub *h, const struct agent_record *r)
 	a->why = SL("never_connected");
 	a->since = r->created_at;
 	a->record = clone_new(CLONE_AGENT, r);
-	if (a->record == NULL || hub_keep(&a->id, r->id) != 0 ||
-	    hub_keep(&a->cluster_id, r->cluster_id) != 0 || enter(h, a) != 0) {
+	if (a->record == NULL || enter(h, a) != 0) {
 		free_agent(a);
 		return NULL;
 	}

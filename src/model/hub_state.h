@@ -136,8 +136,8 @@ struct agent_stop {
 struct agent {
 	struct agent_record *record; /* owned; replaced when it changes */
 	uint8_t key[KEY_LEN];        /* likewise, when it has one */
-	struct slice id;             /* owned: what the maps borrow */
-	struct slice cluster_id;     /* owned, likewise */
+	struct slice id;             /* behind the struct: the maps borrow it */
+	struct slice cluster_id;     /* likewise */
 	struct heap_node timer;
 	enum presence presence;
 	enum presence shown; /* while it reconnects: what it was before */
