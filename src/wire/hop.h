@@ -50,7 +50,8 @@ struct hop {
 	struct slice client;
 	bool trusted;        /* peer is a trusted proxy: believe and append */
 	bool tls;            /* the client came by https */
-	struct slice host;   /* the Host field; absent: the head's own */
+	struct slice host;   /* the Host field.  Absent: a request has its own,
+			      * and no answer's Location is absolute */
 	struct slice prefix; /* as it stands in the path, without a last "/";
 			      * absent: nothing is taken off or put on */
 	bool own_origin;     /* answered where Muster itself answers */
@@ -76,8 +77,9 @@ int hop_request(const struct hop *hop, const struct http1_head *h,
 /*
  * The answer for the visitor, 1xx included: for http1_server_start, _interim
  * or _switch.  out->at is the caller's to set.  With a prefix, Location and
- * its like and the Path of cookies are put under it.  0, ERR_PROTOCOL (101
- * that nobody asked for), ERR_NOMEM.
+ * its like and the Path of cookies are put under it; where a rule gave the
+ * service another Host, Location leads back to hop->host.  0, ERR_PROTOCOL
+ * (101 that nobody asked for), ERR_NOMEM.
  */
 int hop_response(const struct hop *hop, const struct http1_head *h,
     struct arena *a, struct http1_reply *out);

@@ -115,6 +115,8 @@ put_cookie(struct hop_list *l, const struct hop *hop, struct slice name,
 {
 	if (sets_ours(hop, cookie))
 		return;
+	if (hop->own_origin && hop->prefix.len == 0)
+		return;
 	if (hop->prefix.len > 0) {
 		if (!fits_cookie(hop->prefix))
 			return;
@@ -125,17 +127,32 @@ put_cookie(struct hop_list *l, const struct hop *hop, struct slice name,
 
 /* Location and its like ---------------------------------------------------- */
 
-/* Whether an authority of the service's is the visitor's own name for it. */
+/* Whether two authorities are one: the same host, and a port that is the
+ * same, or left out on either side because it is the usual one. */
 static bool
-same_host(const struct hop *hop, struct slice authority, int port)
+same_host(struct slice a, struct slice b, int a_port, int b_port)
 {
-	struct url_host theirs, ours;
+	struct url_host x, y;
 
-	return url_host_parse(authority, &theirs) == 0 &&
-	    url_host_parse(hop->host, &ours) == 0 &&
-	    slice_eq_nocase(theirs.host, ours.host) &&
-	    (theirs.port == ours.port || url_host_equal(&theirs, &ours, port) ||
-		url_host_equal(&theirs, &ours, hop->tls ? 443 : 80));
+	if (url_host_parse(a, &x) != 0 || url_host_parse(b, &y) != 0 ||
+	    !slice_eq_nocase(x.host, y.host))
+		return false;
+	return x.port == y.port ||
+	    (x.port < 0 ? a_port : x.port) == (y.port < 0 ? b_port : y.port);
+}
+
+/* The Host that a rule gave the service instead of the visitor's. */
+static struct slice
+given_host(const struct hop *hop)
+{
+	struct slice host = { 0 };
+
+	for (size_t i = 0; i < hop->to_service_count && i < HOP_RULES; i++) {
+		const struct hop_rule *r = &hop->to_service[i];
+		if (hop_alike(r->name, "host") && hop_rule_check(r, false) == 0)
+			host = r->value;
+	}
+	return host;
 }
 
 static size_t
@@ -149,25 +166,35 @@ authority_len(struct slice s)
 	return n;
 }
 
-/* "scheme:" (perhaps none) and "//host/path": prefix goes before path.  A
- * service that does not know of TLS before it does not take visitors off. */
+/*
+ * "scheme:" (perhaps none) and "//host/path"; absent when it stays as it is.
+ * A service that does not know of the TLS before it does not take visitors
+ * off it.
+ */
 static struct slice
 move_absolute(struct hop_list *l, const struct hop *hop, struct slice scheme,
     struct slice rest)
 {
-	struct slice authority, path;
+	struct slice authority, path, prefix = hop->prefix;
 	int port = slice_eq_nocase(scheme, SL("https:")) ? 443 : 80;
+	bool by_rule;
 
 	rest = slice_from_at(rest, 2);
 	authority = slice_first(rest, authority_len(rest));
 	path = slice_from_at(rest, authority.len);
-	if (!same_host(hop, authority, port) ||
-	    (path.len > 0 && hop_under(path, hop->prefix).ptr != NULL))
+	by_rule = hop->host.len > 0 &&
+	    same_host(authority, given_host(hop), port, port);
+	if (by_rule)
+		authority = hop->host;
+	else if (prefix.len == 0 ||
+	    !same_host(authority, hop->host, port, hop->tls ? 443 : 80))
 		return (struct slice){ 0 };
-	if (hop->tls && scheme.len > 0)
-		scheme = SL("https:");
+	if (hop_under(path, prefix).ptr != NULL && path.len > 0)
+		prefix = (struct slice){ 0 };
+	if (scheme.len > 0 && (by_rule || hop->tls))
+		scheme = hop->tls ? SL("https:") : SL("http:");
 	return hop_join(l,
-	    (struct slice[]){ scheme, SL("//"), authority, hop->prefix,
+	    (struct slice[]){ scheme, SL("//"), authority, prefix,
 		path.len > 0 && path.ptr[0] == '/' ? SL("") : SL("/"), path },
 	    6);
 }
@@ -199,7 +226,7 @@ static struct slice
 moved_refresh(struct hop_list *l, const struct hop *hop, struct slice value)
 {
 	size_t at = slice_find(value, ';');
-	struct slice rest = slice_from_at(value, at + 1), ref;
+	struct slice rest = slice_from_at(value, at + 1), ref, out;
 	size_t equals = slice_find(rest, '=');
 
 	if (!slice_eq_nocase(slice_trim(slice_first(rest, equals)), SL("url")))
@@ -208,10 +235,11 @@ moved_refresh(struct hop_list *l, const struct hop *hop, struct slice value)
 	if (ref.len > 1 && (ref.ptr[0] == '"' || ref.ptr[0] == '\'') &&
 	    ref.ptr[ref.len - 1] == ref.ptr[0])
 		ref = slice_first(slice_from_at(ref, 1), ref.len - 2);
+	out = moved(l, hop, ref);
+	if (out.ptr == ref.ptr)
+		return value;
 	return hop_join(l,
-	    (struct slice[]){
-		slice_first(value, at), SL("; url="), moved(l, hop, ref) },
-	    3);
+	    (struct slice[]){ slice_first(value, at), SL("; url="), out }, 3);
 }
 
 /* All together ------------------------------------------------------------- */
@@ -220,9 +248,7 @@ static void
 put_moved(struct hop_list *l, const struct hop *hop, struct slice name,
     struct slice value)
 {
-	if (hop->prefix.len == 0)
-		hop_put(l, name, value);
-	else if (slice_eq_nocase(name, SL("location")) ||
+	if (slice_eq_nocase(name, SL("location")) ||
 	    slice_eq_nocase(name, SL("content-location")))
 		hop_put(l, name, moved(l, hop, value));
 	else if (slice_eq_nocase(name, SL("refresh")))
@@ -264,8 +290,9 @@ guard_origin(struct hop_list *l)
 			l->pairs[kept++] = l->pairs[i];
 	}
 	l->count = kept;
-	hop_put(l, SL("Content-Security-Policy"),
-	    SL("sandbox allow-scripts allow-forms allow-popups"));
+	if (l->head->status >= 200)
+		hop_put(l, SL("Content-Security-Policy"),
+		    SL("sandbox allow-scripts allow-forms allow-popups"));
 }
 
 int

@@ -202,8 +202,11 @@ withhold(struct wsborder *b, struct slice *in, struct slice *pass)
 	}
 	*pass = (struct slice){ b->held, b->have };
 	b->state = BORDER_HEAD;
-	if (b->have == 2)
+	if (b->have == 2) {
+		/* It may be all of its head, even of the frame. */
+		eat_head(b, slice_first(*in, 0));
 		return true;
+	}
 	b->have = 0;
 	if (!is_ours(b)) {
 		b->frames++;

@@ -355,11 +355,198 @@ test_scripts(void **state)
 	assert_true(played > 0);
 }
 
+/* Switching --------------------------------------------------------------- */
+
+#define ASKED                                                   \
+	"GET /w HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n" \
+	"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"   \
+	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+#define SWITCHED \
+	"HTTP/1.1 101 Go\r\nUpgrade: WebSocket\r\nConnection: upgrade\r\n"
+#define ACCEPT "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+
+static const struct switch_case {
+	const char *asked, *answered;
+	int err;
+} switches[] = {
+	{ "", ACCEPT, 0 },
+	{ "", "", ERR_PROTOCOL },
+	{ "", ACCEPT ACCEPT, ERR_PROTOCOL },
+	{ "", "Sec-WebSocket-Accept: t3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
+	    ERR_PROTOCOL },
+	{ "", ACCEPT "Upgrade: h2c\r\n", ERR_PROTOCOL },
+	{ "", ACCEPT "Sec-WebSocket-Protocol: chat\r\n", ERR_PROTOCOL },
+	{ "Sec-WebSocket-Protocol: a, chat\r\n", ACCEPT, 0 },
+	{ "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: chat\r\n",
+	    ACCEPT "Sec-WebSocket-Protocol: chat\r\n", 0 },
+	{ "Sec-WebSocket-Protocol: a, chat\r\n",
+	    ACCEPT "Sec-WebSocket-Protocol: Chat\r\n", ERR_PROTOCOL },
+	{ "Sec-WebSocket-Protocol: a, chat\r\n",
+	    ACCEPT "Sec-WebSocket-Protocol: a, chat\r\n", ERR_PROTOCOL },
+	{ "Sec-WebSocket-Protocol: a, chat\r\n",
+	    ACCEPT "Sec-WebSocket-Protocol: a\r\n"
+		   "Sec-WebSocket-Protocol: chat\r\n",
+	    ERR_PROTOCOL },
+	{ "Sec-WebSocket-Extensions: x, permessage-deflate; a=1\r\n",
+	    ACCEPT "Sec-WebSocket-Extensions: Permessage-Deflate\r\n", 0 },
+	{ "Sec-WebSocket-Extensions: x\r\n",
+	    ACCEPT "Sec-WebSocket-Extensions: x, permessage-deflate\r\n",
+	    ERR_PROTOCOL },
+	{ "", ACCEPT "Sec-WebSocket-Extensions: x\r\n", ERR_PROTOCOL },
+	{ "Sec-WebSocket-Extensions: x\r\n",
+	    ACCEPT "Sec-WebSocket-Extensions: x;;\r\n", ERR_PROTOCOL },
+};
+
+static int
+try_switch(const struct switch_case *c)
+{
+	char text[1000];
+	struct hop hop = { .peer = SL("::1"), .upgrade = true };
+	struct slice reason = { 0 };
+	struct hop_wish wish;
+	struct http1_ask ask;
+	struct arena a;
+	int err;
+
+	arena_init(&a, 1 << 16);
+	http1_head_init(&head);
+	snprintf(text, sizeof(text), ASKED "%s\r\n", c->asked);
+	assert_true(http1_parse_request(&head, slice_from(text)) > 0);
+	err = hop_request(&hop, &head, &a, &ask);
+	if (err == 0)
+		err = hop_wish(&ask, &a, &wish);
+	http1_head_init(&head);
+	snprintf(text, sizeof(text), SWITCHED "%s\r\n", c->answered);
+	assert_true(http1_parse_response(&head, slice_from(text)) > 0);
+	if (err == 0)
+		err = hop_switch_check(&wish, &head, &a, &reason);
+	assert_true(err != ERR_PROTOCOL || reason.len > 0);
+	arena_fini(&a);
+	return err;
+}
+
+static void
+switch_or_not(void *arg)
+{
+	const struct switch_case *c = arg;
+	int err = try_switch(c);
+
+	assert_true(err == c->err || err == ERR_NOMEM);
+}
+
+static void
+test_switch(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(switches) / sizeof(switches[0]); i++) {
+		struct switch_case c = switches[i];
+		if (try_switch(&c) != c.err)
+			fail_msg("%s -> %s", c.asked, c.answered);
+		oom_torture(switch_or_not, &c);
+	}
+}
+
+/* The key was the one that is asked for, else nothing was switched. */
+static void
+test_no_key(void **state)
+{
+	struct hop_wish wish = { 0 };
+	struct slice reason;
+	struct arena a;
+
+	(void)state;
+	arena_init(&a, 1 << 16);
+	http1_head_init(&head);
+	assert_true(http1_parse_response(
+			&head, slice_from(SWITCHED ACCEPT "\r\n")) > 0);
+	assert_int_equal(
+	    hop_switch_check(&wish, &head, &a, &reason), ERR_PROTOCOL);
+	arena_fini(&a);
+}
+
+/* Rules ------------------------------------------------------------------- */
+
+static void
+test_rule_check(void **state)
+{
+	static const struct {
+		struct hop_rule rule;
+		int to_service, to_visitor;
+	} cases[] = {
+		{ { HOP_SET, SL_INIT("X-A"), SL_INIT("b c") }, 0, 0 },
+		{ { HOP_SET, SL_INIT("X-A"), SL_INIT("") }, 0, 0 },
+		{ { HOP_REMOVE, SL_INIT("X-A"), { NULL, 0 } }, 0, 0 },
+		{ { HOP_SET, SL_INIT("X A"), SL_INIT("b") }, ERR_INVALID,
+		    ERR_INVALID },
+		{ { HOP_SET, SL_INIT(""), SL_INIT("b") }, ERR_INVALID,
+		    ERR_INVALID },
+		{ { HOP_SET, SL_INIT("X-A"), SL_INIT("b\r\nc") }, ERR_INVALID,
+		    ERR_INVALID },
+		{ { HOP_SET, SL_INIT("X-A"), SL_INIT(" b") }, ERR_INVALID,
+		    ERR_INVALID },
+		{ { HOP_SET, SL_INIT("te"), SL_INIT("trailers") }, ERR_INVALID,
+		    ERR_INVALID },
+		{ { HOP_REMOVE, SL_INIT("Content_Length"), { NULL, 0 } },
+		    ERR_INVALID, ERR_INVALID },
+		{ { HOP_SET, SL_INIT("Expect"), SL_INIT("x") }, ERR_INVALID,
+		    ERR_INVALID },
+		{ { HOP_SET, SL_INIT("Sec-WebSocket-Key"), SL_INIT("x") },
+		    ERR_INVALID, ERR_INVALID },
+		{ { HOP_ADD, SL_INIT("Set-Cookie"), SL_INIT("x") }, 0,
+		    ERR_INVALID },
+		{ { HOP_SET, SL_INIT("host"), SL_INIT("a:80") }, 0, 0 },
+		{ { HOP_SET, SL_INIT("Host"), SL_INIT("a b") }, ERR_INVALID,
+		    0 },
+		{ { HOP_ADD, SL_INIT("Host"), SL_INIT("a") }, ERR_INVALID, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(
+		    hop_rule_check(&cases[i].rule, false), cases[i].to_service);
+		assert_int_equal(
+		    hop_rule_check(&cases[i].rule, true), cases[i].to_visitor);
+	}
+}
+
+/* Nothing of what a hostile head can hold makes the work more than its
+ * size: an arena of ten heads is enough. */
+static void
+test_hostile_size(void **state)
+{
+	static uint8_t text[HTTP1_HEAD_BYTES];
+	struct hop hop = { .peer = SL("::1"),
+		.prefix = SL("/clusters/a"),
+		.own_origin = true };
+	struct http1_reply reply;
+	struct arena a;
+	size_t n;
+
+	(void)state;
+	arena_init(&a, 10 * HTTP1_HEAD_BYTES);
+	n = (size_t)snprintf(
+	    (char *)text, sizeof(text), "HTTP/1.1 200 OK\r\nSet-Cookie: a=b");
+	for (; n < sizeof(text) - 4; n++)
+		text[n] = n % 2 == 0 ? ';' : 'a';
+	memcpy(text + n, "\r\n\r\n", 4);
+	http1_head_init(&head);
+	assert_int_equal(
+	    http1_parse_response(&head, (struct slice){ text, sizeof(text) }),
+	    sizeof(text));
+	assert_int_equal(hop_response(&hop, &head, &a, &reply), 0);
+	assert_int_equal(reply.count, 2);
+	arena_fini(&a);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_scripts),
+		cmocka_unit_test(test_switch),
+		cmocka_unit_test(test_no_key),
+		cmocka_unit_test(test_rule_check),
+		cmocka_unit_test(test_hostile_size),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -168,6 +168,14 @@ test_pong(void **state)
 	feed_cut(&b, (struct slice){ text, n }, 7);
 	assert_slice(((struct slice){ out.bytes, out.len }),
 	    ((struct slice){ text, n }));
+	/* Empty ones are seen to be another's with their second byte. */
+	wsborder_init(&b, token);
+	wsborder_ping(&b, ping);
+	feed_cut(&b, SL("\x8a\x00\x8a\x00"), 2);
+	assert_int_equal(out.len, 4);
+	assert_int_equal(b.frames, 2);
+	assert_true(wsborder_open(&b));
+	wsborder_init(&b, token);
 	/* Fragmented, or too long a form: no pong of anybody's. */
 	wsborder_ping(&b, ping);
 	n = put(text, 0x0a, "abcd", ours);
