@@ -289,6 +289,16 @@ read_others(
 			: read_file(s->jwt_keys_file, false, out, why, size);
 }
 
+int
+keyring_check(const char *path, bool is_secret, char *why, size_t size)
+{
+	struct jwk_set keys = { 0 };
+	int err = read_file(slice_from(path), is_secret, &keys, why, size);
+
+	jwk_set_fini(&keys);
+	return err;
+}
+
 /* Life --------------------------------------------------------------------- */
 
 int

@@ -69,4 +69,8 @@ bool keyring_read_refresh(
     struct keyring *k, struct slice text, char login_id[KEYRING_LOGIN + 1]);
 bool keyring_read_cookie(struct slice text, char login_id[KEYRING_LOGIN + 1]);
 
+/* Whether a file holds keys of another issuer as it should: 0, or ERR_* and
+ * why.  is_secret: as jwt_hs256_secret_file, else as jwt_keys_file. */
+int keyring_check(const char *path, bool is_secret, char *why, size_t size);
+
 #endif

@@ -14,6 +14,7 @@
 
 #include "store/store.h"
 
+#include "server/check.h"
 #include "server/keyring.h"
 #include "server/rights.h"
 #include "server/run.h"
@@ -26,7 +27,8 @@ struct invocation {
 	const char *config;
 	struct setting_flag flags[FLAGS_MAX];
 	size_t flag_count;
-	struct arena arena; /* everything that settings point to */
+	struct settings_from from; /* of the last reading */
+	struct arena arena;        /* everything that settings point to */
 };
 
 static const char usage[] =
@@ -152,6 +154,10 @@ read_settings(struct settings *out, void *arg)
 		if (text.ptr == NULL)
 			text = SL("");
 	}
+	in->from = (struct settings_from){ .file = slice_from(file),
+		.text = text,
+		.flags = in->flags,
+		.flag_count = in->flag_count };
 	buf_init(&problems, FILE_MAX);
 	size_t bad = settings_read(out, slice_from(file), text, in->flags,
 	    in->flag_count, &in->arena, &problems);
@@ -160,6 +166,21 @@ read_settings(struct settings *out, void *arg)
 		fprintf(stderr, "%.*s", SLICE_FMT(said));
 	buf_fini(&problems);
 	return bad;
+}
+
+/* The settings make sense; now what they name. */
+static int
+check(const struct settings *s, struct invocation *in)
+{
+	struct buf problems;
+
+	buf_init(&problems, FILE_MAX);
+	size_t bad = check_files(s, &in->from, &in->arena, &problems);
+	fprintf(stderr, "%.*s", SLICE_FMT(buf_peek(&problems)));
+	buf_fini(&problems);
+	if (bad == 0)
+		puts("the settings are in order");
+	return bad == 0 ? 0 : 1;
 }
 
 static int
@@ -230,10 +251,8 @@ act(struct invocation *in)
 		log_init(&c);
 		return run_server(&s, read_settings, in);
 	}
-	if (strcmp(in->verb, "check") == 0) {
-		puts("the settings are in order");
-		return 0;
-	}
+	if (strcmp(in->verb, "check") == 0)
+		return check(&s, in);
 	if (strcmp(in->verb, "backup") == 0)
 		return backup(&s, in, false);
 	if (strcmp(in->verb, "restore") == 0)

@@ -161,7 +161,8 @@ ours_cors(const struct server *s, enum origin kind, struct slice origin,
 	out[n++] =
 	    (struct http1_pair){ SL("Access-Control-Allow-Origin"), origin };
 	out[n++] = (struct http1_pair){ SL("Access-Control-Expose-Headers"),
-		SL("Content-Range, Retry-After, X-Muster-Offset, "
+		SL("Content-Range, RateLimit-Limit, RateLimit-Remaining, "
+		   "RateLimit-Reset, Retry-After, X-Muster-Offset, "
 		   "X-Muster-Size, X-Request-Id") };
 	return n;
 }

@@ -115,7 +115,7 @@ rights_print(void)
 		if (print_line(r, NULL) != 0)
 			return 1;
 	}
-	return 0;
+	return print_line(route_anywhere(), NULL) != 0;
 }
 
 int

@@ -332,3 +332,30 @@ settings_read(struct settings *out, struct slice file, struct slice text,
 		add_listen(out, SL("127.0.0.1:7700"));
 	return bad;
 }
+
+struct slice
+settings_where(const struct settings_from *from, struct slice key,
+    struct arena *a, uint32_t *line)
+{
+	const struct conf_limits limits = { FILE_MAX, ENTRIES_MAX };
+	const struct conf_option *o = conf_find(&table, key);
+	struct conf_doc doc;
+
+	for (size_t i = 0; i < from->flag_count; i++) {
+		if (slice_eq(from->flags[i].key, key))
+			return SL("command line");
+	}
+	if (o != NULL && environment(o->key).ptr != NULL)
+		return SL("environment");
+	if (from->text.len == 0 ||
+	    conf_parse(from->text, a, &limits, &doc) != 0)
+		return SL("default");
+	for (size_t i = 0; i < doc.count; i++) {
+		const struct conf_entry *e = &doc.entries[i];
+		if (e->section.len > 0 || !slice_eq(e->key, key))
+			continue;
+		*line = e->line;
+		return from->file;
+	}
+	return SL("default");
+}

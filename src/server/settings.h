@@ -69,4 +69,17 @@ size_t settings_read(struct settings *out, struct slice file, struct slice text,
     const struct setting_flag *flags, size_t flag_count, struct arena *a,
     struct buf *problems);
 
+/* What settings were read from, beside the environment. */
+struct settings_from {
+	struct slice file; /* its name; absent: none */
+	struct slice text;
+	const struct setting_flag *flags;
+	size_t flag_count;
+};
+
+/* Where the strongest word on a key stands: the file, with *line, or
+ * "environment", "command line", "default". */
+struct slice settings_where(const struct settings_from *from, struct slice key,
+    struct arena *a, uint32_t *line);
+
 #endif

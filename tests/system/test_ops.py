@@ -113,12 +113,35 @@ def test_check(t):
         said = (r.stderr + r.stdout).decode()
         check(r.returncode != 0, "accepted", text)
         check("bad.conf:%d" % line in said and key in said, text, "says", said)
+    # Files with keys are opened, all of them.
+    garbage, secret = t.path("garbage", "no key\n"), t.path("secret", "s" * 40 + "\n")
+    absent = os.path.join(t.dir, "absent")
+    f = t.path("bad.conf", "lanes = 1\ntls_cert = %s\ntls_key = %s\n\njwt_keys_file = %s\n"
+               "jwt_hs256_secret_file = %s\n" % (absent, garbage, garbage, absent))
+    said = run(t, "check", "--config", f)
+    equal(said.returncode, 1)
+    for line, key in ((2, "tls_cert"), (5, "jwt_keys_file"), (6, "jwt_hs256_secret_file")):
+        check("bad.conf:%d: %s: " % (line, key) in said.stderr.decode(), line, "in", said.stderr)
+    equal(said.stderr.count(b"\n"), 3)
+    equal(run(t, "check", "--config", t.path("good.conf", "jwt_hs256_secret_file = %s\n" % secret)).returncode, 0)
+    said = run(t, "check", "--jwt-keys-file", garbage).stderr
+    check(said.startswith(b"command line: jwt_keys_file: "), said)
+    said = run(t, "check", "--config", t.path("bad.conf", "tls_key = %s\n" % garbage)).stderr
+    check(b"bad.conf:1: tls_key: tls_cert and tls_key go together" in said, said)
     r = run(t, "check", "--config", t.path("bad.conf", "this is no setting\n"))
     check(r.returncode != 0 and b"bad.conf:1" in r.stderr + r.stdout, r)
     r = run(t, "check", "--config", t.path("absent.conf"))
     check(r.returncode != 0 and b"absent.conf" in r.stderr + r.stdout, r)
     p = t.musterd("--config", t.path("bad.conf", "lanez = 1\n"), ready=False)
     check(p.wait(10) != 0 and "bad.conf:1" in p.log(), p.log())
+
+
+def test_routes(t):
+    """Every one, also the status board's, which is none of the table's."""
+    lines = [json.loads(l) for l in run(t, "routes").stdout.splitlines()]
+    boards = [r for r in lines if r["path"] == "/"]
+    equal([(r["method"], r["websocket"]) for r in boards], [("GET", True)])
+    check(any(r["path"] == "/health" for r in lines), "no /health")
 
 
 def test_precedence(t):

@@ -228,6 +228,9 @@ test_cors(void **state)
 	    ours_origin(&s, SL("https://a.example")), ORIGIN_LISTED);
 	assert_int_equal(
 	    ours_cors(&s, ORIGIN_LISTED, SL("https://a.example"), out), 3);
+	/* Pages are to see how many requests they have left. */
+	assert_non_null(strstr((const char *)out[2].value.ptr,
+	    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry"));
 	assert_slice_equal(out[0].name, "Vary");
 	assert_slice_equal(out[1].value, "https://a.example");
 	assert_int_equal(

@@ -699,11 +699,12 @@ def main(**defaults):
     except Exception:  # pylint: disable=broad-except
         import traceback
         failed = True
-        traceback.print_exc(file=sys.stdout)
-        print("again with: --seed %d" % options.seed)
         if os.environ.get("CHAOS_KEEP"):
             subprocess.run(["cp", "-a", case.dir, os.environ["CHAOS_KEEP"]], check=False)
         print(case.logs()[-20000:])
+        # Last, for of a long text the end is what is shown.
+        traceback.print_exc(file=sys.stdout)
+        print("again with: --seed %d" % options.seed)
     finally:
         if world:
             world.report()

@@ -511,8 +511,9 @@ def main(names):
         except Exception:  # pylint: disable=broad-except
             failed += 1
             word = "FAILED"
-            traceback.print_exc(file=sys.stdout)
+            # The reason last, for of a long text the end is what is shown.
             print(case.logs())
+            traceback.print_exc(file=sys.stdout)
         finally:
             case.end()
             shutil.rmtree(case.dir, ignore_errors=True)
