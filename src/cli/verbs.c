@@ -68,6 +68,16 @@ static const struct flag rotate_flags[] = {
 	{ "overlap", 0, "D", "the old token stays good this long (0)" },
 };
 
+static const struct flag signed_flags[] = {
+	{ "secret-file", 0, "FILE", "it is in FILE (one is made)" },
+	{ "tenant", 0, "PREFIX", "of all agents whose ids begin so" },
+};
+
+static const struct flag resign_flags[] = {
+	{ "secret-file", 0, "FILE", "the new one is in FILE (one is made)" },
+	{ "overlap", 0, "D", "the old one stays good this long (1h)" },
+};
+
 static const struct flag exec_flags[] = {
 	{ NULL, 'd', NULL, "do not wait: print the command's id" },
 	{ "or-fail", 0, NULL, "with -d: fail when the agent is offline" },
@@ -184,6 +194,19 @@ const struct verb verbs[] = {
 	    1, false, verb_token_revoke },
 	{ "token", "rotate", "TOKEN", "give a token a new text", NULL,
 	    FLAGS(rotate_flags), 1, 1, false, verb_token_rotate },
+	{ "signed", "add", "AGENT | --tenant PREFIX",
+	    "let an agent in that signs its messages",
+	    "The secret that it signs with is shown this once, unless it was "
+	    "given.",
+	    FLAGS(signed_flags), 0, 1, false, verb_signed_add },
+	{ "signed", "ls", "", "list secrets, but not their texts", NULL, { 0 },
+	    0, 0, false, verb_signed_ls },
+	{ "signed", "rotate", "AGENT | PREFIX*", "give an agent a new secret",
+	    "Without an overlap what is connected with the old one is closed.",
+	    FLAGS(resign_flags), 1, 1, false, verb_signed_rotate },
+	{ "signed", "rm", "AGENT | PREFIX*",
+	    "remove a secret and close its connections", NULL, { 0 }, 1, 1,
+	    false, verb_signed_rm },
 	{ "user", "add", "NAME", "add a user",
 	    "Without --password-file the password is asked for on a terminal; "
 	    "elsewhere the user gets none.",

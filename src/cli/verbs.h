@@ -51,6 +51,10 @@ int verb_agent_cordon(struct cli *c, const struct args *a);
 int verb_agent_uncordon(struct cli *c, const struct args *a);
 int verb_agent_drain(struct cli *c, const struct args *a);
 /* tokens.c */
+int verb_signed_add(struct cli *c, const struct args *a);
+int verb_signed_ls(struct cli *c, const struct args *a);
+int verb_signed_rotate(struct cli *c, const struct args *a);
+int verb_signed_rm(struct cli *c, const struct args *a);
 int verb_token_create(struct cli *c, const struct args *a);
 int verb_token_ls(struct cli *c, const struct args *a);
 int verb_token_show(struct cli *c, const struct args *a);

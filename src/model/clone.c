@@ -19,6 +19,8 @@ struct shape {
 #define O(f) offsetof(struct outcome, f)
 #define S(f) offsetof(struct stop_record, f)
 #define R(f) offsetof(struct receipt_record, f)
+#define K(f) offsetof(struct secret_record, f)
+#define M(f) offsetof(struct log_record, f)
 
 static const struct shape shapes[CLONE_KINDS] = {
 	[CLONE_USER] = { sizeof(struct user_record), 4,
@@ -41,6 +43,10 @@ static const struct shape shapes[CLONE_KINDS] = {
 	[CLONE_STOP] = { sizeof(struct stop_record), 6,
 	    { S(target), S(bound), S(reason), S(actor), S(lifted_by),
 		S(request_key) } },
+	[CLONE_SECRET] = { sizeof(struct secret_record), 4,
+	    { K(id), K(agent_id), K(sealed), K(old_sealed) } },
+	[CLONE_LOG] = { sizeof(struct log_record), 4,
+	    { M(agent_id), M(level), M(source), M(message) } },
 	[CLONE_RECEIPT] = { sizeof(struct receipt_record), 3,
 	    { R(agent_id), R(name), R(report.detail_json) } },
 };

@@ -9,6 +9,7 @@
 #define MODEL_EVENT_H
 
 #include "model/audience.h"
+#include "model/figures.h"
 #include "model/notice.h"
 #include "model/tunnel.h"
 
@@ -34,7 +35,9 @@ enum event_kind {
 	 * the writer before. */
 	EVENT_AGENT_STARTED,
 	EVENT_AGENT_ENDED,
-	EVENT_TRACE, /* trace */
+	EVENT_TRACE,  /* trace */
+	EVENT_LOG,    /* log: a line that it logged */
+	EVENT_FORGED, /* a message of it was not signed as it should be */
 
 	/* From a link's lane: how the agent can be asked for tunnels, now
 	 * that they have agreed on it; before or after REGISTER. */
@@ -97,10 +100,12 @@ enum credential_kind {
 	CREDENTIAL_COOKIE, /* of a login: hash, and claims.login_id */
 	/* Of the gateway, for OP_VISIT alone; signature and expiry checked,
 	 * see server/wall_token.h: */
-	CREDENTIAL_WALL, /* cookie of a route's login wall: route_id, claims
-			  * subject (user id), login_id, issued_at,
-			  * expires_at */
-	CREDENTIAL_LINK, /* expiring link: route_id, the two times */
+	CREDENTIAL_WALL,   /* cookie of a route's login wall: route_id, claims
+			    * subject (user id), login_id, issued_at,
+			    * expires_at */
+	CREDENTIAL_LINK,   /* expiring link: route_id, the two times */
+	CREDENTIAL_SIGNED, /* claims to be agent_id, and signs what it says:
+			    * believed when it registers */
 };
 
 /* Of a JSON Web Token. */
@@ -123,7 +128,7 @@ struct credential {
 	enum credential_kind kind;
 	uint8_t hash[HASH_LEN];      /* TOKEN */
 	uint8_t public_key[KEY_LEN]; /* KEY */
-	struct slice agent_id;       /* KEY: whom it claims to be */
+	struct slice agent_id;       /* KEY, SIGNED: whom it claims to be */
 	struct claims claims;        /* JWT */
 	struct slice route_id;       /* WALL, LINK: good for it alone; of
 				      * paths the agent, as there spelled */
@@ -136,6 +141,7 @@ enum entrance {
 	ENTRANCE_CLUSTER_HTTP, /* one call of the legacy endpoints */
 	ENTRANCE_CONSOLE,      /* dashboard or agent: its first message says */
 	ENTRANCE_MONITOR,      /* a status board: watches from the start */
+	ENTRANCE_SIGNED,       /* an agent that signs its messages */
 };
 
 struct hello {
@@ -308,6 +314,14 @@ enum request_op {
 		   * given */
 	OP_WATCH, /* a console dashboard introduces itself; answered with all
 		   * agents it may see */
+	/* Secrets of agents that sign: id is a secret's, or an agent_id. */
+	OP_SIGNED_ADD,
+	OP_SIGNED_LIST,
+	OP_SIGNED_SHOW,
+	OP_SIGNED_ROTATE,
+	OP_SIGNED_REMOVE,
+	OP_AGENT_LOGS, /* granted by the hub, read from the store */
+	OP_AGENT_METRICS,
 	OPS
 };
 
@@ -331,9 +345,10 @@ struct request {
 	struct agent_filter filter;
 	struct slice cursor; /* as given out; absent: from the start */
 	uint32_t limit;
-	struct slice request_key;         /* Idempotency-Key */
-	const struct token_record *token; /* TOKEN_CREATE, ROTATE: new hash */
-	msec overlap;                     /* TOKEN_ROTATE */
+	struct slice request_key;           /* Idempotency-Key */
+	const struct token_record *token;   /* TOKEN_CREATE, ROTATE: new hash */
+	msec overlap;                       /* TOKEN_ROTATE, SIGNED_ROTATE */
+	const struct secret_record *secret; /* SIGNED_ADD, ROTATE: sealed */
 	struct slice labels_json; /* AGENT_LABEL: string sets, null removes */
 	const struct command_record *command; /* COMMAND_CREATE */
 	bool attach;  /* COMMAND_CREATE: this peer wants its streams */
@@ -438,7 +453,11 @@ struct reply {
 	struct slice cursor; /* of the next page; absent: no more */
 	uint64_t total;      /* of a list; QUEUE_PURGE: so many cancelled */
 	struct slice about;  /* of a watcher's request: its id, as asked */
-	const struct registered *joined; /* JOIN */
+	const struct registered *joined;     /* JOIN */
+	const struct secret_record *secrets; /* SIGNED_* */
+	size_t secret_count;
+	const struct figures *figures; /* AGENT_METRICS, oldest first */
+	size_t figure_count;
 	const struct user_record *users; /* USER_*, in order of names */
 	size_t user_count;
 	/* LOGIN_DONE, REFRESH, LOGOUT, RENEW */
@@ -473,6 +492,7 @@ struct welcome {
 	wall_msec expires_at;          /* of the credential; 0 = never */
 	const struct agent_news *news; /* MONITOR: what is there now */
 	size_t news_count;
+	const struct secret_record *secret; /* SIGNED; again when it changes */
 };
 
 struct event {
@@ -522,6 +542,7 @@ struct event {
 			struct slice command_id;
 			struct slice data_json;
 		} trace;
+		struct log_record log;
 		struct {
 			uint64_t number; /* of the STORE effect */
 			int err;

@@ -4,6 +4,7 @@
 #include "base/err.h"
 
 #include "model/hub_queue.h"
+#include "model/hub_signed.h"
 
 #include "model/hub.h"
 
@@ -64,6 +65,7 @@ hub_new(const struct hub_config *config)
 	map_init(&h->commands, c->max_commands, seed);
 	map_init(&h->keys, c->max_commands, seed);
 	map_init(&h->by_key, c->max_agents, seed);
+	map_init(&h->secrets, c->max_agents, seed);
 	map_init(&h->logins, MAX_LOGINS, seed);
 	rate_init(&h->attempts, MAX_ATTEMPTS, seed);
 	rate_init(&h->logins_tried, MAX_ATTEMPTS, seed);
@@ -112,6 +114,7 @@ hub_free(struct hub *h)
 	for (struct token *t;
 	     pos = 0, (t = map_next(&h->tokens_by_id, &pos)) != NULL;)
 		hub_remove_token(h, t);
+	hub_free_secrets(h);
 	for (struct user *u; pos = 0, (u = map_next(&h->users, &pos)) != NULL;)
 		hub_free_user(h, u);
 	map_fini(&h->users);
@@ -125,6 +128,7 @@ hub_free(struct hub *h)
 	map_fini(&h->commands);
 	map_fini(&h->keys);
 	map_fini(&h->by_key);
+	map_fini(&h->secrets);
 	map_fini(&h->logins);
 	rate_fini(&h->attempts);
 	rate_fini(&h->logins_tried);
@@ -212,6 +216,8 @@ hub_load(struct hub *h, const struct hub_snapshot *s, msec now)
 		hub_add_login(h, &s->logins[i]);
 	for (size_t i = 0; i < s->token_count && err == 0; i++)
 		err = hub_add_token(h, &s->tokens[i]) == NULL ? ERR_NOMEM : 0;
+	for (size_t i = 0; i < s->secret_count && err == 0; i++)
+		err = hub_add_secret(h, &s->secrets[i]) == NULL ? ERR_NOMEM : 0;
 	for (size_t i = 0; i < s->agent_count && err == 0; i++)
 		err = load_agent(h, &s->agents[i]);
 	for (size_t i = 0; i < s->link_count && err == 0; i++)
@@ -579,6 +585,8 @@ static void (*const from_link[EVENT_KINDS])(
 	[EVENT_LOCAL_STOP] = hub_on_local_stop,
 	[EVENT_TRACE] = hub_on_trace,
 	[EVENT_SPEECH] = on_speech,
+	[EVENT_LOG] = hub_on_log,
+	[EVENT_FORGED] = hub_on_forged,
 };
 
 /* Dashboards are corrected and answered, too. */

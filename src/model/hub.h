@@ -62,6 +62,8 @@ struct hub_snapshot {
 	const struct receipt_record *receipts;
 	size_t receipt_count;
 	uint64_t stop_epoch; /* the highest that the store knows */
+	const struct secret_record *secrets;
+	size_t secret_count;
 	/* What the stop's own file said; NULL: there is none.  Of it and the
 	 * store the one with the higher epoch is right. */
 	const struct stop_state *kept;

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
+#include "model/hub_signed.h"
 #include "model/hub_state.h"
 
 enum { SORTED_MIN = 64 };
@@ -146,6 +147,7 @@ hub_remove_agent(struct hub *h, struct agent *a)
 	drop_commands(h, &a->active);
 	drop_commands(h, &a->ending);
 	hub_stop_forget(h, a);
+	hub_free_figures(h, a);
 	if (a->link != NULL)
 		a->link->agent = NULL;
 	map_del(&h->agents, a->id);
@@ -267,7 +269,7 @@ hub_on_gone(struct hub *h, const struct event *ev)
 					  : slice_from(err_name(ev->gone.why));
 	close_history(h, a, why);
 	hub_forsake_commands(h, a);
-	a->native = a->console = false;
+	a->native = a->console = a->told = a->verbs = false;
 	hub_stop_away(h, a);
 	hub_move_agent(
 	    h, a, goodbye ? PRESENCE_OFFLINE : PRESENCE_RECONNECTING, why);
@@ -315,6 +317,8 @@ owner(const struct link *l)
 {
 	if (l->token != NULL)
 		return l->token->record->id;
+	if (l->secret != NULL)
+		return l->secret->record->id;
 	if (l->watch != NULL && l->watch->user != NULL)
 		return l->watch->user->id;
 	return (struct slice){ 0 };
@@ -325,6 +329,10 @@ hub_owns(const struct link *l, const struct agent *a)
 {
 	if (l->keyed != NULL || a->record->has_key)
 		return l->keyed == a;
+	/* Who holds its secret now is the same, whoever did before. */
+	if (l->secret != NULL)
+		return hub_is_signed(a) &&
+		    a->record->workspace_id == l->secret->record->workspace_id;
 	return slice_eq(owner(l), a->record->token_id);
 }
 
@@ -411,7 +419,8 @@ updated(struct hub *h, const struct link *l, const struct agent *a,
 		rec.token_id = owner(l);
 		rec.workspace_id = l->token != NULL
 		    ? l->token->record->workspace_id
-		    : l->watch->user->workspace_id;
+		    : l->secret != NULL ? l->secret->record->workspace_id
+					: l->watch->user->workspace_id;
 		rec.created_at = h->wall;
 	}
 	rec.name = r->name;
@@ -495,6 +504,7 @@ keep_session(
 
 	s->dialect = l->http ? SL("cluster-http")
 	    : l->console     ? SL("console")
+	    : l->secret      ? SL("signed")
 	    : n->present     ? SL("muster")
 			     : SL("cluster");
 	int err = hub_keep(&s->remote, l->remote);
@@ -529,6 +539,8 @@ attach(struct hub *h, struct link *l, struct agent *a, const struct event *ev)
 		l->speech = TUNNEL_STREAMS;
 	else if (l->speech == TUNNEL_MUTE && ev->registration.proxies)
 		l->speech = TUNNEL_JSON;
+	a->verbs = l->secret != NULL;
+	a->told = a->console || a->verbs;
 	if (keep_session(a, l, n) != 0 ||
 	    hub_keep(&a->session.type, ev->registration.type) != 0 ||
 	    hub_keep(&a->session.version, ev->registration.version) != 0)
@@ -582,11 +594,10 @@ write_down(struct hub *h, struct agent *a, const struct agent_record *rec,
 	return a;
 }
 
-void
-hub_on_register(struct hub *h, struct link *l, const struct event *ev)
+static void
+take_in(struct hub *h, struct link *l, struct agent *a, const struct event *ev)
 {
 	const struct registration *r = &ev->registration;
-	struct agent *a = map_get(&h->agents, r->agent_id);
 
 	if (!may_register(h, l, ev, a))
 		return;
@@ -628,4 +639,16 @@ hub_on_register(struct hub *h, struct link *l, const struct event *ev)
 	else
 		hub_forsake_commands(h, a);
 	hub_dispatch(h, a);
+}
+
+void
+hub_on_register(struct hub *h, struct link *l, const struct event *ev)
+{
+	struct agent *a = map_get(&h->agents, ev->registration.agent_id);
+	struct event full = *ev;
+
+	if (l->secret != NULL)
+		full.registration =
+		    hub_signed_registration(a, &ev->registration);
+	take_in(h, l, a, &full);
 }

@@ -7,6 +7,7 @@
 #include "base/err.h"
 
 #include "model/cidr.h"
+#include "model/hub_signed.h"
 #include "model/hub_state.h"
 
 static struct slice
@@ -61,8 +62,22 @@ hub_drop_link(struct hub *h, struct link *l)
 		if (!l->http)
 			l->token->link_count--;
 	}
+	if (l->secret != NULL)
+		list_remove(&l->by_secret);
 	drop_whence(l);
 	alloc_free(l);
+}
+
+int
+hub_put_link(struct hub *h, struct link *l, const struct credential *c)
+{
+	int err = keep_whence(l, c->remote, c->address);
+
+	if (err == 0)
+		err = map_put(&h->links, peer_key(&l->peer), l);
+	if (err != 0)
+		drop_whence(l);
+	return err;
 }
 
 /* Tokens -------------------------------------------------------------- */
@@ -171,8 +186,8 @@ hub_remove_token(struct hub *h, struct token *t)
 
 /* One more failure from this address: seconds until it may try again, or 0
  * while it may. */
-static uint32_t
-count_failure(struct hub *h, const struct credential *c)
+uint32_t
+hub_count_failure(struct hub *h, const struct credential *c)
 {
 	struct rate_state rate;
 
@@ -205,7 +220,7 @@ deny_unknown(struct hub *h, const struct credential *c, struct denied *no)
 {
 	/* Whoever shows nothing has guessed nothing. */
 	bool tried = c->kind != CREDENTIAL_NONE;
-	uint32_t wait = tried ? count_failure(h, c) : 0;
+	uint32_t wait = tried ? hub_count_failure(h, c) : 0;
 
 	if (!tried)
 		h->stats.denied++;
@@ -362,7 +377,7 @@ admit_key(struct hub *h, const struct credential *c, struct link *l,
 
 	if (a == NULL || !a->record->has_key ||
 	    memcmp(a->record->public_key, c->public_key, KEY_LEN) != 0) {
-		uint32_t wait = count_failure(h, c);
+		uint32_t wait = hub_count_failure(h, c);
 		*no = wait > 0
 		    ? deny(429, ERR_LIMITED, SL("TOO_MANY_ATTEMPTS"),
 			  SL("too many failed attempts from this address"))
@@ -453,6 +468,10 @@ hub_on_hello(struct hub *h, const struct event *ev)
 	if (ev->hello.entrance == ENTRANCE_CONSOLE ||
 	    ev->hello.entrance == ENTRANCE_MONITOR) {
 		hub_on_knock(h, ev);
+		return;
+	}
+	if (ev->hello.entrance == ENTRANCE_SIGNED) {
+		hub_on_signed_hello(h, ev);
 		return;
 	}
 	/* Every call over HTTP proves itself, on whatever connection. */

@@ -489,6 +489,8 @@ hub_on_agent_word(struct hub *h, struct link *l, const struct event *ev)
 	}
 	if (ev->kind == EVENT_AGENT_STARTED)
 		hub_on_started(h, ev);
+	else if (l->secret != NULL && !hub_put_output(h, c, &ev->outcome))
+		return;
 	else
 		hub_on_outcome(h, &heard);
 	hub_send(h, ev->peer, EVENT_ACCEPTED, ev->request_id, 0);

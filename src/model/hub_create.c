@@ -5,6 +5,7 @@
 #include "base/err.h"
 
 #include "model/hub_queue.h"
+#include "model/hub_signed.h"
 
 enum { KEY_MAX = 255 };
 
@@ -119,9 +120,11 @@ goes_now(
 {
 	if (!hub_takes_commands(a))
 		return false;
+	if (hub_is_signed(a) && !hub_has_room(h, a))
+		return false;
 	return r->foreground ||
 	    (a->record->cordoned_at == 0 && h->now >= a->paused_until &&
-		a->detached < hub_concurrency(h, a) && a->queued == 0);
+		hub_has_room(h, a) && a->queued == 0);
 }
 
 static struct op *
@@ -154,6 +157,12 @@ hub_make_command(struct hub *h, const struct event *ev,
 		return match(c, q, a, no) == 0 ? c : NULL;
 	if (hub_refuses(h, q, a, no) != 0)
 		return NULL;
+	struct slice fault =
+	    hub_is_signed(a) ? hub_verb_fault(h, q->command) : none;
+	if (fault.ptr != NULL) {
+		*no = refusal(ERR_UNSUPPORTED, 403, SL("NOT_PERMITTED"), fault);
+		return NULL;
+	}
 	const struct command_record r = new_record(h, q, who, a, key);
 	bool now = goes_now(h, a, &r);
 	c = h->out->err != 0 ? NULL : hub_add_command(h, &r);

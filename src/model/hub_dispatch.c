@@ -5,6 +5,9 @@
 #include "base/err.h"
 
 #include "model/hub_queue.h"
+#include "model/hub_signed.h"
+
+enum { VERB_WITHIN = 60000 }; /* an agent that signs answers in that */
 
 /* Streams ------------------------------------------------------------------ */
 
@@ -30,7 +33,7 @@ order(struct hub *h, struct command *c, enum stream_verb verb, uint64_t after)
 bool
 hub_takes_commands(const struct agent *a)
 {
-	return a->link != NULL && (a->native || a->console);
+	return a->link != NULL && (a->native || a->told);
 }
 
 static struct event *
@@ -64,11 +67,13 @@ hub_open_stream(struct hub *h, struct command *c)
 	 * it has written down that it may go on: it would refuse it. */
 	if ((hub_is_stopped(a) || a->stop.lifting) && !c->tried)
 		return;
-	if (a->console) {
+	if (a->told) {
 		/* Once: if its link ends first, nobody knows what came of
 		 * it. */
 		c->opened = c->tried = true;
 		tell_agent(h, c, EVENT_EXECUTE);
+		if (a->verbs)
+			hub_arm_command(h, c, h->now + VERB_WITHIN);
 		return;
 	}
 	o = order(h, c, STREAM_OPEN, 0);
@@ -93,7 +98,7 @@ void
 hub_expel_viewer(struct hub *h, struct command *c)
 {
 	/* It may have been moved to the lane of its stream. */
-	if (c->opened && !c->agent->console)
+	if (c->opened && !c->agent->told)
 		order(h, c, STREAM_EXPEL, 0);
 	else
 		hub_close(h, c->viewer, 1008, SL("revoked"));
@@ -105,7 +110,7 @@ hub_show_stream(struct hub *h, struct command *c)
 {
 	if (!c->opened || !hub_takes_commands(c->agent))
 		return;
-	if (c->agent->console) {
+	if (c->agent->told) {
 		tell_agent(h, c, EVENT_AUDIENCE);
 		return;
 	}
@@ -118,7 +123,7 @@ void
 hub_view_command(struct hub *h, struct command *c, struct peer_id viewer)
 {
 	c->viewer = viewer;
-	if (c->agent->console && c->opened && hub_takes_commands(c->agent))
+	if (c->agent->told && c->opened && hub_takes_commands(c->agent))
 		tell_agent(h, c, EVENT_AUDIENCE);
 	order(h, c, STREAM_VIEW, 0);
 }
@@ -216,6 +221,12 @@ forbid(struct hub *h, struct command *c)
 		.why = lost_right(h, c) };
 	bool lost = o.why.ptr != NULL;
 
+	if (!lost && c->agent->verbs)
+		o.why = hub_verb_fault(h, c->record);
+	if (o.why.ptr != NULL && !lost) {
+		hub_finish_command(h, c, COMMAND_FAILED, &o);
+		return true;
+	}
 	if (!lost &&
 	    (!c->agent->native || s->policy_verbs.len == 0 ||
 		has_word(s->policy_verbs, SL("exec"))))
@@ -256,11 +267,10 @@ hub_take_waiting(struct hub *h, struct agent *a, uint64_t *after)
 	if (a->record->removed_at != 0 || a->record->cordoned_at != 0 ||
 	    hub_is_stopped(a) || h->now < a->paused_until)
 		return NULL;
-	while (h->out->err == 0 && a->detached < hub_concurrency(h, a) &&
+	while (h->out->err == 0 && hub_has_room(h, a) &&
 	    (c = hub_first_waiting(a)) != NULL && drop_unfit(h, c))
 		;
-	if (c == NULL || a->detached >= hub_concurrency(h, a) ||
-	    h->out->err != 0)
+	if (c == NULL || !hub_has_room(h, a) || h->out->err != 0)
 		return NULL;
 	hub_mark_sent(h, c);
 	hub_move_command(c, COMMAND_SENT);
@@ -315,6 +325,8 @@ hub_pass_interrupt(struct hub *h, struct command *c)
 	if (c->agent->console) {
 		if (c->opened && c->outcome == NULL)
 			tell_agent(h, c, EVENT_INTERRUPT);
+	} else if (c->agent->verbs) {
+		return; /* it knows no word for that */
 	} else if (c->agent->link != NULL && c->outcome == NULL) {
 		struct stream_order *o = order(h, c, STREAM_SIGNAL, 0);
 		if (o != NULL)
@@ -334,7 +346,7 @@ hub_interrupt_command(
 		hub_cancel_command(h, ev, who);
 		return;
 	}
-	if (c->record->attempt > 0) {
+	if (c->record->attempt > 0 || hub_is_signed(c->agent)) {
 		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
 		    SL("NOT_PERMITTED"), (struct slice){ 0 },
 		    SL("this agent's protocol has no verb for interrupts"));
@@ -386,6 +398,10 @@ hub_command_timer(struct hub *h, struct command *c)
 	} else if (c->reopen) {
 		c->reopen = false;
 		hub_open_stream(h, c);
+	} else if (c->opened && c->agent->verbs) {
+		const struct outcome o = { .code = SL("UNKNOWN_OUTCOME"),
+			.why = SL("the agent gave no result within a minute") };
+		hub_end_command(h, c, COMMAND_UNKNOWN, &o);
 	} else if (c->record->state == COMMAND_QUEUED && is_overdue(h, c)) {
 		expire(h, c);
 		hub_dispatch(h, c->agent);

@@ -90,6 +90,23 @@ ask_store(struct hub *h, const struct agent *a, const struct event *ev)
 		hub_pend(h, op->number, PENDING_AGAIN, o->command_id, ev);
 }
 
+bool
+hub_put_output(struct hub *h, struct command *c, const struct outcome *o)
+{
+	struct effect *e = outbox_add(h->out, EFFECT_OUTPUT);
+
+	if (e == NULL)
+		return false;
+	e->seen_by = hub_seen_by(h, c->agent);
+	e->output.asked_by = c->asker;
+	e->output.command = hub_command_copy(h, c);
+	if (e->output.command == NULL ||
+	    arena_copy(&h->out->arena, o->out, &e->output.out) != 0 ||
+	    arena_copy(&h->out->arena, o->err, &e->output.err) != 0)
+		h->out->err = ERR_NOMEM;
+	return h->out->err == 0;
+}
+
 void
 hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 {
@@ -108,16 +125,8 @@ hub_on_result(struct hub *h, struct link *l, const struct event *ev)
 		    none, SL("no such command waits for a result"));
 		return;
 	}
-	struct effect *e = outbox_add(h->out, EFFECT_OUTPUT);
-	if (e == NULL)
+	if (!hub_put_output(h, c, o))
 		return;
-	e->seen_by = hub_seen_by(h, a);
-	e->output.asked_by = c->asker;
-	e->output.command = hub_command_copy(h, c);
-	if (e->output.command == NULL ||
-	    arena_copy(&h->out->arena, o->out, &e->output.out) != 0 ||
-	    arena_copy(&h->out->arena, o->err, &e->output.err) != 0)
-		h->out->err = ERR_NOMEM;
 	struct op *op = hub_finish_command(h, c, hub_final_state(o), o);
 	if (op == NULL)
 		return;

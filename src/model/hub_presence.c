@@ -8,6 +8,7 @@
 #include "base/err.h"
 
 #include "model/hub_queue.h"
+#include "model/hub_signed.h"
 
 enum {
 	HEARTBEAT_LATE = 90000, /* three were missed */
@@ -224,6 +225,8 @@ hub_on_heartbeat(struct hub *h, struct link *l, const struct event *ev)
 	    (!slice_eq(a->session.tunnel_status, b->tunnel_status) &&
 		hub_keep(&a->session.tunnel_status, b->tunnel_status) != 0))
 		h->out->err = ERR_NOMEM;
+	if (b->metadata_json.ptr != NULL)
+		hub_note_figures(h, a);
 	a->claim = presence_claim(b->status);
 	a->ill = illness(b->ill);
 	hub_look_at_clock(a, ev);

@@ -15,6 +15,7 @@
 #include "base/err.h"
 
 #include "model/hub_queue.h"
+#include "model/hub_signed.h"
 
 enum {
 	PACES = 32,
@@ -142,8 +143,15 @@ mean_of(const struct paces *p, size_t at)
 uint32_t
 hub_concurrency(const struct hub *h, const struct agent *a)
 {
-	(void)a;
-	return h->config.concurrency;
+	return hub_is_signed(a) ? 1 : h->config.concurrency;
+}
+
+/* One that signs does one thing at a time, attached or not. */
+bool
+hub_has_room(const struct hub *h, const struct agent *a)
+{
+	return hub_is_signed(a) ? list_empty(&a->active)
+				: a->detached < hub_concurrency(h, a);
 }
 
 static msec

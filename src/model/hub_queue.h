@@ -17,6 +17,8 @@ void hub_queue_learn(struct command *c, enum command_state end,
     wall_msec started_at, wall_msec finished_at);
 /* So many detached ones run at once on it. */
 uint32_t hub_concurrency(const struct hub *h, const struct agent *a);
+/* Whether one more of those that wait may run now. */
+bool hub_has_room(const struct hub *h, const struct agent *a);
 /* 0 and 0 when it does not wait. */
 void hub_queue_place(const struct hub *h, const struct command *c,
     uint32_t *position, msec *wait);

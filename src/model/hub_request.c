@@ -7,6 +7,7 @@
 #include "base/err.h"
 
 #include "model/hub_queue.h"
+#include "model/hub_signed.h"
 
 struct reply *
 hub_reply(struct hub *h, const struct event *ev, const struct access *who,
@@ -181,6 +182,21 @@ static const struct row rows[OPS] = {
 	[OP_BROADCAST_ACTIVITY] = { .need = SCOPE_EVENT_WRITE,
 	    .handle = hub_broadcast_activity },
 	[OP_RENEW] = { .agents_too = true, .handle = hub_renew },
+	[OP_SIGNED_ADD] = { .need = SCOPE_TOKEN_WRITE,
+	    .handle = hub_signed_add },
+	[OP_SIGNED_LIST] = { .need = SCOPE_TOKEN_READ,
+	    .handle = hub_signed_list },
+	[OP_SIGNED_SHOW] = { .need = SCOPE_TOKEN_READ,
+	    .handle = hub_signed_show },
+	[OP_SIGNED_ROTATE] = { .need = SCOPE_TOKEN_WRITE,
+	    .handle = hub_signed_rotate },
+	[OP_SIGNED_REMOVE] = { .need = SCOPE_TOKEN_WRITE,
+	    .handle = hub_signed_remove,
+	    .ends = true },
+	[OP_AGENT_LOGS] = { .need = SCOPE_AGENT_READ,
+	    .handle = hub_show_agent },
+	[OP_AGENT_METRICS] = { .need = SCOPE_AGENT_READ,
+	    .handle = hub_show_figures },
 	[OP_WATCH] = { .need = SCOPE_EVENT_READ | SCOPE_AGENT_READ,
 	    .handle = hub_watch_dashboard },
 };

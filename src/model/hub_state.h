@@ -24,6 +24,8 @@ struct token {
 	struct slice hash_key, old_key, id_key; /* what the maps borrow */
 };
 
+struct secret; /* hub_signed.h */
+
 struct user {
 	struct user_record *record; /* owned; replaced when it changes */
 	struct list logins;         /* of struct login.by_user */
@@ -94,6 +96,8 @@ struct link {
 	struct agent *agent; /* NULL until it registered */
 	struct agent *keyed; /* by key: whom it proved to be */
 	struct list by_token;
+	struct secret *secret; /* it signs with that; else NULL */
+	struct list by_secret;
 	bool http;
 	bool native;               /* offered muster.v1 */
 	bool console;              /* speaks the console dialect */
@@ -143,21 +147,24 @@ struct agent {
 	enum presence shown; /* while it reconnects: what it was before */
 	struct slice why;    /* a literal */
 	wall_msec since;
-	struct link *link;      /* its WebSocket; NULL without one */
-	struct session session; /* slices owned; of the last connection */
-	bool native;            /* the link speaks muster.v1 with exec */
-	bool console;           /* is given commands in messages */
-	bool http;              /* lives by calls instead of a link */
-	uint64_t joining;       /* op that makes its registration durable */
-	bool unsaved;           /* that op failed: the row is behind */
-	enum presence claim;    /* its last word on itself; JOINING: none */
-	enum presence blamed;   /* another back end's word on it, likewise */
-	struct slice ill;       /* a literal: why it is degraded; or absent */
-	bool skewed;            /* its clock is off */
-	bool late;              /* heartbeats are overdue */
-	bool stored;            /* has a row */
-	msec heard;             /* last heartbeat or call, monotonic */
-	uint64_t link_id;       /* of its connection_record */
+	struct link *link;           /* its WebSocket; NULL without one */
+	struct session session;      /* slices owned; of the last connection */
+	bool native;                 /* the link speaks muster.v1 with exec */
+	bool console;                /* a coding agent that speaks console */
+	bool told;                   /* is given commands in messages */
+	bool verbs;                  /* signs its messages: knows five verbs */
+	struct figure_ring *figures; /* owned; NULL until it reports some */
+	bool http;                   /* lives by calls instead of a link */
+	uint64_t joining;     /* op that makes its registration durable */
+	bool unsaved;         /* that op failed: the row is behind */
+	enum presence claim;  /* its last word on itself; JOINING: none */
+	enum presence blamed; /* another back end's word on it, likewise */
+	struct slice ill;     /* a literal: why it is degraded; or absent */
+	bool skewed;          /* its clock is off */
+	bool late;            /* heartbeats are overdue */
+	bool stored;          /* has a row */
+	msec heard;           /* last heartbeat or call, monotonic */
+	uint64_t link_id;     /* of its connection_record */
 	wall_msec connected_at;
 	wall_msec heartbeat_at;
 	struct list waiting[3]; /* queued commands by priority */
@@ -213,6 +220,7 @@ enum pending_kind {
 	PENDING_REPEAT, /* the same key while its command is stored */
 	PENDING_FAN,    /* the last of those that one request made */
 	PENDING_TOKEN,
+	PENDING_SECRET,
 	PENDING_USER,
 	PENDING_LOGIN,
 	PENDING_COMMAND,
@@ -324,6 +332,8 @@ struct hub {
 	struct map commands;            /* live ones by id */
 	struct map keys;                /* the same by idempotency key */
 	struct map by_key;              /* agents by public key */
+	struct map secrets;             /* struct secret by key */
+	size_t figure_bytes;            /* of all agents' figures */
 	struct rate_table attempts;     /* failed ones, by address */
 	struct rate_table logins_tried; /* by account */
 	struct rate_table requests;     /* by user */
@@ -644,6 +654,9 @@ void hub_on_stream_lost(struct hub *h, const struct event *ev);
 void hub_on_started(struct hub *h, const struct event *ev);
 void hub_on_poll(struct hub *h, struct link *l, const struct event *ev);
 void hub_on_result(struct hub *h, struct link *l, const struct event *ev);
+/* Output that came with the outcome, before whatever ends the command; false
+ * without memory. */
+bool hub_put_output(struct hub *h, struct command *c, const struct outcome *o);
 void hub_on_ack(struct hub *h, struct link *l, const struct event *ev);
 /* The store's word on a result that was said again, and on an ack. */
 void hub_again_stored(struct hub *h, const struct pending *p, int err);

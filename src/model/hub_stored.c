@@ -6,6 +6,7 @@
 #include "base/err.h"
 
 #include "model/hub_queue.h"
+#include "model/hub_signed.h"
 
 void
 hub_free_pending(struct pending *p)
@@ -229,6 +230,7 @@ static const struct {
 	[PENDING_REMOVAL] = { removed, undo_removal },
 	[PENDING_CORDON] = { cordoned, undo_cordon },
 	[PENDING_TOKEN] = { NULL, undo_token },
+	[PENDING_SECRET] = { hub_secret_stored, hub_undo_secret },
 	[PENDING_USER] = { NULL, hub_undo_user },
 	[PENDING_LOGIN] = { NULL, hub_undo_login },
 	[PENDING_REPEAT] = { answer_repeat, NULL },

@@ -51,7 +51,7 @@ hub_attach_command(
 		    SL("no such command"));
 		return;
 	}
-	if (c->agent->console || c->agent->http) {
+	if (c->agent->told || c->agent->http) {
 		hub_reply_error(h, ev, ERR_UNSUPPORTED, 403,
 		    SL("NOT_PERMITTED"), (struct slice){ 0 },
 		    SL("this agent's protocol has no streams to attach to"));

@@ -38,6 +38,9 @@ enum op_verb {
 			   * ERR_AGAIN when it is not final */
 	OP_PUT_LOGIN,     /* insert, or replace the row of this id */
 	OP_DROP_LOGIN,    /* it is over: its row goes */
+	OP_PUT_SECRET,    /* insert, or replace the row of this id */
+	OP_DROP_SECRET,   /* it is good no more: its row goes */
+	OP_PUT_LOG,       /* lazy: a line that an agent logged */
 	OP_PUT_META,      /* key and value */
 	OP_PUT_STOP,      /* insert, or replace the row of this epoch */
 	OP_PUT_RECEIPT,   /* the same, of this epoch and agent */
@@ -60,6 +63,8 @@ struct op {
 		const struct agent_record *agent;
 		const struct connection_record *link;
 		const struct command_record *command;
+		const struct secret_record *secret;
+		const struct log_record *log;
 		const struct stop_record *stop;
 		const struct receipt_record *receipt;
 		struct {

@@ -148,6 +148,30 @@ struct connection_record {
 	struct slice why;    /* stable reason of the end */
 };
 
+/* What an agent signs its messages with, or all whose ids begin alike. */
+struct secret_record {
+	struct slice id;       /* sgn_... */
+	struct slice agent_id; /* of the agent; or how theirs begin: */
+	bool prefix;
+	struct slice sealed;     /* wire/seal.h, of agent_id */
+	struct slice old_sealed; /* before the last rotation; or absent */
+	wall_msec old_until;     /* until then that is good, too */
+	int64_t workspace_id;
+	wall_msec created_at;
+	wall_msec rotated_at;
+};
+
+/* A line that an agent logged. */
+struct log_record {
+	struct slice agent_id;
+	wall_msec at;      /* when it came */
+	wall_msec said_at; /* by the agent's clock */
+	struct slice level;
+	struct slice source;
+	struct slice message;
+	int64_t workspace_id;
+};
+
 /* A line of the audit journal as whoever acts states it; the store adds
  * node, number, time and the hash chain.  No action: no line. */
 struct audit_note {

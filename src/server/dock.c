@@ -21,6 +21,7 @@
 #include "server/news.h"
 #include "server/pipe.h"
 #include "server/readers.h"
+#include "server/signed.h"
 
 #include "server/dock.h"
 
@@ -67,6 +68,7 @@ init(struct dock *d)
 	echo_setup(d);
 	console_setup(d);
 	monitor_setup(d);
+	signed_setup(d);
 	live_setup(d);
 	news_setup(d, seed);
 	fanout_init(&d->fanout, d);

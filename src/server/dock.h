@@ -33,6 +33,7 @@ struct dock {
 	struct wsconn_config echo_config; /* of /dev/echo */
 	struct wsconn_config console_config;
 	struct wsconn_config monitor_config;
+	struct wsconn_config signed_config;
 	struct http1_head head; /* scratch of the HTTP machines */
 	struct buf out;         /* scratch: what a connection says next */
 	struct buf text;        /* scratch: one JSON text */

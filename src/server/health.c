@@ -202,8 +202,10 @@ put_counts(struct buf *b, struct server *s)
 	    n->compressed);
 	counter(b, "muster_rate_limited_total",
 	    "Messages of dashboards refused by their rate.", n->limited);
-	counter(b, "muster_ignored_total", "Messages of status boards.",
+	counter(b, "muster_ignored_total", "Messages that count for nothing.",
 	    n->ignored);
+	counter(b, "muster_unsigned_total", "Connections refused at /agent.",
+	    n->unsigned_messages);
 	gauge(b, "muster_streams", "Open streams of commands.", n->pipes);
 	counter(b, "muster_accepted_total", "Connections.", n->accepted);
 	counter(

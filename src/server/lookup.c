@@ -43,6 +43,9 @@ struct lookup {
 	struct slice user_id;
 	struct slice selector; /* of who asks */
 	struct sight sight;
+	struct slice level; /* of log lines */
+	struct slice text;  /* in their message */
+	wall_msec since;
 	struct slice request_key;
 	const struct command_record *wish; /* what the key is used for now */
 	int64_t workspace_id;
@@ -270,6 +273,44 @@ read_output(struct lookup *q, struct store_reader *r)
 	return 0;
 }
 
+/* level and text say which lines. */
+static bool
+keeps_line(void *arg, const void *record)
+{
+	const struct lookup *q = arg;
+	const struct log_record *l = record;
+	bool found = q->text.len == 0;
+
+	if (q->level.len > 0 && !slice_eq_nocase(q->level, l->level))
+		return false;
+	if (l->at < q->since)
+		return false;
+	for (size_t i = 0; !found && i + q->text.len <= l->message.len; i++)
+		found = slice_eq_nocase(q->text,
+		    slice_first(slice_from_at(l->message, i), q->text.len));
+	return found;
+}
+
+static int
+read_logs(struct lookup *q, struct store_reader *r, struct js_writer *w)
+{
+	const struct row_filter filter = { keeps_line, q };
+	bool all = q->level.len == 0 && q->text.len == 0 && q->since == 0;
+	const struct log_record *rows;
+	struct slice next = { 0 };
+	size_t n;
+	int err = store_read_logs(r, q->id, q->cursor, q->limit,
+	    all ? NULL : &filter, &q->rows, &rows, &n, &next);
+
+	if (err != 0)
+		return err;
+	put_page(w, "muster.log_lines/1");
+	for (size_t i = 0; i < n; i++)
+		show_log(w, &rows[i]);
+	end_page(w, next);
+	return 0;
+}
+
 typedef int look_fn(
     struct lookup *q, struct store_reader *r, struct js_writer *w);
 
@@ -279,6 +320,7 @@ static look_fn *const looks[OPS] = {
 	[OP_COMMAND_CREATE] = read_command,
 	[OP_AGENT_HISTORY] = read_links,
 	[OP_AUDIT_LIST] = read_audit,
+	[OP_AGENT_LOGS] = read_logs,
 	[OP_AUDIT_VERIFY] = verify_audit,
 };
 
@@ -562,6 +604,19 @@ read_output_query(struct call *call, struct lookup *q)
 	return 0;
 }
 
+static int
+read_log_query(struct call *call, struct lookup *q)
+{
+	struct slice since = web_query(call, "since");
+	int err = arena_copy(&q->arena, web_query(call, "level"), &q->level);
+
+	if (err == 0)
+		err = arena_copy(&q->arena, web_query(call, "text"), &q->text);
+	if (err == 0 && since.len > 0)
+		err = stamp_parse(since, &q->since);
+	return err;
+}
+
 static struct lookup *
 new_lookup(struct conn *c, struct call *call, const struct reply *re)
 {
@@ -621,6 +676,8 @@ lookup_answer(struct conn *c, struct call *call, const struct event *ev)
 		err = read_state(call, &q->state);
 	if (err == 0 && q->op == OP_COMMAND_OUTPUT)
 		err = read_output_query(call, q);
+	if (err == 0 && q->op == OP_AGENT_LOGS)
+		err = read_log_query(call, q);
 	if (err != 0) {
 		free_lookup(q);
 		web_problem(c,

@@ -7,12 +7,14 @@
 #include "server/broadcast.h"
 #include "server/console.h"
 #include "server/echo.h"
+#include "server/figures.h"
 #include "server/follow.h"
 #include "server/health.h"
 #include "server/legacy.h"
 #include "server/link.h"
 #include "server/lookup.h"
 #include "server/monitor.h"
+#include "server/signed.h"
 #include "server/stops.h"
 
 #include "server/route.h"
@@ -25,6 +27,8 @@ enum { KIB = 1024, MIB = 1024 * KIB };
 #define STOP .handle = stops_ask, .event = stops_answer
 #define LEGACY .handle = legacy_ask, .event = legacy_answer
 #define CONSOLE .handle = console_open, .event = console_answer
+#define SIGNED .handle = signed_api_ask, .event = signed_api_answer
+#define SIGNED_HTTP .handle = signed_http_ask, .event = signed_http_answer
 #define AGENT "/api/v1/clusters/agent"
 
 /* clang-format off */
@@ -134,6 +138,27 @@ static const struct route table[] = {
 	  .summary = "Tell of a session's activity" },
 	{ "GET", AGENT "/ws", .handle = link_open, .event = link_answer,
 	  .websocket = true },
+	{ "GET", "/agent", .handle = signed_open, .websocket = true },
+	{ "GET", "/api/v1/signed", SIGNED, .op = OP_SIGNED_LIST,
+	  .summary = "List secrets of agents that sign" },
+	{ "POST", "/api/v1/signed", SIGNED, .op = OP_SIGNED_ADD,
+	  .body_max = 64 * KIB, .summary = "Let an agent in that signs" },
+	{ "GET", "/api/v1/signed/{}", SIGNED, .op = OP_SIGNED_SHOW,
+	  .summary = "Show a secret, but its text" },
+	{ "DELETE", "/api/v1/signed/{}", SIGNED, .op = OP_SIGNED_REMOVE,
+	  .ends = true, .summary = "Remove a secret" },
+	{ "POST", "/api/v1/signed/{}/rotate", SIGNED, .op = OP_SIGNED_ROTATE,
+	  .body_max = 64 * KIB, .summary = "Replace a secret" },
+	{ "GET", "/api/v1/agents/{}/logs", READ, .op = OP_AGENT_LOGS,
+	  .summary = "Lines that an agent logged" },
+	{ "GET", "/api/v1/agents/{}/metrics", .handle = figures_ask,
+	  .event = figures_answer, .op = OP_AGENT_METRICS,
+	  .summary = "An agent's load, for a while" },
+	{ "GET", "/api/websocket/agents", SIGNED_HTTP, .op = OP_AGENT_LIST },
+	{ "GET", "/api/websocket/agents/{}", SIGNED_HTTP,
+	  .op = OP_AGENT_SHOW },
+	{ "POST", "/api/websocket/agents/{}/command", SIGNED_HTTP,
+	  .op = OP_COMMAND_CREATE, .body_max = 64 * KIB },
 	{ "GET", "/ws", CONSOLE, .websocket = true },
 	{ "GET", "/ws/dashboard", CONSOLE, .websocket = true },
 	{ "GET", "/ws/agent", CONSOLE, .websocket = true },
@@ -170,7 +195,7 @@ bool
 route_is_vital(const struct route *r)
 {
 	/* Agents come by all of the console's paths but one. */
-	return r->handle == link_open ||
+	return r->handle == link_open || r->handle == signed_open ||
 	    (r->handle == console_open &&
 		strcmp(r->path, "/ws/dashboard") != 0) ||
 	    r->handle == legacy_ask || r->handle == health_show ||

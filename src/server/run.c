@@ -22,11 +22,13 @@
 #include "server/credential.h"
 #include "server/dock.h"
 #include "server/jwks.h"
+#include "server/noncebook.h"
 #include "server/pressure.h"
 #include "server/router.h"
 #include "server/sources.h"
 #include "server/stopfile.h"
 #include "server/stopkey.h"
+#include "server/vault.h"
 
 #include "server/run.h"
 
@@ -315,6 +317,21 @@ start_keys(struct runner *r)
 	return r->jwks == NULL ? fail("out of memory") : 0;
 }
 
+static int
+start_signed(struct runner *r)
+{
+	char why[WHY] = "";
+
+	if (vault_open(r->dir, r->server.secrets_key, why, sizeof(why)) != 0)
+		return fail(why);
+	int err = noncebook_open(&r->server.noncebook, r->dir, clock_mono());
+	if (err == 0)
+		return 0;
+	fprintf(stderr, "musterd: %s/nonces cannot be used: %s\n", r->dir,
+	    err_name(err));
+	return 1;
+}
+
 /* How many lanes: the hub's thread and the store's want a core, too. */
 static size_t
 lane_count(const struct settings *s)
@@ -497,7 +514,7 @@ start(struct runner *r)
 		return 1;
 	if (boot_tls(&r->server, r->dir, why, sizeof(why)) != 0)
 		return fail(why);
-	if (start_keys(r) != 0)
+	if (start_keys(r) != 0 || start_signed(r) != 0)
 		return 1;
 	if (start_counting(r) != 0 || start_core(r) != 0 || start_lanes(r) != 0)
 		return 1;
@@ -525,6 +542,7 @@ stop(struct runner *r)
 	for (size_t i = 0; i < r->started; i++)
 		lane_fini(&r->docks[i].lane);
 	alloc_free(r->docks);
+	noncebook_close(r->server.noncebook);
 	sources_free(r->server.sources);
 	jwks_stop(r->jwks);
 	if (r->store != NULL)

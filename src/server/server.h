@@ -23,6 +23,7 @@
 struct core;
 struct dock;
 struct keyring;
+struct noncebook;
 struct sources;
 struct tls_server;
 
@@ -47,7 +48,8 @@ struct server_counts {
 	atomic_uint_fast64_t batched;
 	atomic_uint_fast64_t compressed;
 	atomic_uint_fast64_t limited;
-	atomic_uint_fast64_t ignored; /* what boards say */
+	atomic_uint_fast64_t ignored;           /* what boards say */
+	atomic_uint_fast64_t unsigned_messages; /* refused at /agent */
 	atomic_uint_fast64_t pipes;
 	atomic_uint_fast64_t output_bytes;
 	atomic_uint_fast64_t flows[2]; /* by enum tunnel_proto; open */
@@ -73,9 +75,11 @@ struct server {
 	struct slice public_url;      /* as in settings */
 	struct slice public_host;     /* its host, lower case */
 	struct slice incarnation;
-	uint8_t nonce_key[32]; /* of links' challenges; random */
-	uint8_t stop_key[32];  /* see stopkey.h */
-	uint8_t pin[32];       /* of the TLS key */
+	uint8_t nonce_key[32];   /* of links' challenges; random */
+	uint8_t stop_key[32];    /* see stopkey.h */
+	uint8_t secrets_key[32]; /* see vault.h */
+	struct noncebook *noncebook;
+	uint8_t pin[32]; /* of the TLS key */
 	bool has_pin;
 	wall_msec started_at;
 	atomic_uint_fast64_t tickets; /* see mail.h */

@@ -405,3 +405,16 @@ show_notice(struct js_writer *w, const struct event *ev)
 	}
 	js_end(w);
 }
+
+void
+show_log(struct js_writer *w, const struct log_record *l)
+{
+	js_begin_object(w);
+	js_kv_string(w, "agent_id", l->agent_id);
+	show_at(w, "at", l->at);
+	show_at(w, "said_at", l->said_at);
+	js_kv_string(w, "level", l->level);
+	show_text(w, "source", l->source);
+	js_kv_string(w, "message", l->message);
+	js_end(w);
+}

@@ -25,6 +25,7 @@ void show_named(struct js_writer *w, const struct command_record *r,
 void show_fan(struct js_writer *w, const struct reply *r);
 void show_queue(struct js_writer *w, const struct queue_view *q);
 void show_link(struct js_writer *w, const struct connection_record *r);
+void show_log(struct js_writer *w, const struct log_record *l);
 void show_audit(struct js_writer *w, const struct audit_record *r);
 void show_notice(struct js_writer *w, const struct event *ev);
 void show_user(struct js_writer *w, const struct user_record *u);

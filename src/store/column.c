@@ -161,6 +161,30 @@ static const struct column receipt_columns[] = {
 };
 TABLE(receipt, receipt_record);
 
+static const struct column secret_columns[] = {
+	COL(secret_record, id, TEXT),
+	COL(secret_record, agent_id, TEXT),
+	COL(secret_record, prefix, BOOL),
+	COL(secret_record, sealed, TEXT),
+	COL(secret_record, old_sealed, TEXT),
+	COL(secret_record, old_until, I64),
+	COL(secret_record, workspace_id, I64),
+	COL(secret_record, created_at, I64),
+	COL(secret_record, rotated_at, I64),
+};
+TABLE(secret, secret_record);
+
+static const struct column log_columns[] = {
+	COL(log_record, agent_id, TEXT),
+	COL(log_record, at, I64),
+	COL(log_record, said_at, I64),
+	COL(log_record, level, TEXT),
+	COL(log_record, source, TEXT),
+	COL(log_record, message, TEXT),
+	COL(log_record, workspace_id, I64),
+};
+TABLE(log, log_record);
+
 #define NOTE(field) { #field, COLUMN_TEXT, offsetof(struct audit_record, note.field), 0 }
 static const struct column audit_columns[] = {
 	COL(audit_record, node, U32),

@@ -44,6 +44,8 @@ extern const struct table table_command;
 extern const struct table table_link;
 extern const struct table table_stop;
 extern const struct table table_receipt;
+extern const struct table table_secret;
+extern const struct table table_log;
 extern const struct table table_audit; /* struct audit_record */
 extern const struct table table_note;  /* struct audit_note: for copies */
 

@@ -69,6 +69,7 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		{ ST_COUNT_LOGINS, ST_LOAD_LOGINS, &table_login },
 		{ ST_COUNT_STOPS, ST_LOAD_STOPS, &table_stop },
 		{ ST_COUNT_RECEIPTS, ST_LOAD_RECEIPTS, &table_receipt },
+		{ ST_COUNT_SECRETS, ST_LOAD_SECRETS, &table_secret },
 	};
 	enum { LOADS = sizeof(loads) / sizeof(loads[0]) };
 	const void *rows[LOADS] = { NULL };
@@ -101,6 +102,8 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		.stop_count = counts[6],
 		.receipts = rows[7],
 		.receipt_count = counts[7],
+		.secrets = rows[8],
+		.secret_count = counts[8],
 		.last_link = (uint64_t)last_link,
 		.stop_epoch = (uint64_t)last_stop,
 	};

@@ -382,6 +382,29 @@ op_command_again(struct store *s, const struct op *op)
 }
 
 static int
+op_put_secret(struct store *s, const struct op *op)
+{
+	return put_record(s, ST_PUT_SECRET, &table_secret, op->secret);
+}
+
+static int
+op_drop_secret(struct store *s, const struct op *op)
+{
+	int err = 0;
+	sqlite3_stmt *st = statement(s, ST_DROP_SECRET, &err);
+
+	if (st == NULL || (err = column_bind_text(st, 1, op->secret->id)) != 0)
+		return machine(s, err);
+	return finish(s, st, NULL);
+}
+
+static int
+op_put_log(struct store *s, const struct op *op)
+{
+	return put_record(s, ST_PUT_LOG, &table_log, op->log);
+}
+
+static int
 op_put_meta(struct store *s, const struct op *op)
 {
 	int err = 0;
@@ -427,6 +450,8 @@ op_workspace(const struct op *op)
 		id = op->token->workspace_id;
 	else if (op->verb == OP_PUT_AGENT)
 		id = op->agent->workspace_id;
+	else if (op->verb == OP_PUT_SECRET || op->verb == OP_DROP_SECRET)
+		id = op->secret->workspace_id;
 	else if (op->verb == OP_PUT_STOP)
 		id = op->stop->workspace_id;
 	else if (op->verb >= OP_PUT_COMMAND && op->verb <= OP_COMMAND_ENDED)
@@ -450,6 +475,9 @@ static int (*const verbs[OP_VERBS])(struct store *, const struct op *) = {
 	[OP_COMMAND_RUNS] = op_command_runs,
 	[OP_COMMAND_ENDED] = op_command_ended,
 	[OP_COMMAND_AGAIN] = op_command_again,
+	[OP_PUT_SECRET] = op_put_secret,
+	[OP_DROP_SECRET] = op_drop_secret,
+	[OP_PUT_LOG] = op_put_log,
 	[OP_PUT_META] = op_put_meta,
 	[OP_PUT_STOP] = op_put_stop,
 	[OP_PUT_RECEIPT] = op_put_receipt,

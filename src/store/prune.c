@@ -10,7 +10,7 @@
 #include "store/segments.h"
 
 /* A removal syncs folders, and operations wait for the round. */
-enum { ROUND = 16, ROOM = 64 * 1024 };
+enum { ROUND = 16, ROOM = 64 * 1024, LOG_ROUND = 5000 };
 
 /* Ids of commands whose output has its time behind it; the arena has them. */
 static int
@@ -162,6 +162,59 @@ store_prune(struct store *s, wall_msec output_before, wall_msec audit_before,
 	if (err != 0) {
 		store_rollback(s);
 		s->head = before;
+	}
+	return err;
+}
+
+/* One round of a statement that removes; *more when it was a full one. */
+static int
+remove_logs(struct store *s, sqlite3_stmt *st, uint64_t *count, bool *more)
+{
+	int changed = 0;
+	int err = db_finish(&s->db, st, &changed);
+
+	*count += (uint64_t)changed;
+	*more = *more || changed >= LOG_ROUND;
+	return err;
+}
+
+static int
+prune_logs(struct store *s, wall_msec before, wall_msec now, bool *more)
+{
+	uint64_t count = 0;
+	int err = 0;
+	sqlite3_stmt *st = db_statement(&s->db, ST_LOGS_OLD, &err);
+
+	if (st == NULL)
+		return err;
+	sqlite3_bind_int64(st, 1, before);
+	sqlite3_bind_int64(st, 2, STORE_LOGS);
+	sqlite3_bind_int(st, 3, LOG_ROUND);
+	err = remove_logs(s, st, &count, more);
+	if (err != 0 || (st = db_statement(&s->db, ST_LOGS_MANY, &err)) == NULL)
+		return err;
+	sqlite3_bind_int64(st, 1, STORE_AGENT_LOGS);
+	sqlite3_bind_int(st, 2, LOG_ROUND);
+	err = remove_logs(s, st, &count, more);
+	return err != 0 || count == 0
+	    ? err
+	    : note(s, now, "logs.prune", "lines", count, 0);
+}
+
+int
+store_prune_logs(struct store *s, wall_msec before, wall_msec now, bool *more)
+{
+	struct audit_head was = s->head;
+	int err = store_begin(s);
+
+	*more = false;
+	if (err == 0)
+		err = prune_logs(s, before, now, more);
+	if (err == 0)
+		err = store_commit(s);
+	if (err != 0) {
+		store_rollback(s);
+		s->head = was;
 	}
 	return err;
 }

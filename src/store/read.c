@@ -40,6 +40,8 @@ static const struct statement texts[READ_STATEMENTS] = {
 	[READ_CHAIN_START] = { "SELECT number, hash FROM audit_pruned WHERE node = ?1", NULL },
 	[READ_AGENT_NAME] = { "SELECT name FROM agents WHERE id = ?1", NULL },
 	[READ_AGENT] = { "SELECT $COLS FROM agents WHERE id = ?1", &table_agent },
+	[READ_LOGS] = { "SELECT $COLS, place FROM logs WHERE agent_id = ?1"
+	    " AND place < ?2 ORDER BY place DESC LIMIT ?3", &table_log },
 	[READ_META] = { "SELECT value FROM meta WHERE key = ?1", NULL },
 };
 /* clang-format on */
@@ -221,6 +223,31 @@ store_read_links(struct store_reader *r, struct slice agent_id,
 		.table = &table_link,
 		.cursor = cursor,
 		.limit = limit,
+		.arena = a,
+	};
+	const void *all = NULL;
+
+	if (p.st == NULL || (err = column_bind_text(p.st, 1, agent_id)) != 0)
+		return err;
+	err = page_read(&r->db, &p, &all, count, next);
+	if (err == 0)
+		*rows = all;
+	return err;
+}
+
+int
+store_read_logs(struct store_reader *r, struct slice agent_id,
+    struct slice cursor, uint32_t limit, const struct row_filter *filter,
+    struct arena *a, const struct log_record **rows, size_t *count,
+    struct slice *next)
+{
+	int err = 0;
+	struct page p = {
+		.st = db_statement(&r->db, READ_LOGS, &err),
+		.table = &table_log,
+		.cursor = cursor,
+		.limit = limit,
+		.filter = filter,
 		.arena = a,
 	};
 	const void *all = NULL;

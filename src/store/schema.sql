@@ -211,3 +211,30 @@ ALTER TABLE commands ADD COLUMN drops INTEGER NOT NULL DEFAULT 0
 
 -- migration 7
 ALTER TABLE commands ADD COLUMN token_id TEXT;
+
+-- migration 8
+CREATE TABLE secrets (
+	id TEXT PRIMARY KEY,
+	agent_id TEXT NOT NULL,
+	prefix INTEGER NOT NULL CHECK (prefix IN (0, 1)),
+	sealed TEXT NOT NULL,
+	old_sealed TEXT,
+	old_until INTEGER NOT NULL,
+	workspace_id INTEGER NOT NULL,
+	created_at INTEGER NOT NULL,
+	rotated_at INTEGER NOT NULL,
+	UNIQUE (agent_id, prefix)
+) STRICT;
+
+CREATE TABLE logs (
+	place INTEGER PRIMARY KEY,
+	agent_id TEXT NOT NULL,
+	at INTEGER NOT NULL,
+	said_at INTEGER NOT NULL,
+	level TEXT,
+	source TEXT,
+	message TEXT,
+	workspace_id INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX logs_agent ON logs (agent_id, place);

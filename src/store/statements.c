@@ -135,6 +135,25 @@ const struct statement store_statements[STATEMENTS] = {
 	    " max(lifted_epoch)) FROM stops), 0), coalesce((SELECT"
 	    " CAST(CAST(value AS TEXT) AS INTEGER) FROM meta"
 	    " WHERE key = 'stop.epoch'), 0))", NULL },
+	[ST_PUT_SECRET] = { "INSERT INTO secrets ($COLS) VALUES ($ARGS)"
+	    " ON CONFLICT (id) DO UPDATE SET $SETS", &table_secret },
+	[ST_DROP_SECRET] = { "DELETE FROM secrets WHERE id = ?1", NULL },
+	[ST_COUNT_SECRETS] = { "SELECT count(*) FROM secrets", NULL },
+	[ST_LOAD_SECRETS] = { "SELECT $COLS FROM secrets ORDER BY id",
+	    &table_secret },
+	[ST_PUT_LOG] = { "INSERT INTO logs ($COLS) VALUES ($ARGS)",
+	    &table_log },
+	/* The oldest ones, so many a round. */
+	[ST_LOGS_OLD] = { "DELETE FROM logs WHERE place IN (SELECT place"
+	    " FROM logs WHERE at < ?1 OR place <= (SELECT max(place) FROM logs)"
+	    " - ?2 ORDER BY place LIMIT ?3)", NULL },
+	/* Of those agents that have more than their share. */
+	[ST_LOGS_MANY] = { "DELETE FROM logs WHERE place IN (SELECT l.place"
+	    " FROM (SELECT agent_id, count(*) - ?1 AS extra FROM logs"
+	    " GROUP BY agent_id HAVING count(*) > ?1) AS busy JOIN logs AS l"
+	    " ON l.agent_id = busy.agent_id AND l.place <= (SELECT place"
+	    " FROM logs WHERE agent_id = busy.agent_id ORDER BY place"
+	    " LIMIT 1 OFFSET extra - 1) LIMIT ?2)", NULL },
 };
 /* clang-format on */
 

@@ -104,6 +104,15 @@ void store_counts(const struct store *s, struct store_counts *out);
 int store_prune(struct store *s, wall_msec output_before,
     wall_msec audit_before, wall_msec now, bool *more);
 
+/*
+ * Remove lines that agents logged before `before`, the oldest of an agent
+ * that has more than STORE_AGENT_LOGS, and of all more than STORE_LOGS; the
+ * journal says how many.  Some thousands a call: *more says to call again.
+ */
+enum { STORE_AGENT_LOGS = 100000, STORE_LOGS = 1000000 };
+int store_prune_logs(
+    struct store *s, wall_msec before, wall_msec now, bool *more);
+
 /* Streams of a command. */
 enum output_stream { OUTPUT_OUT = 1, OUTPUT_ERR = 2 };
 
@@ -193,6 +202,11 @@ int store_read_links(struct store_reader *r, struct slice agent_id,
 int store_read_audit(struct store_reader *r, struct slice cursor,
     uint32_t limit, const struct row_filter *filter, struct arena *a,
     const struct audit_record **rows, size_t *count, struct slice *next);
+/* Lines that an agent logged, newest first. */
+int store_read_logs(struct store_reader *r, struct slice agent_id,
+    struct slice cursor, uint32_t limit, const struct row_filter *filter,
+    struct arena *a, const struct log_record **rows, size_t *count,
+    struct slice *next);
 /* By id, removed ones too; ERR_NOT_FOUND. */
 int store_read_agent(struct store_reader *r, struct slice id, struct arena *a,
     const struct agent_record **row);

@@ -126,6 +126,11 @@ op_table(enum op_verb verb)
 		[OP_COMMAND_RUNS] = &table_command,
 		[OP_COMMAND_ENDED] = &table_command,
 		[OP_COMMAND_AGAIN] = &table_command,
+		[OP_PUT_STOP] = &table_stop,
+		[OP_PUT_RECEIPT] = &table_receipt,
+		[OP_PUT_SECRET] = &table_secret,
+		[OP_DROP_SECRET] = &table_secret,
+		[OP_PUT_LOG] = &table_log,
 	};
 
 	assert(verb < OP_VERBS);
@@ -582,11 +587,14 @@ static void
 prune(struct writer *w)
 {
 	wall_msec now = clock_wall();
-	bool more = false;
+	bool more = false, more_logs = false;
 
+	(void)store_prune_logs(w->config.store,
+	    now - w->config.log_days * DAY_MS, now, &more_logs);
 	(void)store_prune(w->config.store, now - w->config.output_days * DAY_MS,
 	    now - w->config.audit_days * DAY_MS, now, &more);
-	w->prune_due = clock_mono() + (more ? PRUNE_AGAIN_MS : PRUNE_MS);
+	w->prune_due =
+	    clock_mono() + (more || more_logs ? PRUNE_AGAIN_MS : PRUNE_MS);
 }
 
 static bool
@@ -660,6 +668,8 @@ config_fill(struct writer_config *c)
 		c->ops_max = 1000000;
 	if (c->output_days == 0)
 		c->output_days = 30;
+	if (c->log_days == 0)
+		c->log_days = 7;
 	if (c->audit_days == 0)
 		c->audit_days = 400;
 }

@@ -28,6 +28,7 @@ struct writer_config {
 	size_t ops_max;    /* operations waiting [1,000,000] */
 	uint32_t output_days; /* kept after a command's end [30] */
 	uint32_t audit_days;  /* lines of the journal [400] */
+	uint32_t log_days;    /* lines that agents logged [7] */
 };
 
 /* What came of one thing. */
