@@ -139,12 +139,12 @@ on_answer(struct flow *f)
 	int err = m.ptr[1] > 1
 	    ? ERR_PROTOCOL
 	    : read_answer(slice_from_at(m, FLOW_HEAD), yes, &arena, &a);
+	if (!yes && err == 0)
+		count_refusal(f->dock, a.code);
 	if (err == 0)
 		there = flow_tell(f, &a);
-	if (!yes && err == 0) {
-		count_refusal(f->dock, a.code);
+	if (!yes && err == 0)
 		err = a.err;
-	}
 	arena_fini(&arena);
 	if (there && err != 0)
 		flow_lose(f, err);
