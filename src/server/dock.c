@@ -14,6 +14,7 @@
 #include "server/console.h"
 #include "server/echo.h"
 #include "server/flow.h"
+#include "server/flow_pool.h"
 #include "server/follow.h"
 #include "server/link.h"
 #include "server/live.h"
@@ -138,6 +139,7 @@ dock_end(struct lane *lane)
 	}
 	readers_end(d);
 	pipe_end(d);
+	flow_pool_end(d);
 	live_end(d);
 	news_end(d);
 	fanout_free(d->list);

@@ -20,6 +20,7 @@
 #include "server/recent.h"
 
 struct conn;
+struct flow_pool;
 struct listener;
 struct live_parcel;
 
@@ -61,7 +62,8 @@ struct dock {
 	struct map pipes;     /* streams of commands, by command id */
 	struct list flow_news; /* see flow.c */
 	struct loop_task flow_task;
-	struct list readers; /* idle struct reader */
+	struct flow_pool *flow_pool; /* owned; NULL: none idle yet */
+	struct list readers;         /* idle struct reader */
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;

@@ -131,12 +131,21 @@ struct exchange_kind {
 extern const struct exchange_kind exchange_flow; /* STREAMS, STREAMS_V1 */
 
 /*
- * Copies of o what it needs.  0 and *out; ERR_GONE (the agent's link is not
+ * What o points to must stay until answered, upgraded or failed: it may be
+ * asked again.  0 and *out; ERR_GONE (the agent's link is not
  * there), ERR_BUSY or ERR_FULL (too many at once), ERR_UNSUPPORTED (not by
  * this agent), ERR_INVALID (a field that breaks its line), ERR_NOMEM.
  */
 int exchange_start(struct dock *d, const struct exchange_order *o,
     const struct exchange_ops *ops, void *owner, struct exchange **out);
+
+/* Another owner, as after upgraded. */
+static inline void
+exchange_own(struct exchange *x, const struct exchange_ops *ops, void *owner)
+{
+	x->ops = ops;
+	x->owner = owner;
+}
 
 /* More of the request's body, or raw bytes.  0; after anything else failed
  * has been called, or is about to be: stop. */
