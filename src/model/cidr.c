@@ -159,19 +159,83 @@ cidr_list_has(struct slice list, const struct address *a)
 	return false;
 }
 
+/* Refused addresses and loopback --------------------------------------------
+ */
+
+enum { FORMS = 6 };
+
+/* What stands at these places of a, as the IPv4 address it would be. */
+static struct address
+inner_v4(const struct address *a, const uint8_t at[4])
+{
+	struct address v4 = { .bytes = { [10] = 0xff, [11] = 0xff } };
+
+	for (size_t i = 0; i < 4; i++)
+		v4.bytes[12 + i] = a->bytes[at[i]];
+	return v4;
+}
+
+/*
+ * All that a may mean to some router on the way: itself, and the IPv4
+ * address inside.  Of a translator's own prefix (RFC 8215) nobody knows the
+ * length, so every place that RFC 6052 2.2 allows counts; an address that
+ * begins with 0 there is only what is left of another reading.
+ */
+static size_t
+forms(const struct address *a, struct address out[FORMS])
+{
+	static const struct {
+		struct slice range;
+		uint8_t at[4];
+		bool sure;
+	} table[] = {
+		{ SL_INIT("::/96"), { 12, 13, 14, 15 }, true },
+		{ SL_INIT("64:ff9b::/96"), { 12, 13, 14, 15 }, true },
+		{ SL_INIT("2002::/16"), { 2, 3, 4, 5 }, true },
+		{ SL_INIT("64:ff9b:1::/48"), { 6, 7, 9, 10 }, false },
+		{ SL_INIT("64:ff9b:1::/48"), { 7, 9, 10, 11 }, false },
+		{ SL_INIT("64:ff9b:1::/48"), { 9, 10, 11, 12 }, false },
+		{ SL_INIT("64:ff9b:1::/48"), { 12, 13, 14, 15 }, false },
+	};
+	size_t n = 0;
+
+	out[n++] = *a;
+	if (cidr_list_has(SL("::1"), a))
+		return n;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		if (!cidr_list_has(table[i].range, a))
+			continue;
+		struct address v4 = inner_v4(a, table[i].at);
+		if (table[i].sure || v4.bytes[12] != 0)
+			out[n++] = v4;
+	}
+	return n;
+}
+
+static bool
+any_form_in(struct slice list, const struct address *a)
+{
+	struct address all[FORMS];
+	size_t n = forms(a, all);
+
+	for (size_t i = 0; i < n; i++)
+		if (cidr_list_has(list, &all[i]))
+			return true;
+	return false;
+}
+
 bool
 address_is_refused(const struct address *a)
 {
-	static const uint8_t nat64[12] = { 0, 0x64, 0xff, 0x9b };
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-	const struct slice list =
+	return any_form_in(
 	    SL("0.0.0.0/8,169.254.0.0/16,100.100.100.200,192.0.0.192,"
 	       "224.0.0.0/4,255.255.255.255,::,fe80::/10,fd00:ec2::254,"
-	       "ff00::/8");
-	struct address inner = *a;
+	       "ff00::/8"),
+	    a);
+}
 
-	/* RFC 6052: the IPv4 address is in the last four bytes. */
-	if (memcmp(a->bytes, nat64, sizeof(nat64)) == 0)
-		memcpy(inner.bytes, mapped, sizeof(mapped));
-	return cidr_list_has(list, &inner);
+bool
+address_is_loopback(const struct address *a)
+{
+	return any_form_in(SL("127.0.0.0/8,::1"), a);
 }

@@ -25,10 +25,13 @@ int cidr_check(struct slice text);
 bool cidr_list_has(struct slice list, const struct address *a);
 
 /*
- * Never to be asked by ourselves (decisions 10): this network, link-local,
- * the metadata services of clouds, multicast, and the same behind an
- * IPv4-mapped or NAT64 form.
+ * Never to be reached by ourselves, whoever asks (decisions 10): this network,
+ * link-local, the metadata services of clouds, multicast, broadcast, and the
+ * same inside IPv4-mapped, IPv4-compatible, 6to4 and NAT64 forms.
  */
 bool address_is_refused(const struct address *a);
+
+/* This host, in any of those forms: only where it was named. */
+bool address_is_loopback(const struct address *a);
 
 #endif

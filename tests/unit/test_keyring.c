@@ -295,9 +295,18 @@ test_refused_addresses(void **state)
 	static const char *const never[] = { "0.1.2.3", "169.254.169.254",
 		"::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fe80::1",
 		"fd00:ec2::254", "100.100.100.200", "192.0.0.192", "224.0.0.1",
-		"ff02::1", "255.255.255.255", "::" };
+		"ff02::1", "255.255.255.255", "::", "::169.254.169.254",
+		"2002:a9fe:a9fe::1", "2002:e000:1::", "febf::1",
+		"64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:ffa9:fe:a9fe::",
+		"64:ff9b:1::a9:fea9:fe00:0", "64:ff9b:1::169.254.169.254",
+		"::ffff:0.0.0.0", "::ffff:100.100.100.200" };
 	static const char *const fine[] = { "192.0.2.1", "10.0.0.1",
-		"2001:db8::1", "fd00::1", "127.0.0.1", "64:ff9b::c000:201" };
+		"2001:db8::1", "fd00::1", "127.0.0.1", "64:ff9b::c000:201",
+		"2002:c000:201::1", "64:ff9b:1::192.0.2.1", "::1",
+		"::192.0.2.1" };
+	static const char *const here[] = { "127.0.0.1", "127.255.0.9", "::1",
+		"::ffff:127.0.0.1", "::127.0.0.1", "2002:7f00:1::",
+		"64:ff9b::127.0.0.1", "64:ff9b:1:7f00:0:100::" };
 	struct address a;
 
 	(void)state;
@@ -311,6 +320,15 @@ test_refused_addresses(void **state)
 		if (address_is_refused(&a))
 			fail_msg("%s", fine[i]);
 	}
+	for (size_t i = 0; i < sizeof(here) / sizeof(*here); i++) {
+		assert_int_equal(address_parse(slice_from(here[i]), &a), 0);
+		if (!address_is_loopback(&a))
+			fail_msg("%s", here[i]);
+	}
+	assert_int_equal(address_parse(SL("128.0.0.1"), &a), 0);
+	assert_false(address_is_loopback(&a));
+	assert_int_equal(address_parse(SL("::2"), &a), 0);
+	assert_false(address_is_loopback(&a));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
