@@ -14,6 +14,7 @@
 #include "agent/probe.h"
 #include "agent/state.h"
 #include "agent/stop.h"
+#include "agent/target.h"
 
 struct agent {
 	struct loop loop;
@@ -30,8 +31,9 @@ struct agent {
 	struct stop_local local_stop;
 	struct wsconn_lane ws;
 	struct wsconn_config ws_config;
-	struct http1_head head; /* scratch of handshakes */
-	size_t connections;     /* not yet closed, of all links */
+	struct http1_head head;   /* scratch of handshakes */
+	size_t connections;       /* not yet closed, of all links and tunnels */
+	char domain[TARGET_HOST]; /* of the cluster it runs in; "" */
 };
 
 #endif

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/err.h"
 #include "base/js_write.h"
 #include "io/crash.h"
@@ -73,7 +74,7 @@ exec_done(const struct exec *e)
 static enum sched_turn
 class_of(const struct exec *e)
 {
-	if (e->finished)
+	if (e->strand.finished)
 		return TURN_IDLE;
 	if (buf_peek(&e->small).len > 0 || start_due(e) || input_due(e) ||
 	    end_due(e) || exec_done(e))
@@ -98,9 +99,7 @@ void
 exec_look(struct exec *e)
 {
 	ask_more(e);
-	sched_set(&e->home->sched, &e->turn, class_of(e));
-	if (e->turn.class != TURN_IDLE)
-		e->home->wake(e->home);
+	strand_set(&e->strand, class_of(e));
 }
 
 /* Frames --------------------------------------------------------------------
@@ -517,12 +516,68 @@ exec_ended(struct exec *e)
 {
 	struct command *c = e->command;
 
-	e->peer_ended = true;
 	/* It has read that nothing ran; there is nothing to keep. */
 	if (c != NULL && e->exited && run_state(c->run) == RUN_REFUSED)
 		on_stored(e);
 	let_go(e);
 }
+
+/* The strand ----------------------------------------------------------------
+ */
+
+static struct exec *
+exec_of(struct strand *s)
+{
+	return LIST_OF(s, struct exec, strand);
+}
+
+static int
+op_feed(struct strand *s, struct slice data)
+{
+	return exec_feed(exec_of(s), data);
+}
+
+static void
+op_ended(struct strand *s)
+{
+	exec_ended(exec_of(s));
+}
+
+static int
+op_put(struct strand *s, uint8_t *out, size_t room, size_t *n)
+{
+	return exec_put(exec_of(s), out, room, n);
+}
+
+static void
+op_look(struct strand *s)
+{
+	exec_look(exec_of(s));
+}
+
+static bool
+op_done(struct strand *s)
+{
+	return exec_done(exec_of(s));
+}
+
+static void
+op_free(struct strand *s)
+{
+	struct exec *e = exec_of(s);
+
+	exec_fini(e);
+	alloc_free(e);
+}
+
+static const struct strand_ops exec_ops = {
+	.feed = op_feed,
+	.ended = op_ended,
+	.put = op_put,
+	.look = op_look,
+	.done = op_done,
+	.free = op_free,
+};
 
 /* Life ----------------------------------------------------------------------
  */
@@ -549,10 +604,11 @@ exec_replaced(void *watcher, struct command *c)
 }
 
 void
-exec_init(struct exec *e, struct exec_home *home, uint32_t id)
+exec_init(struct exec *e, struct exec_home *home, struct strand_home *link,
+    uint32_t id)
 {
-	*e = (struct exec){ .home = home, .id = id };
-	sched_item_init(&e->turn);
+	*e = (struct exec){ .home = home };
+	strand_init(&e->strand, &exec_ops, link, id);
 	buf_init(&e->opening, OPENING_MAX + 256 * 1024);
 	buf_init(&e->small, SMALL_MAX);
 	execframe_reader_init(&e->reader, EXECFRAME_CONTROLLER);
@@ -563,8 +619,19 @@ exec_fini(struct exec *e)
 {
 	if (e->command != NULL)
 		command_unwatch(e->command, e);
-	sched_set(&e->home->sched, &e->turn, TURN_IDLE);
+	strand_fini(&e->strand);
 	buf_fini(&e->opening);
 	buf_fini(&e->small);
 	execframe_reader_fini(&e->reader);
+}
+
+struct strand *
+exec_new(struct exec_home *home, struct strand_home *link, uint32_t id)
+{
+	struct exec *e = alloc_new(sizeof(*e));
+
+	if (e == NULL)
+		return NULL;
+	exec_init(e, home, link, id);
+	return &e->strand;
 }

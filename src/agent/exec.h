@@ -19,7 +19,7 @@
 #include "agent/account.h"
 #include "agent/command.h"
 #include "agent/policy.h"
-#include "wire/sched.h"
+#include "agent/strand.h"
 
 /* What the streams of one link share; borrowed by them. */
 struct exec_home {
@@ -28,16 +28,12 @@ struct exec_home {
 	const struct account *account; /* NULL: exec_user is not there */
 	uint64_t epoch;                /* of the last stop or resume */
 	const char *stopped; /* a sentence; NULL: starts are allowed */
-	struct sched sched;
-	/* Somebody has something to send. */
-	void (*wake)(struct exec_home *h);
 };
 
 struct exec {
-	struct sched_item turn;
+	struct strand strand;
 	struct exec_home *home;
 	struct command *command; /* watched; NULL = none */
-	uint32_t id;             /* of the stream */
 	struct buf opening;      /* until it is whole */
 	struct execframe_reader reader;
 	struct buf small;  /* frames to be sent before all else */
@@ -50,16 +46,20 @@ struct exec {
 	bool waits;        /* for output that is not in memory */
 	bool exited;       /* EXIT or REFUSED was queued */
 	bool last;         /* nothing follows what is queued */
-	bool finished;     /* by the link: our direction was ended */
-	bool peer_ended;   /* the other one, too */
 };
 
 /* Two of struct command_ops: watchers are execs. */
 void exec_changed(void *watcher, struct command *c);
 void exec_replaced(void *watcher, struct command *c);
 
-void exec_init(struct exec *e, struct exec_home *home, uint32_t id);
+void exec_init(struct exec *e, struct exec_home *home, struct strand_home *link,
+    uint32_t id);
 void exec_fini(struct exec *e);
+
+/* The same on the heap, which the strand's free undoes; NULL without memory.
+ * The link goes by the strand, others by what follows. */
+struct strand *exec_new(
+    struct exec_home *home, struct strand_home *link, uint32_t id);
 
 /*
  * Bytes from the controller.  0, or ERR_* and the stream is to be reset:

@@ -22,7 +22,9 @@ policy_init(struct policy *p)
 	*p = (struct policy){ .verbs = 1U << POLICY_OBSERVE,
 		.commands = 256,
 		.commands_per_minute = 600,
-		.streams = 1024,
+		.streams = 2048,
+		.tunnels = 1024,
+		.udp_idle = 5 * 60 * 1000,
 		.spool = UINT64_C(256) << 20,
 		.spool_total = UINT64_C(2) << 30 };
 	arena_init(&p->arena, POLICY_ARENA);
@@ -75,7 +77,7 @@ add_rule(struct policy *p, const struct conf_entry *e, enum policy_list list)
 {
 	bool deny = slice_eq(e->key, SL("deny"));
 
-	if (e->value.len == 0 || (!deny && !slice_eq(e->key, SL("allow"))))
+	if (e->value.len == 0)
 		return ERR_INVALID;
 	p->rules[p->rule_count++] =
 	    (struct policy_rule){ e->value, e->line, (uint8_t)list, deny };
@@ -201,6 +203,44 @@ add_target(struct policy *p, const struct conf_entry *e)
 	return add_rule(p, e, POLICY_TARGET);
 }
 
+static int
+add_listen(struct policy *p, const struct conf_entry *e)
+{
+	int err = add_target(p, e);
+
+	if (err == 0)
+		p->rules[p->rule_count - 1].list = POLICY_LISTEN;
+	return err;
+}
+
+static int
+set_ca(struct policy *p, const struct conf_entry *e)
+{
+	if (e->value.len == 0 || e->value.ptr[0] != '/' ||
+	    p->tunnel_ca.ptr != NULL)
+		return ERR_INVALID;
+	p->tunnel_ca = e->value;
+	return 0;
+}
+
+static int
+set_tunnels(struct policy *p, const struct conf_entry *e)
+{
+	return conf_u64(e->value, &p->tunnels);
+}
+
+static int
+set_tunnel_idle(struct policy *p, const struct conf_entry *e)
+{
+	return conf_duration(e->value, &p->tunnel_idle);
+}
+
+static int
+set_udp_idle(struct policy *p, const struct conf_entry *e)
+{
+	return conf_duration(e->value, &p->udp_idle);
+}
+
 static const struct {
 	const char *section, *key; /* key NULL: allow and deny */
 	int (*set)(struct policy *p, const struct conf_entry *e);
@@ -215,10 +255,17 @@ static const struct {
 	{ "environment", NULL, add_env, "a pattern is the glob of a name" },
 	{ "cwd", NULL, add_cwd, "a pattern is the glob of an absolute path" },
 	{ "tunnel", NULL, add_target, "a target is host:port or host:*" },
+	{ "tunnel", "listen", add_listen,
+	    "listen takes address:port or address:*" },
+	{ "tunnel", "ca", set_ca, "ca takes the path of one file, once" },
 	{ "limits", "commands", set_commands, "commands takes a number" },
 	{ "limits", "commands_per_minute", set_rate,
 	    "commands_per_minute takes a number" },
 	{ "limits", "streams", set_streams, "streams takes a number" },
+	{ "limits", "tunnels", set_tunnels, "tunnels takes a number" },
+	{ "limits", "tunnel_idle", set_tunnel_idle,
+	    "tunnel_idle takes a time, as 10m" },
+	{ "limits", "udp_idle", set_udp_idle, "udp_idle takes a time" },
 	{ "limits", "spool", set_spool, "spool takes a size, 1MiB at least" },
 	{ "limits", "spool_total", set_spool_total,
 	    "spool_total takes a size" },
@@ -387,6 +434,13 @@ glob_next(struct slice *glob, bool *any, bool *one)
 	return c;
 }
 
+/* Of a host's name; other bytes stay what they are. */
+static uint8_t
+lower(uint8_t c)
+{
+	return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c;
+}
+
 /*
  * Linear but for one step back to the last star.  A star does not cross
  * wall; 0 = there is none.
@@ -479,18 +533,56 @@ struct question {
 	uint16_t port; /* of a target */
 };
 
-static bool
-target_match(struct slice target, struct slice host, uint16_t port)
+/* Host and port of a rule; port -1: every. */
+static struct slice
+split_target(struct slice rule, int *port)
 {
-	size_t at = port_at(target);
-	struct slice name = slice_first(target, at - 1);
-	uint64_t n = port;
+	size_t at = port_at(rule);
+	struct slice name = slice_first(rule, at - 1);
+	uint64_t n = 0;
 
 	if (name.len > 2 && name.ptr[0] == '[' && slice_ends(name, SL("]")))
 		name = slice_from_at(slice_first(name, name.len - 1), 1);
-	if (!slice_eq(slice_from_at(target, at), SL("*")))
-		(void)slice_u64(slice_from_at(target, at), 65535, &n);
-	return n == port && slice_eq_nocase(name, host);
+	*port = -1;
+	if (!slice_eq(slice_from_at(rule, at), SL("*")) &&
+	    slice_u64(slice_from_at(rule, at), 65535, &n) == 0)
+		*port = (int)n;
+	return name;
+}
+
+/* Names of hosts have no case: both sides are folded, a piece on the stack. */
+static bool
+host_match(struct slice glob, struct slice host)
+{
+	uint8_t folded[2][256];
+	struct slice both[2] = { glob, host };
+
+	if (glob.len > sizeof(folded[0]) || host.len > sizeof(folded[0]))
+		return false;
+	for (int i = 0; i < 2; i++) {
+		for (size_t k = 0; k < both[i].len; k++)
+			folded[i][k] = lower(both[i].ptr[k]);
+		both[i].ptr = folded[i];
+	}
+	return glob_match(both[0], both[1], 0);
+}
+
+static bool
+target_match(struct slice rule, struct slice host, uint16_t port)
+{
+	int n;
+	struct slice name = split_target(rule, &n);
+
+	return (n < 0 || n == port) && host_match(name, host);
+}
+
+static bool
+spelled_match(struct slice rule, struct slice host, uint16_t port)
+{
+	int n;
+	struct slice name = split_target(rule, &n);
+
+	return (n < 0 || n == port) && slice_eq_nocase(name, host);
 }
 
 static bool
@@ -505,6 +597,8 @@ rule_match(const struct policy_rule *r, const struct question *q)
 		return path_match(r->text, q->words[0]);
 	case POLICY_TARGET:
 		return target_match(r->text, q->words[0], q->port);
+	case POLICY_LISTEN:
+		return spelled_match(r->text, q->words[0], q->port);
 	}
 	return false;
 }
@@ -604,6 +698,28 @@ policy_check_target(const struct policy *p, struct slice host, uint16_t port)
 	return ask(p, &q, "no allow in [tunnel] matches @ and this port");
 }
 
+bool
+policy_names_target(const struct policy *p, struct slice host, uint16_t port)
+{
+	for (size_t i = 0; i < p->rule_count; i++) {
+		const struct policy_rule *r = &p->rules[i];
+		if (r->list == POLICY_TARGET && !r->deny &&
+		    spelled_match(r->text, host, port))
+			return true;
+	}
+	return false;
+}
+
+struct policy_verdict
+policy_check_listen(const struct policy *p, struct slice host, uint16_t port)
+{
+	struct question q = { POLICY_LISTEN, &host, 1, port };
+
+	if (!policy_allows(p, POLICY_TUNNEL))
+		return refuse(0, "there is no \"allow = tunnel\"", SL(""));
+	return ask(p, &q, "no listen in [tunnel] is @ and this port");
+}
+
 /* Writing -------------------------------------------------------------------
  */
 
@@ -653,12 +769,14 @@ policy_write(const struct policy_wish *w, struct buf *out)
 	       "allow = TZ\nallow = TERM\n"
 	       "\n# Where it may start, beside its user's home.\n"
 	       "# allow = /srv/**\n[cwd]\n"
-	       "\n# What may be reached: host:port or host:*.\n"
+	       "\n# What may be reached: host:port or host:*, loopback only "
+	       "as it is spelled.\n# listen = 127.0.0.1:8022\n"
 	       "[tunnel]\n"));
 	for (size_t i = 0; i < w->target_count; i++)
 		put_quoted(out, "allow", w->targets[i]);
 	buf_put(out,
 	    SL("\n[limits]\ncommands = 256\n"
-	       "commands_per_minute = 600\nstreams = 1024\n"
+	       "commands_per_minute = 600\nstreams = 2048\n"
+	       "tunnels = 1024\n"
 	       "spool = 256MiB\nspool_total = 2GiB\n"));
 }

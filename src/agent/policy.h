@@ -16,23 +16,31 @@
  *	[cwd]
  *	allow = /srv/site                 # ending in /, *, *: all below it too
  *	[tunnel]
- *	allow = 127.0.0.1:8080            # or :*
+ *	allow = *.db.example:5432         # host:port or host:*; none: nothing
+ *	allow = 127.0.0.1:8080            # loopback must be spelled
+ *	listen = 127.0.0.1:8022           # for the controller's clients; or :*
+ *	ca = /etc/ssl/own.pem             # whom TLS to services trusts
  *	[limits]
  *	commands = 256                    # at a time
  *	commands_per_minute = 600         # 0 = no limit
- *	streams = 1024
+ *	streams = 2048                    # of all kinds, at a time
+ *	tunnels = 1024                    # and listeners, at a time
+ *	tunnel_idle = 0                   # ms s m h; 0 = TCP may be silent
+ *	udp_idle = 5m
  *	spool = 256MiB                    # output of a command, not yet sent
  *	spool_total = 2GiB                # of all; 0 = no limit
  *
- * In globs * is any run of characters (in paths: but "/") and ? any one; "\"
- *takes the next character as it is, a blank too.  Denials help against slips;
- *only what is allowed limits, since a program can be reached by many names.
+ * In globs, but of listen, * is any run of characters (in paths: but "/") and ?
+ *any one; "\" takes the next character as it is, a blank too.  Denials help
+ *against slips; only what is allowed limits, since a program can be reached by
+ *many names.
  */
 #ifndef AGENT_POLICY_H
 #define AGENT_POLICY_H
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/heap.h"
 #include "base/slice.h"
 
 enum policy_verb {
@@ -52,7 +60,13 @@ enum {
 	POLICY_WHY = 256,
 };
 
-enum policy_list { POLICY_ARGV, POLICY_ENV, POLICY_CWD, POLICY_TARGET };
+enum policy_list {
+	POLICY_ARGV,
+	POLICY_ENV,
+	POLICY_CWD,
+	POLICY_TARGET,
+	POLICY_LISTEN,
+};
 
 struct policy_rule {
 	struct slice text; /* as it stands in the file */
@@ -67,6 +81,9 @@ struct policy {
 	struct slice exec_user; /* absent: the agent's own */
 	uint64_t commands, commands_per_minute, streams;
 	uint64_t spool, spool_total; /* bytes */
+	uint64_t tunnels;
+	msec tunnel_idle, udp_idle; /* 0: for ever */
+	struct slice tunnel_ca;     /* a file; absent: the system's roots */
 	struct policy_rule *rules;
 	size_t rule_count;
 	uint8_t hash[POLICY_HASH]; /* SHA-256 of the file, hex */
@@ -121,6 +138,14 @@ struct policy_verdict policy_check_exec(
 
 /* host as asked for: a name or an address, without brackets. */
 struct policy_verdict policy_check_target(
+    const struct policy *p, struct slice host, uint16_t port);
+
+/* Whether an allowance spells this host, without any glob. */
+bool policy_names_target(
+    const struct policy *p, struct slice host, uint16_t port);
+
+/* Whether the agent may listen there; port 0: on any that is free. */
+struct policy_verdict policy_check_listen(
     const struct policy *p, struct slice host, uint16_t port);
 
 /* What `join` asks for; the text of a new file is appended to out. */

@@ -329,6 +329,7 @@ void
 uplink_policy(struct uplink *u)
 {
 	u->execs.account = u->agent->has_account ? &u->agent->account : NULL;
+	forwards_policy(&u->forwards);
 	if (u->commands_open)
 		runner_budget(u->commands.runner, u->agent->policy.spool_total);
 	if (u->state == UPLINK_UP)
@@ -367,12 +368,6 @@ uplink_stopped(const struct uplink *u)
 
 /* Life ----------------------------------------------------------------------
  */
-
-static void
-on_wake(struct exec_home *h)
-{
-	uplink_want(LIST_OF(h, struct uplink, execs));
-}
 
 static void
 on_commands_closed(void *arg)
@@ -447,17 +442,22 @@ uplink_new(struct agent *agent, const struct state_link *link,
 	u->link = link;
 	buf_init(&u->text, UPLINK_TEXT_CAP);
 	buf_init(&u->cork, 2 * STREAM_PULL_MAX);
-	sched_init(&u->execs.sched);
+	uplink_open_strands(u);
 	u->execs.commands = &u->commands;
 	u->execs.policy = &agent->policy;
 	u->execs.account = agent->has_account ? &agent->account : NULL;
-	u->execs.wake = on_wake;
 	u->since = clock_wall();
 	rand_uuid(u->session_id);
 	(void)snprintf(
 	    u->cluster_id, sizeof(u->cluster_id), "%s", link->cluster_id);
 	(void)snprintf(
 	    u->incarnation, sizeof(u->incarnation), "%s", link->incarnation);
+	const struct forwards_config forwards = { .link = &u->strands,
+		.loop = &agent->loop,
+		.policy = &agent->policy,
+		.domain = agent->domain,
+		.alive = &agent->connections };
+	forwards_init(&u->forwards, &forwards);
 	int err = read_link(u);
 	if (err == 0)
 		err = uplink_open_stop(u);
@@ -467,6 +467,7 @@ uplink_new(struct agent *agent, const struct state_link *link,
 		(void)snprintf(why, STATE_WHY, "cannot use %s: %s%s", link->dir,
 		    err_name(err),
 		    err == ERR_TLS ? " (a pinned link needs https)" : "");
+		forwards_fini(&u->forwards);
 		alloc_free(u);
 		return err;
 	}
@@ -479,6 +480,7 @@ uplink_free(struct uplink *u)
 {
 	if (u == NULL)
 		return;
+	forwards_fini(&u->forwards);
 	buf_fini(&u->text);
 	buf_fini(&u->cork);
 	alloc_free(u);
@@ -518,5 +520,11 @@ uplink_put_status(const struct uplink *u, struct js_writer *w)
 	uplink_put_stop(u, w);
 	js_kv_u64(w, "commands_running",
 	    u->commands_open ? commands_running(&u->commands) : 0);
+	js_kv_object(w, "tunnels");
+	words_put_tunnels(w, &u->forwards.counts);
+	js_kv_array(w, "list");
+	forwards_put_list(&u->forwards, UPLINK_TUNNELS_SHOWN, w);
+	js_end(w);
+	js_end(w);
 	js_end(w);
 }

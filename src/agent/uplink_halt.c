@@ -48,6 +48,7 @@ on_receipt(void *arg)
 		.local = s->local.stopped,
 		.began = s->began,
 		.done = s->done,
+		.tunnels_closed = u->tunnels_closed,
 		.at = clock_wall(),
 	};
 	arena_init(&a, RECEIPT_ARENA);
@@ -80,6 +81,18 @@ say_local(struct uplink *u)
 
 /* Halting ------------------------------------------------------------------ */
 
+/* A stop may spare the tunnels; the host's own never does. */
+static void
+tell_forwards(struct uplink *u)
+{
+	const struct stop *s = &u->stop;
+	bool close =
+	    s->local.stopped || (s->now.stopped && !s->now.keep_tunnels);
+
+	u->tunnels_closed +=
+	    forwards_stop(&u->forwards, close ? u->stop_why : NULL);
+}
+
 /* What new orders are judged by. */
 static void
 tell_execs(struct uplink *u)
@@ -87,6 +100,7 @@ tell_execs(struct uplink *u)
 	stop_sentence(&u->stop, u->stop_why, sizeof(u->stop_why));
 	u->execs.stopped = stop_halted(&u->stop) ? u->stop_why : NULL;
 	u->execs.epoch = u->stop.now.epoch;
+	tell_forwards(u);
 }
 
 static void
@@ -96,6 +110,7 @@ on_halt(void *arg, bool halt)
 
 	if (u->commands_open)
 		runner_halt(u->commands.runner, halt);
+	u->tunnels_closed = 0;
 	tell_execs(u);
 }
 

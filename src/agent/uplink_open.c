@@ -197,8 +197,7 @@ begin_session(struct uplink *u)
 	wsconn_init(&u->ws, WSCONN_CLIENT, &u->agent->ws_config, now);
 	struct yamux_config c = yamux_defaults;
 	c.streams_max = (uint32_t)u->agent->policy.streams;
-	c.window_max = YAMUX_WINDOW;
-	c.held_max = 4 * 1024 * 1024;
+	c.held_max = UPLINK_HELD;
 	c.seed = rand_u64();
 	yamux_init(&u->mux, YAMUX_CLIENT, &c, now);
 	u->ws_open = true;

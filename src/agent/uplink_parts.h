@@ -3,7 +3,8 @@
  *
  *	uplink.c       states, waiting, losing, time, status
  *	uplink_open.c  dial, HTTP handshake and proof
- *	uplink_talk.c  messages both ways, streams coming and going
+ *	uplink_talk.c  messages both ways
+ *	uplink_mux.c   streams coming and going
  *	uplink_send.c  what leaves, in which order
  *	uplink_halt.c  being stopped, and receipts
  */
@@ -21,6 +22,7 @@
 
 #include "agent/backoff.h"
 #include "agent/exec.h"
+#include "agent/forward.h"
 #include "agent/stop.h"
 #include "agent/uplink.h"
 #include "agent/words.h"
@@ -37,6 +39,8 @@ enum {
 	UPLINK_NONCE = 128, /* longest challenge */
 	UPLINK_WHY = 400,
 	UPLINK_TEXT_CAP = 2 * 1024 * 1024, /* text waiting to be sent */
+	UPLINK_HELD = 32 * 1024 * 1024,    /* for services that are slow */
+	UPLINK_TUNNELS_SHOWN = 50,         /* by status */
 };
 
 enum uplink_state {
@@ -77,7 +81,10 @@ struct uplink {
 	struct yamux mux;
 	struct buf text; /* whole frames, sent before anything else */
 	struct buf cork; /* one pull's bytes; empty between pulls */
+	struct strand_home strands;
 	struct exec_home execs;
+	struct forwards forwards;
+	uint64_t tunnels_closed; /* by the stop that stands */
 	struct stop stop;
 	char stop_why[STOP_REASON + 100]; /* execs.stopped */
 	size_t streams;
@@ -134,9 +141,15 @@ void uplink_shake_eof(struct uplink *u);
 void uplink_register(struct uplink *u);
 void uplink_beat(struct uplink *u);
 void uplink_bytes(struct uplink *u, uint8_t *bytes, size_t n);
+
+/* uplink_mux.c */
+void uplink_open_strands(struct uplink *u);
 void uplink_mux_events(struct uplink *u);
 void uplink_end_streams(struct uplink *u);
-void uplink_free_exec(struct uplink *u, struct exec *e);
+/* It broke; s is gone. */
+void uplink_reset(struct uplink *u, struct strand *s, int err);
+/* It has said all; s may be gone. */
+void uplink_finish(struct uplink *u, struct strand *s);
 
 /* uplink_send.c */
 void uplink_say(struct uplink *u, struct slice text);

@@ -114,7 +114,7 @@ take_control(struct uplink *u, size_t room)
 
 /* One frame of a stream.  0, or why the stream is to be reset. */
 static int
-take_frame(struct uplink *u, struct exec *e, size_t room, size_t *n)
+take_frame(struct uplink *u, struct strand *e, size_t room, size_t *n)
 {
 	size_t window = yamux_window(&u->mux, e->id);
 	size_t most = room - FRAME_HEAD - YAMUX_HEAD;
@@ -127,7 +127,7 @@ take_frame(struct uplink *u, struct exec *e, size_t room, size_t *n)
 	if (at == NULL)
 		return ERR_NOMEM;
 	uint8_t *body = at + FRAME_HEAD;
-	int err = exec_put(e, body + YAMUX_HEAD, most, n);
+	int err = e->ops->put(e, body + YAMUX_HEAD, most, n);
 	if (err != 0 || *n == 0)
 		return err;
 	err = yamux_put_head(&u->mux, e->id, (uint32_t)*n, body);
@@ -138,38 +138,16 @@ take_frame(struct uplink *u, struct exec *e, size_t room, size_t *n)
 	return 0;
 }
 
-/* Our side of the stream has said all: end it, and forget it if the other
- * side has ended, too. */
-static void
-finish(struct uplink *u, struct exec *e)
-{
-	if (!e->finished) {
-		e->finished = true;
-		(void)yamux_finish(&u->mux, e->id);
-		exec_look(e);
-	}
-	if (e->peer_ended)
-		uplink_free_exec(u, e);
-}
-
-static void
-reset(struct uplink *u, struct exec *e, int err)
-{
-	log_warn("stream_reset", kv_u("stream", e->id), kv_e("err", err));
-	yamux_reset(&u->mux, e->id);
-	uplink_free_exec(u, e);
-}
-
 static void
 take_stream(struct uplink *u, struct sched_item *item, size_t room)
 {
-	struct exec *e = LIST_OF(item, struct exec, turn);
-	struct sched *s = &u->execs.sched;
+	struct strand *e = LIST_OF(item, struct strand, turn);
+	struct sched *s = &u->strands.sched;
 	size_t n = 0;
 
-	if (exec_done(e)) {
+	if (e->ops->done(e)) {
 		sched_set(s, item, TURN_IDLE);
-		finish(u, e);
+		uplink_finish(u, e);
 		return;
 	}
 	if (yamux_window(&u->mux, e->id) == 0) {
@@ -179,11 +157,11 @@ take_stream(struct uplink *u, struct sched_item *item, size_t room)
 	}
 	int err = take_frame(u, e, room, &n);
 	if (err != 0)
-		reset(u, e, err);
-	else if (n == 0)
-		sched_set(s, item, TURN_IDLE);
-	else
+		uplink_reset(u, e, err);
+	else if (n > 0)
 		sched_spent(s, item, n);
+	else if (!e->ops->done(e)) /* it may just have found its end */
+		sched_set(s, item, TURN_IDLE);
 }
 
 static void
@@ -193,7 +171,7 @@ take_streams(struct uplink *u, size_t room)
 	size_t used;
 
 	while ((used = buf_peek(&u->cork).len) + ROOM_LEAST <= room &&
-	    (item = sched_next(&u->execs.sched)) != NULL)
+	    (item = sched_next(&u->strands.sched)) != NULL)
 		take_stream(u, item, room - used);
 }
 
@@ -214,7 +192,7 @@ uplink_pull(struct uplink *u, size_t room)
 		err = stream_write(u->carrier->stream, s);
 	buf_clear(&u->cork);
 	/* An idle link keeps no buffer. */
-	if (buf_peek(&u->text).len == 0 && !sched_any(&u->execs.sched)) {
+	if (buf_peek(&u->text).len == 0 && !sched_any(&u->strands.sched)) {
 		buf_fini(&u->cork);
 		buf_init(&u->cork, 2 * STREAM_PULL_MAX);
 	}

@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "base/alloc.h"
 #include "base/err.h"
 #include "io/clock.h"
 #include "io/log.h"
@@ -101,6 +100,10 @@ uplink_beat(struct uplink *u)
 		.cluster_id = slice_from(u->cluster_id),
 		.status = "healthy",
 		.running = commands_running(&u->commands),
+		.tunnels =
+		    u->forwards.counts.opened + u->forwards.counts.refused > 0
+		    ? &u->forwards.counts
+		    : NULL,
 		.at = clock_wall(),
 	};
 	struct buf b;
@@ -198,118 +201,6 @@ on_text(struct uplink *u, struct slice text)
 	else if (w.kind == WORD_OTHER)
 		log_debug("message_ignored", kv_s("type", w.type));
 	arena_fini(&a);
-}
-
-/* Streams -------------------------------------------------------------------
- */
-
-void
-uplink_free_exec(struct uplink *u, struct exec *e)
-{
-	yamux_set_user(&u->mux, e->id, NULL);
-	exec_fini(e);
-	alloc_free(e);
-	u->streams--;
-}
-
-void
-uplink_end_streams(struct uplink *u)
-{
-	struct exec **all;
-	size_t pos = 0, n = 0;
-	uint32_t id;
-	void *user;
-
-	if (u->streams == 0)
-		return;
-	all = alloc_array(u->streams, sizeof(struct exec *));
-	while (yamux_walk(&u->mux, &pos, &id, &user)) {
-		if (user == NULL)
-			continue;
-		if (all != NULL)
-			all[n++] = user;
-		else /* the record goes with the session anyway */
-			exec_fini(user);
-	}
-	while (n > 0)
-		uplink_free_exec(u, all[--n]);
-	alloc_free(all);
-	u->streams = 0;
-}
-
-static void
-on_opened(struct uplink *u, uint32_t id)
-{
-	struct exec *e = NULL;
-
-	if (u->state == UPLINK_UP && u->streams < u->agent->policy.streams)
-		e = alloc_new(sizeof(*e));
-	if (e == NULL || yamux_accept(&u->mux, id, e) != 0) {
-		alloc_free(e);
-		yamux_reset(&u->mux, id);
-		return;
-	}
-	exec_init(e, &u->execs, id);
-	u->streams++;
-}
-
-static void
-on_data(struct uplink *u, struct exec *e, const struct yamux_event *ev)
-{
-	msec now = loop_now(&u->agent->loop);
-
-	if (e == NULL) {
-		yamux_consume(&u->mux, ev->id, ev->data.len, now);
-		return;
-	}
-	int err = exec_feed(e, ev->data);
-	yamux_consume(&u->mux, ev->id, ev->data.len, now);
-	if (err == 0)
-		return;
-	log_warn("stream_reset", kv_u("stream", ev->id), kv_e("err", err));
-	yamux_reset(&u->mux, ev->id);
-	uplink_free_exec(u, e);
-}
-
-static void
-on_fin(struct uplink *u, struct exec *e)
-{
-	if (e == NULL)
-		return;
-	exec_ended(e);
-	if (e->finished)
-		uplink_free_exec(u, e);
-}
-
-static void
-on_mux(struct uplink *u, const struct yamux_event *ev)
-{
-	struct exec *e = ev->user;
-
-	if (ev->kind == YAMUX_OPENED)
-		on_opened(u, ev->id);
-	else if (ev->kind == YAMUX_DATA)
-		on_data(u, e, ev);
-	else if (ev->kind == YAMUX_WRITABLE && e != NULL)
-		exec_look(e);
-	else if (ev->kind == YAMUX_FIN)
-		on_fin(u, e);
-	else if (ev->kind == YAMUX_RST && e != NULL)
-		uplink_free_exec(u, e);
-	else if (ev->kind == YAMUX_ERROR)
-		uplink_lost(u, BACKOFF_LOST, "the session broke: %s",
-		    err_name(ev->err));
-}
-
-void
-uplink_mux_events(struct uplink *u)
-{
-	struct yamux_event ev;
-
-	while (u->ws_open && yamux_next(&u->mux, &ev))
-		on_mux(u, &ev);
-	if (u->ws_open && yamux_has_out(&u->mux))
-		uplink_want(u);
 }
 
 /* Frames --------------------------------------------------------------------

@@ -39,7 +39,8 @@ show(const struct policy *p, const char *path)
 	static const char *const lists[] = { [POLICY_ARGV] = "exec",
 		[POLICY_ENV] = "environment",
 		[POLICY_CWD] = "cwd",
-		[POLICY_TARGET] = "tunnel" };
+		[POLICY_TARGET] = "tunnel",
+		[POLICY_LISTEN] = "listen" };
 
 	(void)printf("file        %s\nhash        %.*s\npermits     ", path,
 	    POLICY_HASH, (const char *)p->hash);

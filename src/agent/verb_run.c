@@ -9,6 +9,7 @@
 #include "io/rand.h"
 #include "io/stream.h"
 
+#include "agent/forward.h"
 #include "agent/local.h"
 #include "agent/localstop.h"
 #include "agent/netwatch.h"
@@ -308,6 +309,7 @@ run(struct running *r, const char *dir)
 		return complain(EXIT_OTHER, "cannot make an event loop");
 	open_wsconn(a);
 	probe_facts(&a->facts, "/");
+	forward_domain(a->domain);
 	r->started_at = clock_wall();
 	code = open_uplinks(r);
 	if (code != EXIT_OK)

@@ -69,6 +69,37 @@ show_stop(const char *label, struct js_value stop)
 		print("  reason", text_of(stop, "reason"));
 }
 
+static void
+show_tunnel(struct js_value t)
+{
+	bool listens = false;
+
+	(void)js_bool(js_get(t, "listens"), &listens);
+	print(listens ? "  listens" : "  tunnel", text_of(t, "address"));
+	(void)printf("    %.*s port %lld, %lld s, %lld bytes in, %lld out",
+	    SLICE_FMT(text_of(t, "kind")), (long long)number_of(t, "port"),
+	    (long long)number_of(t, "for_ms") / 1000,
+	    (long long)number_of(t, "bytes_in"),
+	    (long long)number_of(t, "bytes_out"));
+	print(", host ", text_of(t, "host"));
+}
+
+/* The list may be shorter than the count. */
+static void
+show_tunnels(struct js_value tunnels)
+{
+	struct js_walk i = js_walk(js_get(tunnels, "list"));
+	struct js_value v;
+
+	if (number_of(tunnels, "open") + number_of(tunnels, "listeners") == 0)
+		return;
+	(void)printf("%-12s%lld open, %lld listening\n", "tunnels",
+	    (long long)number_of(tunnels, "open"),
+	    (long long)number_of(tunnels, "listeners"));
+	while (js_next(&i, NULL, &v))
+		show_tunnel(v);
+}
+
 static bool
 show_link(struct js_value l)
 {
@@ -89,6 +120,7 @@ show_link(struct js_value l)
 	print("name", text_of(l, "name"));
 	(void)printf("%-12s%lld\n", "running",
 	    (long long)number_of(l, "commands_running"));
+	show_tunnels(js_get(l, "tunnels"));
 	return connected;
 }
 

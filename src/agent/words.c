@@ -169,6 +169,7 @@ words_put_register(struct buf *b, const struct words_hello *h)
 	js_kv_array(&w, "features");
 	js_put_string(&w, SL("yamux"));
 	js_put_string(&w, SL("exec"));
+	js_put_string(&w, SL("tunnel"));
 	js_end(&w);
 	js_kv_string(&w, "install_id", h->install_id);
 	js_kv_string(&w, "boot_id", h->boot_id);
@@ -243,7 +244,7 @@ words_put_receipt(struct buf *b, const struct words_receipt *r)
 	for (size_t i = 0; i < r->ended_count && left < PIDS; i++)
 		left += put_pids(&w, r->ended[i].left, PIDS - left);
 	js_end(&w);
-	js_kv_u64(&w, "tunnels_closed", 0);
+	js_kv_u64(&w, "tunnels_closed", r->tunnels_closed);
 	end(&w, b, r->at);
 }
 
@@ -287,6 +288,32 @@ put_metrics(struct js_writer *w, const struct probe_metrics *m)
 }
 
 void
+words_put_tunnels(struct js_writer *w, const struct words_tunnels *t)
+{
+	js_kv_u64(w, "open", t->open);
+	js_kv_u64(w, "listeners", t->listeners);
+	js_kv_u64(w, "opened", t->opened);
+	js_kv_u64(w, "refused", t->refused);
+	js_kv_u64(w, "bytes_in", t->bytes_in);
+	js_kv_u64(w, "bytes_out", t->bytes_out);
+	js_kv_u64(w, "dropped", t->dropped);
+}
+
+static void
+put_ours(struct js_writer *w, const struct words_beat *h)
+{
+	js_kv_object(w, "muster");
+	if (h->ill != NULL)
+		js_kv_string(w, "ill", slice_from(h->ill));
+	if (h->tunnels != NULL) {
+		js_kv_object(w, "tunnels");
+		words_put_tunnels(w, h->tunnels);
+		js_end(w);
+	}
+	js_end(w);
+}
+
+void
 words_put_heartbeat(struct buf *b, const struct words_beat *h)
 {
 	struct js_writer w;
@@ -303,11 +330,8 @@ words_put_heartbeat(struct buf *b, const struct words_beat *h)
 	if (h->metrics != NULL)
 		put_metrics(&w, h->metrics);
 	js_end(&w);
-	if (h->ill != NULL) {
-		js_kv_object(&w, "muster");
-		js_kv_string(&w, "ill", slice_from(h->ill));
-		js_end(&w);
-	}
+	if (h->ill != NULL || h->tunnels != NULL)
+		put_ours(&w, h);
 	end(&w, b, h->at);
 }
 

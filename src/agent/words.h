@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/js_write.h"
 #include "base/stamp.h"
 
 #include "agent/policy.h"
@@ -39,12 +40,24 @@ struct words_hello {
 };
 void words_put_register(struct buf *b, const struct words_hello *h);
 
+/* How tunnels are doing; the last five since the agent's start. */
+struct words_tunnels {
+	uint64_t open, listeners; /* now */
+	uint64_t opened, refused;
+	uint64_t bytes_in;  /* from services */
+	uint64_t bytes_out; /* to them */
+	uint64_t dropped;   /* datagrams */
+};
+/* Members of an object. */
+void words_put_tunnels(struct js_writer *w, const struct words_tunnels *t);
+
 struct words_beat {
 	struct slice agent_id, cluster_id;
 	const struct probe_metrics *metrics; /* NULL: not known yet */
 	const char *status;
 	const char *ill;  /* why it is not all well; NULL: it is */
 	uint64_t running; /* commands */
+	const struct words_tunnels *tunnels; /* NULL: never had one */
 	wall_msec at;
 };
 void words_put_heartbeat(struct buf *b, const struct words_beat *h);
@@ -62,6 +75,7 @@ struct words_receipt {
 	wall_msec began, done; /* 0: absent */
 	const struct words_ended *ended;
 	size_t ended_count;
+	uint64_t tunnels_closed;
 	wall_msec at;
 };
 void words_put_receipt(struct buf *b, const struct words_receipt *r);

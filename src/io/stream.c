@@ -64,6 +64,10 @@ take(struct stream *s)
 
 	if (s->tls != NULL && s->state == STREAM_OPEN)
 		return tls_take(s);
+	if (s->state == STREAM_OPEN && s->ops->ready != NULL) {
+		s->ops->ready(stream_owner(s));
+		return true;
+	}
 	n = recv(s->fd, to, STREAM_RECEIVE, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
@@ -639,6 +643,33 @@ stream_shutdown(struct stream *s)
 	s->shut = true;
 	s->want = false;
 	lane_mark(s);
+}
+
+int
+stream_take(struct stream *s, uint8_t *to, size_t room, size_t *n)
+{
+	ssize_t got = -1;
+
+	if (s->state != STREAM_OPEN || s->eof)
+		return ERR_CLOSED;
+	assert(s->tls == NULL);
+	do
+		got = recv(s->fd, to, room, 0);
+	while (got < 0 && errno == EINTR);
+	if (got < 0 && errno == EAGAIN)
+		return ERR_AGAIN;
+	if (got < 0) {
+		int err = sys_err(errno);
+		stream_fail(s, err);
+		return err;
+	}
+	if (got == 0) {
+		s->eof = true;
+		lane_mark(s);
+		return ERR_CLOSED;
+	}
+	*n = (size_t)got;
+	return 0;
 }
 
 void

@@ -43,6 +43,10 @@ enum {
 struct stream_ops {
 	/* n bytes at bytes, which may be changed in place; all are taken. */
 	void (*read)(void *owner, uint8_t *bytes, size_t n);
+	/* NULL: read is called.  Else what a plain stream has received stays
+	 * in the kernel until stream_take; told each turn until it is taken
+	 * or reading is stopped.  TLS streams call read all the same. */
+	void (*ready)(void *owner);
 	/* The other side will send no more; writing still works. */
 	void (*eof)(void *owner);
 	/* Asked for by stream_want: write at most room bytes.  Writing none
@@ -73,8 +77,8 @@ void chunk_drop(struct chunk *c);
 int stream_new(
     struct loop *l, int fd, const struct sockaddr *remote, struct stream **out);
 
-/* Give the stream its owner; before this nothing is read.  All ops but pull
- * and drained are needed. */
+/* Give the stream its owner; before this nothing is read.  All ops but pull,
+ * ready and drained are needed. */
 void stream_start(struct stream *s, const struct stream_ops *ops, void *owner);
 
 /*
@@ -109,6 +113,13 @@ void stream_want(struct stream *s, bool want);
 /* Stop and go on reading: pressure back on the sender. */
 void stream_read_stop(struct stream *s);
 void stream_read_start(struct stream *s);
+
+/*
+ * Receive up to room bytes straight to where they are wanted (ops.ready).
+ * 0 and *n > 0; ERR_AGAIN when there are none; ERR_CLOSED at the end, for
+ * which eof is not called; or what broke the stream, of which closed tells.
+ */
+int stream_take(struct stream *s, uint8_t *to, size_t room, size_t *n);
 
 /* Send no more after what is queued (FIN, or close_notify and FIN). */
 void stream_shutdown(struct stream *s);

@@ -13,6 +13,7 @@
 #ifndef IO_TLS_H
 #define IO_TLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,8 @@ struct tls_client_config {
 	const char *ca_file; /* trust only these; NULL = the system's roots */
 	const uint8_t *pin;  /* trust only this key, whatever its chain says,
 				and need no name; NULL = check the chain */
+	bool insecure;       /* trust whoever answers; what is above is not
+				looked at */
 };
 
 int tls_client_new(const struct tls_client_config *c, struct tls_client **out,

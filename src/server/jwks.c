@@ -83,8 +83,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *to)
 	memcpy(&addr, &to->addr, to->addrlen);
 	addr_format_ip(&addr.sa, text);
 	if (address_parse(slice_from(text), &a) != 0 ||
-	    address_is_refused(&a) ||
-	    (address_is_loopback(&a) && !j->loopback))
+	    address_is_refused(&a) || (address_is_loopback(&a) && !j->loopback))
 		return CURL_SOCKET_BAD;
 	return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
 }

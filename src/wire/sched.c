@@ -5,6 +5,7 @@ sched_init(struct sched *s)
 {
 	for (int i = 0; i < TURN_SOON; i++)
 		list_init(&s->waiting[i]);
+	s->brisk = 0;
 }
 
 void
@@ -37,10 +38,27 @@ first_class(struct sched *s)
 	return NULL;
 }
 
+/* The same, but brisk ones leave bulk its turns. */
+static struct list *
+next_class(struct sched *s)
+{
+	struct list *brisk = &s->waiting[TURN_BRISK - 1];
+	struct list *bulk = &s->waiting[TURN_BULK - 1];
+	struct list *from = first_class(s);
+
+	if (from == brisk && s->brisk >= SCHED_BRISK && !list_empty(bulk))
+		from = bulk;
+	if (from == brisk)
+		s->brisk++;
+	else if (from == bulk)
+		s->brisk = 0;
+	return from;
+}
+
 struct sched_item *
 sched_next(struct sched *s)
 {
-	struct list *from = first_class(s);
+	struct list *from = next_class(s);
 
 	if (from == NULL)
 		return NULL;

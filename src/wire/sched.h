@@ -4,7 +4,8 @@
  *
  * Pure.  Classes, each of which goes before all below it: what is short and
  * waited for by the other program (starts, exits, acknowledgements), what is
- * short and waited for by somebody (keystrokes, small requests), and bulk.
+ * short and waited for by somebody (keystrokes, small requests), and bulk;
+ * however many are brisk, every ninth turn of the two is bulk's.
  * Inside a class streams take turns by deficit round robin, so that one that
  * shouts costs the others no more than its share.  Control text and yamux's
  * own frames go before all of them and are not in here.
@@ -17,7 +18,7 @@
 
 #include "base/list.h"
 
-enum { SCHED_QUANTUM = 16 * 1024 };
+enum { SCHED_QUANTUM = 16 * 1024, SCHED_BRISK = 8 };
 
 /* From last to first. */
 enum sched_turn { TURN_IDLE, TURN_BULK, TURN_BRISK, TURN_SOON };
@@ -32,6 +33,7 @@ struct sched_item {
 
 struct sched {
 	struct list waiting[TURN_SOON]; /* by class, without TURN_IDLE */
+	unsigned brisk; /* turns of that class since bulk's last */
 };
 
 void sched_init(struct sched *s);

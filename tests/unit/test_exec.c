@@ -211,6 +211,7 @@ runner_free(struct runner *rn)
 struct world {
 	struct commands commands;
 	struct exec_home home;
+	struct strand_home link;
 	struct policy policy;
 	struct account account;
 	struct exec e;
@@ -221,7 +222,7 @@ struct world {
 };
 
 static void
-on_wake(struct exec_home *h)
+on_wake(struct strand_home *h)
 {
 	(void)h;
 	fake.wakes++;
@@ -261,10 +262,10 @@ setup(void **state)
 	w->home = (struct exec_home){ .commands = &w->commands,
 		.policy = &w->policy,
 		.account = &w->account,
-		.epoch = 9,
-		.wake = on_wake };
-	sched_init(&w->home.sched);
-	exec_init(&w->e, &w->home, 2);
+		.epoch = 9 };
+	w->link.wake = on_wake;
+	sched_init(&w->link.sched);
+	exec_init(&w->e, &w->home, &w->link, 2);
 	execframe_reader_init(&w->reader, EXECFRAME_AGENT);
 	*state = w;
 	return 0;
@@ -323,7 +324,7 @@ drain(struct world *w, struct exec *e, size_t room)
 	size_t n;
 
 	w->said_len = 0;
-	while (e->turn.class != TURN_IDLE && !exec_done(e)) {
+	while (e->strand.turn.class != TURN_IDLE && !exec_done(e)) {
 		assert_true(w->said_len + room <= sizeof(w->said));
 		assert_int_equal(
 		    exec_put(e, w->said + w->said_len, room, &n), 0);
@@ -437,7 +438,7 @@ test_life(void **state)
 	said_no_more(w);
 	assert_int_equal(r->more, 1);
 	grow(r, "hello");
-	assert_int_equal(w->e.turn.class, TURN_BULK);
+	assert_int_equal(w->e.strand.turn.class, TURN_BULK);
 	finish(r, "exited", 3);
 	drain(w, &w->e, 1024);
 	f = said(w, EXECFRAME_STDOUT);
@@ -476,9 +477,9 @@ test_cold_output(void **state)
 	r->cold = true;
 	grow(r, "late");
 	drain(w, &w->e, 1000);
-	assert_int_equal(w->e.turn.class, TURN_IDLE);
+	assert_int_equal(w->e.strand.turn.class, TURN_IDLE);
 	fake.ops->fetched(fake.arg, r);
-	assert_int_equal(w->e.turn.class, TURN_BULK);
+	assert_int_equal(w->e.strand.turn.class, TURN_BULK);
 	drain(w, &w->e, 1000);
 	assert_slice(said(w, EXECFRAME_STDOUT).data, SL("late"));
 }
@@ -536,7 +537,7 @@ test_refusals(void **state)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct exec e;
-		exec_init(&e, &w->home, 4);
+		exec_init(&e, &w->home, &w->link, 4);
 		fake.start_err = rows[i].start_err;
 		assert_int_equal(open_with(&e, rows[i].json), 0);
 		drain(w, &e, 512);
@@ -568,7 +569,7 @@ test_attach(void **state)
 
 	begin(w, &r);
 	grow(r, "0123456789");
-	exec_init(&new, &w->home, 4);
+	exec_init(&new, &w->home, &w->link, 4);
 	assert_int_equal(
 	    open_with(
 		&new, "{\"id\":\"c1\",\"seq\":7,\"argv\":[\"ls\"],\"out\":6}"),
@@ -656,7 +657,7 @@ test_disowned(void **state)
 
 	begin(w, &r);
 	exec_fini(&w->e);
-	exec_init(&w->e, &w->home, 3);
+	exec_init(&w->e, &w->home, &w->link, 3);
 	r->fed_end = 99;
 	assert_int_equal(open_with(&w->e, "{\"id\":\"c1\",\"argv\":[]}"), 0);
 	assert_int_equal(

@@ -146,6 +146,48 @@ test_targets(void **state)
 }
 
 static void
+test_target_globs(void **state)
+{
+	static const char globs[] = "version = 1\nallow = tunnel\n"
+				    "[tunnel]\n"
+				    "allow = *.Db.example:5432\n"
+				    "allow = *:80\n"
+				    "allow = localhost:80\n"
+				    "deny = SECRET.*:*\n"
+				    "listen = 127.0.0.1:8022\n"
+				    "listen = [::1]:*\n"
+				    "ca = /etc/own.pem\n"
+				    "[limits]\n"
+				    "tunnels = 7\ntunnel_idle = 10m\n"
+				    "udp_idle = 1s\n";
+	struct policy p;
+
+	(void)state;
+	parse(&p, globs);
+	assert_true(
+	    policy_check_target(&p, SL("a.b.DB.example"), 5432).allowed);
+	assert_false(policy_check_target(&p, SL("db.example"), 5432).allowed);
+	assert_true(policy_check_target(&p, SL("10.0.0.1"), 80).allowed);
+	assert_false(policy_check_target(&p, SL("secret.example"), 80).allowed);
+	/* A glob allows, and names nothing. */
+	assert_true(policy_check_target(&p, SL("127.0.0.1"), 80).allowed);
+	assert_false(policy_names_target(&p, SL("127.0.0.1"), 80));
+	assert_true(policy_names_target(&p, SL("Localhost"), 80));
+	assert_false(policy_names_target(&p, SL("localhost"), 81));
+	assert_true(policy_check_listen(&p, SL("127.0.0.1"), 8022).allowed);
+	assert_false(policy_check_listen(&p, SL("127.0.0.1"), 0).allowed);
+	assert_true(policy_check_listen(&p, SL("::1"), 0).allowed);
+	assert_false(policy_check_listen(&p, SL("0.0.0.0"), 8022).allowed);
+	/* To listen somewhere is no leave to dial there. */
+	assert_false(policy_check_target(&p, SL("::1"), 22).allowed);
+	assert_int_equal(p.tunnels, 7);
+	assert_int_equal(p.tunnel_idle, 600 * 1000);
+	assert_int_equal(p.udp_idle, 1000);
+	assert_slice(p.tunnel_ca, SL("/etc/own.pem"));
+	policy_fini(&p);
+}
+
+static void
 test_default_is_observe(void **state)
 {
 	struct policy p;
@@ -317,6 +359,7 @@ main(void)
 		cmocka_unit_test(test_argv),
 		cmocka_unit_test(test_user_place_environment),
 		cmocka_unit_test(test_targets),
+		cmocka_unit_test(test_target_globs),
 		cmocka_unit_test(test_default_is_observe),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_written_is_read),

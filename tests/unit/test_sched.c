@@ -103,6 +103,32 @@ test_places(void **state)
 	assert_ptr_equal(sched_next(&s), &b);
 }
 
+/* What was silent goes before bulk, which is not starved by it. */
+static void
+test_brisk(void **state)
+{
+	struct sched_item bulk, brisk[2];
+	struct sched s;
+	size_t turns = 0;
+
+	(void)state;
+	sched_init(&s);
+	sched_item_init(&bulk);
+	sched_set(&s, &bulk, TURN_BULK);
+	for (int i = 0; i < 2; i++) {
+		sched_item_init(&brisk[i]);
+		sched_set(&s, &brisk[i], TURN_BRISK);
+	}
+	for (int n = 0; n < 900; n++) {
+		struct sched_item *next = sched_next(&s);
+		turns += next == &bulk;
+		sched_spent(&s, next, SCHED_QUANTUM);
+	}
+	assert_int_equal(turns, 100);
+	sched_set(&s, &bulk, TURN_SOON);
+	assert_ptr_equal(sched_next(&s), &bulk);
+}
+
 int
 main(void)
 {
@@ -111,6 +137,7 @@ main(void)
 		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_fair),
 		cmocka_unit_test(test_places),
+		cmocka_unit_test(test_brisk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
