@@ -179,7 +179,7 @@ next_event(struct kit *k, enum event_kind kind)
 		mailbox_done(&k->dock.lane.to_hub);
 		loop_turn(&k->loop, false);
 	}
-	assert(!"no such event");
+	assert(false && "no such event");
 	return NULL;
 }
 
