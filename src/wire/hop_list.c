@@ -14,23 +14,21 @@ fold(uint8_t c)
 }
 
 bool
-hop_begins(struct slice name, const char *want)
+hop_begins(struct slice name, struct slice want)
 {
-	size_t len = strlen(want);
-
-	if (name.len < len)
+	if (name.len < want.len)
 		return false;
-	for (size_t i = 0; i < len; i++) {
-		if (fold(name.ptr[i]) != (uint8_t)want[i])
+	for (size_t i = 0; i < want.len; i++) {
+		if (fold(name.ptr[i]) != want.ptr[i])
 			return false;
 	}
 	return true;
 }
 
 bool
-hop_alike(struct slice name, const char *want)
+hop_alike(struct slice name, struct slice want)
 {
-	return name.len == strlen(want) && hop_begins(name, want);
+	return name.len == want.len && hop_begins(name, want);
 }
 
 bool
@@ -160,13 +158,13 @@ int
 hop_rule_check(const struct hop_rule *r, bool response)
 {
 	if (!octet_all(r->name, OCTET_TOKEN) || http1_ends_here(r->name) ||
-	    hop_alike(r->name, "content-length") ||
-	    hop_alike(r->name, "expect") ||
-	    hop_begins(r->name, "sec-websocket-"))
+	    hop_alike(r->name, SL("content-length")) ||
+	    hop_alike(r->name, SL("expect")) ||
+	    hop_begins(r->name, SL("sec-websocket-")))
 		return ERR_INVALID;
-	if (response && hop_alike(r->name, "set-cookie"))
+	if (response && hop_alike(r->name, SL("set-cookie")))
 		return ERR_INVALID;
-	if (!response && hop_alike(r->name, "host")) {
+	if (!response && hop_alike(r->name, SL("host"))) {
 		struct url_host host;
 		return r->verb == HOP_SET ? url_host_parse(r->value, &host)
 					  : ERR_INVALID;
@@ -188,7 +186,7 @@ apply(struct hop_list *l, const struct hop_rule *r, struct slice *host)
 		return;
 	if (r->verb != HOP_REMOVE)
 		value = hop_join(l, &r->value, 1);
-	if (host != NULL && hop_alike(r->name, "host")) {
+	if (host != NULL && hop_alike(r->name, SL("host"))) {
 		*host = value;
 		return;
 	}

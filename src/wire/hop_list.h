@@ -52,10 +52,10 @@ void hop_apply(struct hop_list *l, const struct hop_rule *rules, size_t count,
     struct slice *host);
 
 /* Equal, ignoring case, with '_' for '-': to CGI and its like they are the
- * same (RFC 3875 4.1.18). */
-bool hop_alike(struct slice name, const char *want);
+ * same (RFC 3875 4.1.18).  want is in lower case. */
+bool hop_alike(struct slice name, struct slice want);
 /* The same of the beginning. */
-bool hop_begins(struct slice name, const char *want);
+bool hop_begins(struct slice name, struct slice want);
 
 /* Whether a cookie's text begins with a name of Muster's own. */
 bool hop_cookie_is_ours(const struct hop *hop, struct slice cookie);

@@ -10,10 +10,12 @@ enum { ADDED = 12, NAME_MAX = 64 };
  * Fields that Muster writes itself, or that have no business behind it:
  * `Proxy` becomes HTTP_PROXY in a CGI's environment.
  */
-static const char *const replaced[] = { "host", "content-length", "expect",
-	"proxy", "x-request-id", "forwarded", "x-forwarded-for",
-	"x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix",
-	"traceparent", "tracestate" };
+static const struct slice replaced[] = { SL_INIT("host"),
+	SL_INIT("content-length"), SL_INIT("expect"), SL_INIT("proxy"),
+	SL_INIT("x-request-id"), SL_INIT("forwarded"),
+	SL_INIT("x-forwarded-for"), SL_INIT("x-forwarded-proto"),
+	SL_INIT("x-forwarded-host"), SL_INIT("x-forwarded-prefix"),
+	SL_INIT("traceparent"), SL_INIT("tracestate") };
 
 static bool
 is_replaced(struct slice name)
@@ -29,7 +31,8 @@ is_replaced(struct slice name)
 static bool
 is_claim(struct slice name)
 {
-	return hop_begins(name, "x-forwarded-") || hop_alike(name, "x-real-ip");
+	return hop_begins(name, SL("x-forwarded-")) ||
+	    hop_alike(name, SL("x-real-ip"));
 }
 
 /* Connection's own spelling, and the one that CGI takes for the same. */
@@ -50,7 +53,7 @@ is_of_hop(const struct http1_head *h, struct slice name)
 static bool
 stays(const struct hop *hop, const struct http1_head *h, struct slice name)
 {
-	if (hop->upgrade && hop_begins(name, "sec-websocket-"))
+	if (hop->upgrade && hop_begins(name, SL("sec-websocket-")))
 		return true;
 	if (is_replaced(name) || is_of_hop(h, name))
 		return false;

@@ -10,15 +10,16 @@ enum { ADDED = 4 };
  * What a stranger may not say on Muster's own origin: it would hold for all
  * of it (decisions 10), or send browsers elsewhere.
  */
-static const char *const of_origin[] = { "service-worker-allowed",
-	"clear-site-data", "strict-transport-security", "report-to", "nel",
-	"reporting-endpoints", "alt-svc" };
+static const struct slice of_origin[] = { SL_INIT("service-worker-allowed"),
+	SL_INIT("clear-site-data"), SL_INIT("strict-transport-security"),
+	SL_INIT("report-to"), SL_INIT("nel"), SL_INIT("reporting-endpoints"),
+	SL_INIT("alt-svc") };
 
 static bool
 is_of_origin(struct slice name)
 {
 	for (size_t i = 0; i < sizeof(of_origin) / sizeof(of_origin[0]); i++) {
-		if (slice_eq_nocase(name, slice_from(of_origin[i])))
+		if (slice_eq_nocase(name, of_origin[i]))
 			return true;
 	}
 	return false;
@@ -149,7 +150,8 @@ given_host(const struct hop *hop)
 
 	for (size_t i = 0; i < hop->to_service_count && i < HOP_RULES; i++) {
 		const struct hop_rule *r = &hop->to_service[i];
-		if (hop_alike(r->name, "host") && hop_rule_check(r, false) == 0)
+		if (hop_alike(r->name, SL("host")) &&
+		    hop_rule_check(r, false) == 0)
 			host = r->value;
 	}
 	return host;
@@ -265,7 +267,7 @@ copy_fields(struct hop_list *l, const struct hop *hop)
 	for (size_t i = 0; i < h->count; i++) {
 		struct slice name = http1_name_at(h, i);
 		bool switches =
-		    h->status == 101 && hop_begins(name, "sec-websocket-");
+		    h->status == 101 && hop_begins(name, SL("sec-websocket-"));
 		if (!switches &&
 		    (http1_is_hop_by_hop(h, name) ||
 			slice_eq_nocase(name, SL("content-length"))))

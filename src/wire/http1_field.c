@@ -90,13 +90,14 @@ http1_has_token(const struct http1_head *h, const char *name, const char *token)
 bool
 http1_ends_here(struct slice name)
 {
-	static const char *const list[] = { "connection", "keep-alive",
-		"proxy-authenticate", "proxy-authorization", "proxy-connection",
-		"te", "trailer", "transfer-encoding", "upgrade",
-		"http2-settings" };
+	static const struct slice list[] = { SL_INIT("connection"),
+		SL_INIT("keep-alive"), SL_INIT("proxy-authenticate"),
+		SL_INIT("proxy-authorization"), SL_INIT("proxy-connection"),
+		SL_INIT("te"), SL_INIT("trailer"), SL_INIT("transfer-encoding"),
+		SL_INIT("upgrade"), SL_INIT("http2-settings") };
 
 	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
-		if (slice_eq_nocase(name, slice_from(list[i])))
+		if (slice_eq_nocase(name, list[i]))
 			return true;
 	}
 	return false;
@@ -116,26 +117,32 @@ http1_is_hop_by_hop(const struct http1_head *h, struct slice name)
 bool
 http1_may_trail(struct slice name)
 {
-	static const char *const list[] = { "content-length", "host", "expect",
-		"max-forwards", "cache-control", "pragma", "range", "age",
-		"expires", "date", "location", "retry-after", "vary", "warning",
-		"authorization", "www-authenticate", "authentication-info",
-		"cookie", "set-cookie", "content-encoding", "content-type",
-		"content-range", "forwarded", "x-request-id", "x-real-ip",
-		"proxy", "content-security-policy", "clear-site-data",
-		"strict-transport-security" };
-	static const char *const starts[] = { "if-", "x-forwarded-",
-		"sec-websocket-", "access-control-" };
+	static const struct slice list[] = { SL_INIT("content-length"),
+		SL_INIT("host"), SL_INIT("expect"), SL_INIT("max-forwards"),
+		SL_INIT("cache-control"), SL_INIT("pragma"), SL_INIT("range"),
+		SL_INIT("age"), SL_INIT("expires"), SL_INIT("date"),
+		SL_INIT("location"), SL_INIT("retry-after"), SL_INIT("vary"),
+		SL_INIT("warning"), SL_INIT("authorization"),
+		SL_INIT("www-authenticate"), SL_INIT("authentication-info"),
+		SL_INIT("cookie"), SL_INIT("set-cookie"),
+		SL_INIT("content-encoding"), SL_INIT("content-type"),
+		SL_INIT("content-range"), SL_INIT("forwarded"),
+		SL_INIT("x-request-id"), SL_INIT("x-real-ip"), SL_INIT("proxy"),
+		SL_INIT("content-security-policy"), SL_INIT("clear-site-data"),
+		SL_INIT("strict-transport-security") };
+	static const struct slice starts[] = { SL_INIT("if-"),
+		SL_INIT("x-forwarded-"), SL_INIT("sec-websocket-"),
+		SL_INIT("access-control-") };
 
 	if (http1_ends_here(name) || slice_find(name, '_') < name.len)
 		return false;
 	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
-		if (slice_eq_nocase(name, slice_from(list[i])))
+		if (slice_eq_nocase(name, list[i]))
 			return false;
 	}
 	for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
-		struct slice start = slice_from(starts[i]);
-		if (slice_eq_nocase(slice_first(name, start.len), start))
+		if (slice_eq_nocase(
+			slice_first(name, starts[i].len), starts[i]))
 			return false;
 	}
 	return true;

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 read_request(struct pieces *p, struct slice in, size_t step)
 {
-	buf_init(&p->data, 1 << 20);
+	pieces_init(p);
 	pieces_head(p, http1_parse_request, in, step);
 	if (p->head_result <= 0)
 		return;
@@ -45,7 +45,9 @@ serve(struct slice in, size_t step)
 	while (in.len > 0) {
 		http1_server_feed(&s, slice_first(in, step), 0);
 		while (http1_server_next(&s, &scratch, &ev)) {
-			if (ev.kind == HTTP1_END)
+			if (ev.kind == HTTP1_REQUEST)
+				http1_server_trailers(&s);
+			else if (ev.kind == HTTP1_END)
 				answer(&s, 200, &out);
 			else if (ev.kind == HTTP1_BAD)
 				answer(&s, ev.status, &out);
@@ -72,8 +74,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	read_request(&whole, in, in.len);
 	read_request(&cut, in, step);
 	pieces_compare(&whole, &cut);
-	buf_fini(&whole.data);
-	buf_fini(&cut.data);
+	pieces_trailers(&whole);
+	pieces_fini(&whole);
+	pieces_fini(&cut);
 	serve(in, in.len);
 	serve(in, step);
 	return 0;

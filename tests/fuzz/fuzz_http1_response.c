@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 read_response(struct pieces *p, struct slice in, size_t step, bool head)
 {
-	buf_init(&p->data, 1 << 20);
+	pieces_init(p);
 	pieces_head(p, http1_parse_response, in, step);
 	if (p->head_result <= 0)
 		return;
@@ -29,9 +29,13 @@ drain(struct http1_client *c, struct buf *log)
 	struct http1_event ev;
 
 	while (http1_client_next(c, &scratch, &ev)) {
+		if (ev.kind == HTTP1_RESPONSE)
+			http1_client_trailers(c);
 		if (ev.kind != HTTP1_BODY)
 			buf_put_byte(log, (uint8_t)('0' + ev.kind));
 		buf_put(log, ev.data);
+		if (ev.kind == HTTP1_END && ev.head != NULL)
+			buf_put(log, ev.head->bytes);
 	}
 }
 
@@ -73,8 +77,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	read_response(&whole, in, in.len, head);
 	read_response(&cut, in, step, head);
 	pieces_compare(&whole, &cut);
-	buf_fini(&whole.data);
-	buf_fini(&cut.data);
+	pieces_trailers(&whole);
+	pieces_fini(&whole);
+	pieces_fini(&cut);
 
 	buf_init(&a, 1 << 20);
 	buf_init(&b, 1 << 20);

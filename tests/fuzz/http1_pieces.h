@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/err.h"
 #include "wire/http1_input.h"
 
 struct pieces {
@@ -18,6 +19,7 @@ struct pieces {
 	int body_result; /* 0, or the error */
 	size_t used;     /* of the bytes behind the head */
 	struct buf data;
+	struct buf trailers;
 };
 
 static inline void
@@ -25,6 +27,20 @@ pieces_check(bool holds)
 {
 	if (!holds)
 		abort();
+}
+
+static inline void
+pieces_init(struct pieces *p)
+{
+	buf_init(&p->data, 1 << 20);
+	buf_init(&p->trailers, 1 << 20);
+}
+
+static inline void
+pieces_fini(struct pieces *p)
+{
+	buf_fini(&p->data);
+	buf_fini(&p->trailers);
 }
 
 static inline void
@@ -45,6 +61,7 @@ pieces_body(struct pieces *p, struct slice in, size_t step)
 {
 	p->used = 0;
 	p->body_result = 0;
+	p->body.keep = &p->trailers;
 	while (p->used < in.len && !p->body.done) {
 		struct slice data;
 		struct slice piece =
@@ -58,6 +75,23 @@ pieces_body(struct pieces *p, struct slice in, size_t step)
 		p->used += (size_t)n;
 		buf_put(&p->data, data);
 	}
+}
+
+/* What came behind a body is as good as the fields of a head. */
+static inline void
+pieces_trailers(struct pieces *p)
+{
+	static struct http1_head h;
+
+	if (!p->body.done || buf_peek(&p->trailers).len == 0)
+		return;
+	buf_put(&p->trailers, SL("\r\n"));
+	http1_head_init(&h);
+	int n = http1_parse_trailers(&h, buf_peek(&p->trailers));
+	pieces_check(
+	    n > 0 ? (size_t)n == buf_peek(&p->trailers).len : n == ERR_TOO_BIG);
+	pieces_check(n < 0 || h.count > 0);
+	pieces_check(n < 0 || http1_count(&h, "content-length") == 0);
 }
 
 static inline void
@@ -76,6 +110,7 @@ pieces_compare(const struct pieces *a, const struct pieces *b)
 	pieces_check(a->body.done == b->body.done);
 	pieces_check(a->body.status == b->body.status);
 	pieces_check(slice_eq(buf_peek(&a->data), buf_peek(&b->data)));
+	pieces_check(slice_eq(buf_peek(&a->trailers), buf_peek(&b->trailers)));
 	pieces_check(a->body_result != 0 || a->used == b->used);
 }
 
