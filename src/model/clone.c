@@ -21,6 +21,7 @@ struct shape {
 #define R(f) offsetof(struct receipt_record, f)
 #define K(f) offsetof(struct secret_record, f)
 #define M(f) offsetof(struct log_record, f)
+#define W(f) offsetof(struct route_record, f)
 
 static const struct shape shapes[CLONE_KINDS] = {
 	[CLONE_USER] = { sizeof(struct user_record), 4,
@@ -49,6 +50,10 @@ static const struct shape shapes[CLONE_KINDS] = {
 	    { M(agent_id), M(level), M(source), M(message) } },
 	[CLONE_RECEIPT] = { sizeof(struct receipt_record), 3,
 	    { R(agent_id), R(name), R(report.detail_json) } },
+	[CLONE_ROUTE] = { sizeof(struct route_record), 13,
+	    { W(id), W(name), W(host), W(prefix), W(agent), W(selector),
+		W(target.host), W(target.service), W(target.namespace),
+		W(target.tls_name), W(origins), W(rules_json), W(user_id) } },
 };
 
 static struct slice

@@ -23,6 +23,7 @@ enum clone_kind {
 	CLONE_RECEIPT,
 	CLONE_SECRET,
 	CLONE_LOG,
+	CLONE_ROUTE,
 	CLONE_KINDS
 };
 

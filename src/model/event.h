@@ -312,6 +312,14 @@ enum request_op {
 	OP_RENEW, /* it goes on with credential, or with login, which is
 		   * traded as by REFRESH; login.expires_at: of what it is
 		   * given */
+	/* Of tunnels. */
+	OP_ROUTE_ADD,
+	OP_ROUTE_LIST,
+	OP_ROUTE_SHOW,
+	OP_ROUTE_REMOVE,
+	OP_ROUTE_LINK,   /* an expiring link is to be signed */
+	OP_ROUTE_UNLINK, /* all that were signed so far are no good */
+	OP_VISIT,        /* may this credential, or nobody, go there? */
 	OP_WATCH, /* a console dashboard introduces itself; answered with all
 		   * agents it may see */
 	/* Secrets of agents that sign: id is a secret's, or an agent_id. */
@@ -378,7 +386,9 @@ struct request {
 	uint64_t epoch; /* LIFT: this one; 0: the one of that scope */
 	/* AGENT_CONTROL */
 	struct slice action;
-	struct slice data_json; /* what else it is told, an object */
+	struct slice data_json;           /* what else it is told, an object */
+	const struct route_record *route; /* ROUTE_ADD */
+	const struct tunnel_visit *visit; /* VISIT */
 	/* BROADCAST_* */
 	struct slice word;
 	struct slice session_id;
@@ -478,7 +488,12 @@ struct reply {
 	size_t stop_count;
 	const struct receipt_record *receipts; /* STOP_SHOW, dry RAISE */
 	size_t receipt_count;
-	uint64_t stop_epoch; /* STOP_*: the epoch now */
+	uint64_t stop_epoch;               /* STOP_*: the epoch now */
+	const struct route_record *routes; /* ROUTE_*: by host and prefix */
+	size_t route_count;
+	const struct tunnel_member *members; /* ROUTE_SHOW: whom it goes by */
+	size_t member_count;
+	const struct tunnel_grant *grant; /* VISIT */
 	/* EVENTS: notices with a higher number were told to that audience,
 	 * for the number was another's before. */
 	uint64_t audience_since;

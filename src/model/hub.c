@@ -5,6 +5,7 @@
 
 #include "model/hub_queue.h"
 #include "model/hub_signed.h"
+#include "model/hub_tunnel.h"
 
 #include "model/hub.h"
 
@@ -75,6 +76,7 @@ hub_new(const struct hub_config *config)
 	list_init(&h->pending);
 	list_init(&h->queue_news);
 	hub_stop_init(h);
+	hub_tunnel_init(h);
 	list_init(&h->fans);
 	heap_init(&h->timers, c->max_agents);
 	heap_init(&h->deadlines, c->max_commands);
@@ -107,6 +109,7 @@ hub_free(struct hub *h)
 	hub_free_audiences(h);
 	for (struct link *l; pos = 0, (l = map_next(&h->links, &pos)) != NULL;)
 		hub_drop_link(h, l);
+	hub_tunnel_fini(h);
 	for (struct agent *a;
 	     pos = 0, (a = map_next(&h->agents, &pos)) != NULL;)
 		hub_remove_agent(h, a);
@@ -224,6 +227,8 @@ hub_load(struct hub *h, const struct hub_snapshot *s, msec now)
 		err = load_link(h, &s->links[i], now);
 	for (size_t i = 0; i < s->command_count && err == 0; i++)
 		err = load_command(h, &s->commands[i], now);
+	if (err == 0)
+		err = hub_load_routes(h, s);
 	return err != 0 ? err : hub_load_stops(h, s, now);
 }
 
@@ -520,8 +525,9 @@ on_bad(struct hub *h, struct link *l, const struct event *ev)
 static void
 on_speech(struct hub *h, struct link *l, const struct event *ev)
 {
-	(void)h;
 	l->speech = ev->speech;
+	if (l->agent != NULL && l->agent->link == l)
+		hub_forget_agent(h, l->agent);
 }
 
 static void
@@ -669,6 +675,8 @@ hub_deadline(const struct hub *h)
 		due = q;
 	if (hub_stop_deadline(h) < due)
 		due = hub_stop_deadline(h);
+	if (hub_tunnel_deadline(h) < due)
+		due = hub_tunnel_deadline(h);
 	return w != NULL && w->due < due ? w->due : due;
 }
 
@@ -679,6 +687,15 @@ keep_stops(struct hub *h)
 		return;
 	struct hub_mark mark = hub_mark(h);
 	hub_stop_timer(h);
+	hub_roll_back(h, &mark);
+}
+
+static void
+keep_tunnels(struct hub *h)
+{
+	struct hub_mark mark = hub_mark(h);
+
+	hub_tunnel_timer(h);
 	hub_roll_back(h, &mark);
 }
 
@@ -693,6 +710,7 @@ hub_expire(struct hub *h, msec now, wall_msec wall, struct outbox *out)
 	h->wall = wall;
 	h->out = out;
 	keep_stops(h);
+	keep_tunnels(h);
 	for (int i = 0; i < TIMERS_PER_TURN; i++) {
 		n = heap_first(&h->timers);
 		if (n == NULL || n->due > now)
@@ -742,6 +760,8 @@ hub_stats_get(const struct hub *h, struct hub_stats *out)
 	memset(out->by_presence, 0, sizeof(out->by_presence));
 	out->bytes = h->commands.count * sizeof(struct command);
 	hub_stop_stats(h, out);
+	out->routes = h->tunnels.count;
+	out->tunnel_grants = h->tunnels.grants;
 	for (struct agent *a; (a = map_next(&h->agents, &pos)) != NULL;) {
 		out->by_presence[a->presence]++;
 		out->bytes += sizeof(*a) + clone_size(CLONE_AGENT, a->record) +

@@ -61,6 +61,8 @@ struct hub_snapshot {
 	size_t stop_count;
 	const struct receipt_record *receipts;
 	size_t receipt_count;
+	const struct route_record *routes; /* not removed ones */
+	size_t route_count;
 	uint64_t stop_epoch; /* the highest that the store knows */
 	const struct secret_record *secrets;
 	size_t secret_count;
@@ -84,7 +86,9 @@ struct hub_stats {
 	uint64_t stop_epoch;
 	uint64_t stops_standing;
 	uint64_t stop_receipts[RECEIPT_KINDS]; /* of those */
-	uint64_t bytes; /* memory of records and tables, about */
+	uint64_t routes;
+	uint64_t tunnel_grants; /* given so far */
+	uint64_t bytes;         /* memory of records and tables, about */
 };
 
 /* NULL without memory. */

@@ -12,6 +12,7 @@
 
 #include "model/hub_signed.h"
 #include "model/hub_state.h"
+#include "model/hub_tunnel.h"
 
 enum { SORTED_MIN = 64 };
 
@@ -148,6 +149,7 @@ hub_remove_agent(struct hub *h, struct agent *a)
 	drop_commands(h, &a->ending);
 	hub_stop_forget(h, a);
 	hub_free_figures(h, a);
+	hub_drop_from_pools(h, a);
 	if (a->link != NULL)
 		a->link->agent = NULL;
 	map_del(&h->agents, a->id);
@@ -271,6 +273,7 @@ hub_on_gone(struct hub *h, const struct event *ev)
 	hub_forsake_commands(h, a);
 	a->native = a->console = a->told = a->verbs = false;
 	hub_stop_away(h, a);
+	hub_forget_agent(h, a);
 	hub_move_agent(
 	    h, a, goodbye ? PRESENCE_OFFLINE : PRESENCE_RECONNECTING, why);
 	if (goodbye)
@@ -605,6 +608,8 @@ take_in(struct hub *h, struct link *l, struct agent *a, const struct event *ev)
 		return;
 	struct agent_record rec = updated(h, l, a, r);
 	bool again = a != NULL && a->record->registered_at != 0;
+	bool relabelled =
+	    a == NULL || !slice_eq(a->record->labels_json, rec.labels_json);
 	bool wait = a == NULL || !a->stored || a->unsaved || a->joining != 0 ||
 	    !same_words(a->record, &rec) || hub_doubts(h, a, &r->native);
 	a = write_down(h, a, &rec, ev);
@@ -622,6 +627,11 @@ take_in(struct hub *h, struct link *l, struct agent *a, const struct event *ev)
 	hub_heard_from(h, a);
 	if (!l->http)
 		hub_stop_meet(h, a, &r->native);
+	if (relabelled)
+		hub_agent_relabelled(h, a);
+	else
+		hub_forget_agent(h, a);
+	hub_cut_stopped(h, a);
 	/* It hears in the answer that it may go on. */
 	a->stop.lifting =
 	    a->native && r->native.stop.stopped && a->stop.covers == 0;

@@ -301,9 +301,10 @@ scope_set
 hub_role_scopes(enum role role)
 {
 	const scope_set viewer = SCOPE_AGENT_READ | SCOPE_COMMAND_READ |
-	    SCOPE_EVENT_READ | SCOPE_METRICS_READ;
+	    SCOPE_EVENT_READ | SCOPE_METRICS_READ | SCOPE_ROUTE_VISIT;
 	const scope_set runner = viewer | SCOPE_COMMAND_RUN |
-	    SCOPE_AGENT_WRITE | SCOPE_STOP_WRITE | SCOPE_AGENT_CONNECT;
+	    SCOPE_AGENT_WRITE | SCOPE_STOP_WRITE | SCOPE_AGENT_CONNECT |
+	    SCOPE_ROUTE_WRITE | SCOPE_TUNNEL_USE;
 	const scope_set all[] = { [ROLE_NONE] = 0,
 		[ROLE_VIEWER] = viewer,
 		[ROLE_OPERATOR] = runner,

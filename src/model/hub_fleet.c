@@ -9,6 +9,7 @@
 #include "base/js_write.h"
 
 #include "model/hub_find.h"
+#include "model/hub_tunnel.h"
 #include "model/selector.h"
 
 enum { LIST_DEFAULT = 100, LIST_MAX = 1000, LABELS_MAX = 64 };
@@ -514,6 +515,7 @@ hub_label_agent(struct hub *h, const struct event *ev, const struct access *who)
 	else
 		alloc_free(was);
 	hub_stop_relabelled(h, a, who);
+	hub_agent_relabelled(h, a);
 	reply_agent(h, ev, who, a, op->number);
 	hub_notice(h, SL("agent.labelled"), a, none, none, op->number);
 }
@@ -568,6 +570,8 @@ hub_expel_agent(struct hub *h, const struct event *ev, const struct access *who)
 	if (op == NULL)
 		return;
 	hub_pend(h, op->number, PENDING_REMOVAL, a->id, ev);
+	hub_cut_agent(h, a, SL("removed"));
+	hub_agent_relabelled(h, a);
 	struct reply *r = hub_reply(h, ev, who, op->number);
 	if (r != NULL)
 		r->status = 204;
@@ -622,6 +626,8 @@ hub_join_agent(struct hub *h, const struct event *ev, const struct access *who)
 		    SL("the controller takes no more agents"));
 		return;
 	}
+	if (!again)
+		hub_judge_pools(h, a);
 	const struct agent_record *kept =
 	    clone_in(&h->out->arena, CLONE_AGENT, a->record);
 	struct registered *j = arena_alloc(&h->out->arena, sizeof(*j));

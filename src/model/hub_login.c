@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_tunnel.h"
 
 enum { USER_LOGINS = 100, NAME_MOST = 255 };
 
@@ -84,6 +84,7 @@ sever(struct hub *h, const struct login *g)
 			hub_close_watch(h, w, 1008, SL("revoked"));
 	}
 	hub_expel_viewers(h, VIEWER_LOGIN, g->record->id);
+	hub_cut_login(h, g->user, g->record->id);
 }
 
 /* It is over, whatever becomes of the op: a row that stays behind is one
@@ -248,6 +249,29 @@ hub_resolve_cookie(
 		    hub_role_scopes(u->role) & ~(scope_set)SCOPE_AGENT_CONNECT,
 		.expires_at = g->record->expires_at };
 	return 0;
+}
+
+int
+hub_resolve_wall(struct hub *h, const struct credential *cred, scope_set need,
+    struct access *who, struct denied *no)
+{
+	const struct claims *c = &cred->claims;
+	const struct user *u = map_get(&h->users, c->subject);
+	scope_set visits = SCOPE_ROUTE_VISIT | SCOPE_TUNNEL_USE;
+
+	if (u == NULL || u->record->removed_at != 0 ||
+	    c->issued_at < u->record->valid_from || h->wall >= c->expires_at ||
+	    (c->login_id.len > 0 && find_login(h, c->login_id) == NULL))
+		return deny(no, 401, ERR_REVOKED, SL("TOKEN_REVOKED"),
+		    SL("this login is over"));
+	*who = (struct access){ .user = u->record,
+		.login_id = c->login_id,
+		.scopes = hub_role_scopes(u->record->role) & visits,
+		.expires_at = c->expires_at };
+	if ((need & ~who->scopes) == 0)
+		return 0;
+	return deny(no, 403, ERR_DENIED, SL("NOT_PERMITTED"),
+	    SL("your role does not permit this"));
 }
 
 /* Requests ----------------------------------------------------------------- */

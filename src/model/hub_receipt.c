@@ -6,6 +6,7 @@
 #include "base/js_write.h"
 
 #include "model/hub_stop.h"
+#include "model/hub_tunnel.h"
 
 static const struct slice none;
 
@@ -203,6 +204,7 @@ hub_cover(struct hub *h, struct stop *s, struct agent *a)
 	h->stop.receipts++;
 	if (stop_stands(s))
 		a->stop.covers++;
+	hub_cut_stopped(h, a);
 	return true;
 }
 
@@ -374,6 +376,13 @@ settle_all(struct hub *h, struct agent *a, enum receipt_kind kind,
 	}
 }
 
+bool
+hub_tunnels_stopped(const struct agent *a)
+{
+	return a->stop.local || a->stop.unproven ||
+	    (a->stop.covers > 0 && !all_keep_tunnels(a));
+}
+
 /* Its words ---------------------------------------------------------------- */
 
 void
@@ -401,6 +410,7 @@ hub_on_stop_report(struct hub *h, struct link *l, const struct event *ev)
 		settle_all(h, a, RECEIPT_CONFIRMED, said, said->epoch);
 	if (said->local && !a->stop.local) {
 		a->stop.local = true;
+		hub_cut_stopped(h, a);
 		hub_settle(h, a, none);
 	}
 }
@@ -427,6 +437,8 @@ hub_on_local_stop(struct hub *h, struct link *l, const struct event *ev)
 	    NULL, none);
 	if (a->stop.local)
 		hub_stop_sweep(h, a);
+	hub_cut_stopped(h, a);
+	hub_forget_agent(h, a);
 	hub_settle(h, a, SL("resumed"));
 	hub_dispatch(h, a);
 }

@@ -8,6 +8,7 @@
 
 #include "model/hub_queue.h"
 #include "model/hub_signed.h"
+#include "model/hub_tunnel.h"
 
 struct reply *
 hub_reply(struct hub *h, const struct event *ev, const struct access *who,
@@ -88,8 +89,9 @@ struct row {
 	bool agents_too; /* tokens without a user may ask */
 	void (*handle)(
 	    struct hub *h, const struct event *ev, const struct access *who);
-	bool open; /* asked without a credential: it is the way to one */
-	bool ends; /* ends things: never one too many */
+	bool open;  /* asked without a credential: it is the way to one */
+	bool visit; /* the same, and judges its credential itself */
+	bool ends;  /* ends things: never one too many */
 };
 
 static const struct row rows[OPS] = {
@@ -181,6 +183,20 @@ static const struct row rows[OPS] = {
 	    .handle = hub_broadcast_status },
 	[OP_BROADCAST_ACTIVITY] = { .need = SCOPE_EVENT_WRITE,
 	    .handle = hub_broadcast_activity },
+	[OP_ROUTE_ADD] = { .need = SCOPE_ROUTE_WRITE, .handle = hub_add_route },
+	[OP_ROUTE_LIST] = { .need = SCOPE_AGENT_READ,
+	    .handle = hub_list_routes },
+	[OP_ROUTE_SHOW] = { .need = SCOPE_AGENT_READ,
+	    .handle = hub_show_route },
+	[OP_ROUTE_REMOVE] = { .need = SCOPE_ROUTE_WRITE,
+	    .handle = hub_remove_route,
+	    .ends = true },
+	[OP_ROUTE_LINK] = { .need = SCOPE_ROUTE_WRITE,
+	    .handle = hub_link_route },
+	[OP_ROUTE_UNLINK] = { .need = SCOPE_ROUTE_WRITE,
+	    .handle = hub_link_route,
+	    .ends = true },
+	[OP_VISIT] = { .handle = hub_visit, .open = true, .visit = true },
 	[OP_RENEW] = { .agents_too = true, .handle = hub_renew },
 	[OP_SIGNED_ADD] = { .need = SCOPE_TOKEN_WRITE,
 	    .handle = hub_signed_add },
@@ -209,8 +225,8 @@ hub_right(enum request_op op)
 		.agents = rows[op].agents_too };
 }
 
-static void
-reply_denied(struct hub *h, const struct event *ev, const struct denied *no)
+void
+hub_reply_denied(struct hub *h, const struct event *ev, const struct denied *no)
 {
 	struct event *re =
 	    hub_send(h, ev->peer, EVENT_REPLY, ev->request_id, 0);
@@ -279,7 +295,7 @@ answer(struct hub *h, const struct event *ev, const struct row *row)
 	if (err != 0 &&
 	    (ev->request.credential.kind != CREDENTIAL_NONE ||
 		spend_as_stranger(h, ev)))
-		reply_denied(h, ev, &no);
+		hub_reply_denied(h, ev, &no);
 	if (err != 0 || !spend(h, ev, row, &who))
 		return;
 	if (row->handle != NULL)
@@ -296,7 +312,7 @@ hub_on_request(struct hub *h, const struct event *ev)
 	h->rate = (struct rate_state){ 0 };
 	if (!row->open)
 		answer(h, ev, row);
-	else if (spend_as_stranger(h, ev))
+	else if (row->visit || spend_as_stranger(h, ev))
 		row->handle(h, ev, NULL);
 	h->rate = (struct rate_state){ 0 };
 }

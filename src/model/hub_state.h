@@ -14,6 +14,8 @@
 #include "model/clone.h"
 #include "model/command.h"
 #include "model/hub.h"
+#include "model/hub_rate.h"
+#include "model/hub_routes.h"
 #include "model/selector.h"
 
 struct token {
@@ -31,6 +33,7 @@ struct user {
 	struct list logins;         /* of struct login.by_user */
 	size_t login_count;
 	struct list watches; /* of struct watch.by_user */
+	bool visiting;       /* some grant was for them */
 };
 
 struct login {
@@ -183,6 +186,7 @@ struct agent {
 	msec pause;         /* between what it is offered: it refused some */
 	msec paused_until;
 	bool probing; /* one was offered since */
+	bool visited; /* some grant named it */
 };
 
 /* By what whoever is attached was let in; each may be withdrawn. */
@@ -233,6 +237,7 @@ enum pending_kind {
 	PENDING_AGAIN,
 	PENDING_ANSWER,
 	PENDING_STOP, /* its row; id is the epoch's eight bytes */
+	PENDING_ROUTE,
 };
 
 struct pending {
@@ -245,6 +250,7 @@ struct pending {
 	struct slice request_id; /* owned */
 	void *was;               /* owned record before the change, or NULL */
 	wall_msec cordoned_at;   /* CORDON: before the change */
+	wall_msec links_from;    /* ROUTE: likewise */
 };
 
 /* Whom a request comes from and what it may do. */
@@ -254,24 +260,6 @@ struct access {
 	struct slice login_id;          /* that the credential stems from */
 	scope_set scopes;
 	wall_msec expires_at; /* of the credential; 0 = never */
-};
-
-struct attempts {
-	struct slice key; /* owned, behind the struct */
-	struct list link; /* oldest first */
-	msec since;
-	uint32_t count;
-};
-
-struct rate_table {
-	struct map map;  /* struct attempts by key */
-	struct list age; /* the same, who was quiet longest first */
-};
-
-struct rate_state {
-	uint32_t limit;
-	uint32_t left;
-	uint32_t reset; /* seconds */
 };
 
 /* The emergency stop; see hub_stop.h. */
@@ -349,6 +337,7 @@ struct hub {
 	struct list queue_news; /* agents whose queue changed, by due time */
 	struct arena scratch;   /* of one look at labels or at what was said */
 	struct stops stop;
+	struct tunnels tunnels;
 	struct hub_stats stats;
 
 	msec now;
@@ -417,19 +406,17 @@ int hub_resolve(struct hub *h, const struct event *ev,
     const struct credential *c, scope_set need, struct access *who,
     struct denied *no);
 
+/* The answer to a request of whoever was denied. */
+void hub_reply_denied(
+    struct hub *h, const struct event *ev, const struct denied *no);
+/* Of the cookie of a login wall; the same results. */
+int hub_resolve_wall(struct hub *h, const struct credential *c, scope_set need,
+    struct access *who, struct denied *no);
 int hub_resolve_jwt(struct hub *h, const struct credential *c,
     struct access *who, struct denied *no);
 /* 0, or ERR_NOT_FOUND. */
 int hub_resolve_cookie(
     struct hub *h, const struct credential *c, struct access *who);
-
-/* hub_rate.c -------------------------------------------------------------- */
-
-void rate_init(struct rate_table *t, size_t cap, const uint64_t seed[2]);
-void rate_fini(struct rate_table *t);
-/* One more within this minute; false when it is one too many. */
-bool rate_take(struct hub *h, struct rate_table *t, struct slice key,
-    uint32_t limit, struct rate_state *out);
 
 /* hub_user.c, hub_login.c --------------------------------------------- */
 

@@ -6,6 +6,7 @@
 #include "base/err.h"
 
 #include "model/hub_stop.h"
+#include "model/hub_tunnel.h"
 
 enum { ORDERS_AT_ONCE = 20000, SETTLED_AT_ONCE = 1000 };
 
@@ -357,7 +358,9 @@ free_agents(struct hub *h, struct stop *s)
 		if (r->kind == RECEIPT_WAITING ||
 		    r->kind == RECEIPT_UNREACHABLE)
 			hub_store_receipt(h, r, a);
-		if (--a->stop.covers > 0)
+		a->stop.covers--;
+		hub_forget_agent(h, a);
+		if (a->stop.covers > 0)
 			continue;
 		a->stop.want = h->stop.epoch;
 	}

@@ -7,6 +7,7 @@
 
 #include "model/hub_queue.h"
 #include "model/hub_signed.h"
+#include "model/hub_tunnel.h"
 
 void
 hub_free_pending(struct pending *p)
@@ -101,6 +102,7 @@ undo_agent(struct hub *h, struct pending *p)
 		return;
 	hub_notice(h, SL("agent.removed"), a, (struct slice){ 0 },
 	    (struct slice){ 0 }, 0);
+	hub_cut_agent(h, a, SL("removed"));
 	hub_remove_agent(h, a);
 }
 
@@ -122,6 +124,7 @@ undo_labels(struct hub *h, struct pending *p)
 	alloc_free(a->record);
 	a->record = kept;
 	hub_stop_relabelled(h, a, NULL);
+	hub_agent_relabelled(h, a);
 }
 
 static void
@@ -153,8 +156,10 @@ undo_removal(struct hub *h, struct pending *p)
 {
 	struct agent *a = map_get(&h->agents, p->id);
 
-	if (a != NULL)
-		a->record->removed_at = 0;
+	if (a == NULL)
+		return;
+	a->record->removed_at = 0;
+	hub_agent_relabelled(h, a);
 }
 
 static void
@@ -238,6 +243,7 @@ static const struct {
 	[PENDING_POLL] = { answer_poll, answer_poll },
 	[PENDING_ANSWER] = { NULL, NULL },
 	[PENDING_STOP] = { NULL, hub_stop_unsaved },
+	[PENDING_ROUTE] = { hub_route_done, hub_route_undo },
 };
 
 /* Tell whoever waited for an op that did not come about. */
@@ -332,6 +338,7 @@ take_back(struct hub *h, const struct effect *e)
 	if (e->kind == EFFECT_STREAM && e->stream.verb == STREAM_OPEN)
 		hub_open_later(h, e->stream.command_id);
 	hub_stop_taken_back(h, e);
+	hub_tunnel_taken_back(h, e);
 }
 
 void

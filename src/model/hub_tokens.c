@@ -7,7 +7,7 @@
 #include "base/err.h"
 
 #include "model/cidr.h"
-#include "model/hub_state.h"
+#include "model/hub_tunnel.h"
 
 /* What agents need may be given by anyone who may make tokens; the rest only
  * by those who have it. */
@@ -223,6 +223,7 @@ hub_revoke_token(
 		hub_close(h, LIST_OF(l, struct link, by_token)->peer, 1008,
 		    SL("revoked"));
 	hub_expel_viewers(h, VIEWER_TOKEN, t->record->id);
+	hub_cut_login(h, map_get(&h->users, t->record->user_id), t->record->id);
 }
 
 /* Whoever rotates a token learns the new text: as with one that is made, it

@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "model/hub_state.h"
+#include "model/hub_tunnel.h"
 
 static const struct slice none;
 
@@ -113,6 +113,7 @@ hub_sever_user(struct hub *h, struct user *u)
 		    h, LIST_OF(l, struct watch, by_user), 1008, SL("revoked"));
 	close_links(h, u);
 	hub_expel_viewers(h, VIEWER_USER, u->record->id);
+	hub_cut_user(h, u);
 }
 
 /* Requests ----------------------------------------------------------------- */

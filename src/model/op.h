@@ -11,6 +11,7 @@
 
 #include "model/record.h"
 #include "model/stop.h"
+#include "model/tunnel.h"
 
 enum op_verb {
 	OP_PUT_USER,
@@ -44,6 +45,8 @@ enum op_verb {
 	OP_PUT_META,      /* key and value */
 	OP_PUT_STOP,      /* insert, or replace the row of this epoch */
 	OP_PUT_RECEIPT,   /* the same, of this epoch and agent */
+	OP_PUT_ROUTE,     /* insert, or replace the row of this id; one that
+			   * was removed keeps its row */
 	OP_AUDIT,         /* the audit line alone */
 	OP_VERBS
 };
@@ -67,6 +70,7 @@ struct op {
 		const struct log_record *log;
 		const struct stop_record *stop;
 		const struct receipt_record *receipt;
+		const struct route_record *route;
 		struct {
 			struct slice key;
 			struct slice value;

@@ -16,13 +16,15 @@
 #include "model/op.h"
 
 enum effect_kind {
-	EFFECT_SEND,    /* event to peer */
-	EFFECT_CLOSE,   /* the peer's connection, with code and reason */
-	EFFECT_STORE,   /* op */
-	EFFECT_PUBLISH, /* event (a NOTICE) to all followers that may see it */
-	EFFECT_STREAM,  /* order about a command's stream */
-	EFFECT_OUTPUT,  /* output that came inside a message, from offset 0 */
-	EFFECT_STOP,    /* stop_state, to its own file at once */
+	EFFECT_SEND,     /* event to peer */
+	EFFECT_CLOSE,    /* the peer's connection, with code and reason */
+	EFFECT_STORE,    /* op */
+	EFFECT_PUBLISH,  /* event (a NOTICE) to all followers that may see it */
+	EFFECT_STREAM,   /* order about a command's stream */
+	EFFECT_OUTPUT,   /* output that came inside a message, from offset 0 */
+	EFFECT_STOP,     /* stop_state, to its own file at once */
+	EFFECT_ROUTES,   /* routes: instead of those before, to all lanes */
+	EFFECT_WITHDRAW, /* withdrawal, to all lanes */
 };
 
 enum stream_verb {
@@ -66,6 +68,8 @@ struct effect {
 		} close;
 		struct stream_order stream;
 		const struct stop_state *stop_state;
+		const struct route_list *routes;
+		struct tunnel_withdrawal withdrawal;
 		struct {
 			const struct command_record *command;
 			struct peer_id asked_by;

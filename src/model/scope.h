@@ -30,7 +30,9 @@ typedef uint32_t scope_set;
 	X(TOKEN_WRITE,      12, "token:write")         \
 	X(ROUTE_WRITE,      13, "route:write")         \
 	X(STOP_WRITE,       14, "stop:write")          \
-	X(USER_WRITE,       15, "user:write")
+	X(USER_WRITE,       15, "user:write")          \
+	X(ROUTE_VISIT,      16, "route:visit")         \
+	X(TUNNEL_USE,       17, "tunnel:use")
 
 #define X(name, bit, text) SCOPE_##name = 1U << (bit),
 enum scope { SCOPE_LIST(X) };
@@ -38,7 +40,7 @@ enum scope { SCOPE_LIST(X) };
 
 /* What an agent's token holds by default, and all there is. */
 #define SCOPES_CLUSTER ((scope_set)0x3)
-#define SCOPES_ALL ((scope_set)0xffff)
+#define SCOPES_ALL ((scope_set)0x3ffff)
 /* clang-format on */
 
 /* One name to its bit; 0 when there is none such. */

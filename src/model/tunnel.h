@@ -62,8 +62,9 @@ struct route_record {
 	uint32_t message_rate; /* WebSocket messages a second of one visitor's
 				* connection; 0: no limit */
 	uint64_t byte_rate;    /* the same, bytes */
-	struct slice origins;  /* "https://a, *.b" whose pages may open
-				* WebSockets; absent: the route's own host */
+	/* Whose pages may open WebSockets: scheme://host[:port], joined by
+	 * commas, the host may be "*.suffix"; absent: the route's own. */
+	struct slice origins;
 	/* {"request": {"set": {..}, "remove": [..]}, "response": {..}} */
 	struct slice rules_json;
 	wall_msec links_from; /* expiring links from before are no good */
@@ -71,6 +72,14 @@ struct route_record {
 	int64_t workspace_id;
 	wall_msec created_at;
 	wall_msec removed_at;
+};
+
+/* All that there are; what lanes are told (EFFECT_ROUTES). */
+struct route_list {
+	const struct route_record *const *sites; /* by host, then prefix: see
+						  * route_cmp */
+	const struct route_record *const *ids;   /* by id */
+	size_t count;
 };
 
 /* How an agent is asked. */

@@ -137,12 +137,6 @@ batch_drop(struct batch *b)
 	while (!atomic_compare_exchange_weak(&c->returned, &top, b));
 }
 
-static void
-batch_hold(struct batch *b)
-{
-	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
-}
-
 /* Effects ------------------------------------------------------------------ */
 
 static void

@@ -20,9 +20,11 @@
 #include "server/live.h"
 #include "server/monitor.h"
 #include "server/news.h"
+#include "server/pass.h"
 #include "server/pipe.h"
 #include "server/readers.h"
 #include "server/signed.h"
+#include "server/sites.h"
 
 #include "server/dock.h"
 
@@ -77,6 +79,7 @@ init(struct dock *d)
 	buf_init(&d->text, TEXT_CAP);
 	arena_init(&d->scratch, SCRATCH_CAP);
 	map_init(&d->pipes, PIPES_CAP, seed);
+	pass_setup(d, seed);
 	list_init(&d->conns);
 	list_init(&d->followers);
 	list_init(&d->readers);
@@ -141,6 +144,8 @@ dock_end(struct lane *lane)
 	pipe_end(d);
 	flow_pool_end(d);
 	live_end(d);
+	pass_end(d);
+	sites_replace(d, NULL, NULL);
 	news_end(d);
 	fanout_free(d->list);
 	fanout_fini(&d->fanout);
@@ -470,6 +475,18 @@ do_output(struct dock *d, const struct lane_mail *m)
 }
 
 static void
+do_routes(struct dock *d, const struct lane_mail *m)
+{
+	sites_replace(d, m->batch, m->effect->routes);
+}
+
+static void
+do_withdraw(struct dock *d, const struct lane_mail *m)
+{
+	pass_withdraw(d, &m->effect->withdrawal);
+}
+
+static void
 do_nothing(struct dock *d, const struct lane_mail *m)
 {
 	(void)d;
@@ -484,6 +501,8 @@ static void (*const actions[])(struct dock *d, const struct lane_mail *m) = {
 	[EFFECT_STREAM] = do_stream,
 	[EFFECT_OUTPUT] = do_output,
 	[EFFECT_STOP] = do_nothing, /* the core's own */
+	[EFFECT_ROUTES] = do_routes,
+	[EFFECT_WITHDRAW] = do_withdraw,
 };
 
 /* Words of the hub's thread -------------------------------------------------
@@ -539,6 +558,15 @@ on_cut(struct dock *d, struct lane_mail *m)
 }
 
 static void
+on_forget(struct dock *d, struct lane_mail *m)
+{
+	const struct tunnel_withdrawal all = { .cut = m->cut.all,
+		.why = SL("overloaded") };
+
+	pass_withdraw(d, &all);
+}
+
+static void
 on_start(struct dock *d, struct lane_mail *m)
 {
 	(void)m;
@@ -570,6 +598,7 @@ static void (*const words[])(struct dock *d, struct lane_mail *m) = {
 	[LANE_ARRIVE] = on_arrive,
 	[LANE_LIVE] = on_live,
 	[LANE_CUT] = on_cut,
+	[LANE_FORGET] = on_forget,
 	[LANE_START] = on_start,
 	[LANE_DRAIN] = on_drain,
 };

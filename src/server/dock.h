@@ -17,6 +17,7 @@
 
 #include "server/core.h"
 #include "server/fanout.h"
+#include "server/pass_table.h"
 #include "server/recent.h"
 
 struct conn;
@@ -62,8 +63,11 @@ struct dock {
 	struct map pipes;     /* streams of commands, by command id */
 	struct list flow_news; /* see flow.c */
 	struct loop_task flow_task;
-	struct flow_pool *flow_pool; /* owned; NULL: none idle yet */
-	struct list readers;         /* idle struct reader */
+	struct flow_pool *flow_pool;     /* owned; NULL: none idle yet */
+	struct list readers;             /* idle struct reader */
+	const struct route_list *routes; /* NULL: none yet; see sites.h */
+	struct batch *routes_batch;      /* one reference; has them */
+	struct passes passes;
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;

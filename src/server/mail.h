@@ -31,6 +31,12 @@ struct batch {
 	struct outbox out;
 };
 
+static inline void
+batch_hold(struct batch *b)
+{
+	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+}
+
 /* Give up a reference; the lane's, when it has performed an effect. */
 void batch_drop(struct batch *b);
 
@@ -69,6 +75,8 @@ enum lane_word {
 	LANE_ARRIVE, /* here is what the other lane had of a stream */
 	LANE_LIVE,   /* output of a command on another lane */
 	LANE_CUT,    /* connections that the hub could not reach */
+	LANE_FORGET, /* all that was granted: words on it were lost; all of
+		      * cut: those who travel by it are cut */
 	LANE_START,  /* accept connections */
 	LANE_DRAIN,  /* accept no more, and send everybody home */
 };

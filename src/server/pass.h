@@ -47,6 +47,13 @@ struct pass *pass_keep(struct dock *d, const struct tunnel_grant *grant,
     const struct credential *who);
 void pass_drop(struct pass *p);
 
+/* EFFECT_WITHDRAW. */
+void pass_withdraw(struct dock *d, const struct tunnel_withdrawal *w);
+
+/* Of the dock's life. */
+void pass_setup(struct dock *d, const uint64_t seed[2]);
+void pass_end(struct dock *d);
+
 /* Go by it, and no longer.  Idempotent. */
 void pass_enter(struct pass *p, struct pass_holder *h);
 void pass_leave(struct pass_holder *h);

@@ -24,6 +24,10 @@ struct debt {
 	enum lane_word word; /* START or DRAIN, with its spread */
 	msec spread;
 	struct list results; /* struct writer_done */
+	struct batch *batch; /* one reference, for the newest list: */
+	const struct effect *routes;
+	bool forget; /* a withdrawal was lost */
+	bool forget_cut;
 };
 
 /* Where a command's stream lives, and where it is to live. */
@@ -49,12 +53,6 @@ struct router {
 	uint64_t published; /* notices so far */
 	struct map places;  /* of open streams; empty with one lane */
 };
-
-static void
-batch_hold(struct batch *b)
-{
-	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
-}
 
 /* Debts -------------------------------------------------------------------- */
 
@@ -155,6 +153,40 @@ pay_results(struct lane *lane, struct debt *d)
 	return true;
 }
 
+static bool
+pay_routes(struct lane *lane, struct debt *d)
+{
+	struct lane_mail *m;
+
+	if (d->batch == NULL)
+		return true;
+	m = new_mail(lane, MAIL_NORMAL, LANE_EFFECT);
+	if (m != NULL) {
+		m->batch = d->batch;
+		m->effect = d->routes;
+	}
+	if (!post(lane, MAIL_NORMAL, m))
+		return false;
+	d->batch = NULL;
+	return true;
+}
+
+static bool
+pay_forget(struct lane *lane, struct debt *d)
+{
+	struct lane_mail *m;
+
+	if (!d->forget)
+		return true;
+	m = new_mail(lane, MAIL_NORMAL, LANE_FORGET);
+	if (m != NULL)
+		m->cut.all = d->forget_cut;
+	if (!post(lane, MAIL_NORMAL, m))
+		return false;
+	d->forget = d->forget_cut = false;
+	return true;
+}
+
 bool
 router_retry(struct router *r)
 {
@@ -167,6 +199,8 @@ router_retry(struct router *r)
 		bool paid = pay_word(lane, d);
 		paid = pay_cut(lane, d) && paid;
 		paid = pay_results(lane, d) && paid;
+		paid = pay_routes(lane, d) && paid;
+		paid = pay_forget(lane, d) && paid;
 		r->owes |= !paid;
 	}
 	return r->owes;
@@ -203,9 +237,16 @@ router_stored(struct router *r, struct writer_done *done)
 static void
 forfeit(struct router *r, unsigned lane, const struct effect *e)
 {
+	struct debt *d = &r->debts[lane];
+
 	r->owes = true;
 	if (e->kind == EFFECT_PUBLISH) {
-		r->debts[lane].followers = true;
+		d->followers = true;
+		return;
+	}
+	if (e->kind == EFFECT_WITHDRAW) {
+		d->forget = true;
+		d->forget_cut |= e->withdrawal.cut;
 		return;
 	}
 	router_cut(r, e->peer);
@@ -282,6 +323,29 @@ publish(struct router *r, struct batch *b, const struct effect *e)
 			m->number = r->published;
 		hand_over_mail(r, i, m, b, e);
 	}
+}
+
+/* To all lanes: this list, instead of any that is still owed. */
+static void
+tell_routes(struct router *r, struct batch *b, const struct effect *e)
+{
+	for (unsigned i = 0; i < r->lane_count; i++) {
+		struct debt *d = &r->debts[i];
+		if (d->batch != NULL)
+			batch_drop(d->batch);
+		batch_hold(b);
+		d->batch = b;
+		d->routes = e;
+		if (!pay_routes(r->lanes[i], d))
+			r->owes = true;
+	}
+}
+
+static void
+withdraw(struct router *r, struct batch *b, const struct effect *e)
+{
+	for (unsigned i = 0; i < r->lane_count; i++)
+		hand_over(r, i, b, e);
 }
 
 void
@@ -466,6 +530,10 @@ router_perform(struct router *r, struct batch *b, const struct effect *e)
 			hand_over(r, 0, b, e);
 		return;
 	}
+	if (e->kind == EFFECT_ROUTES)
+		tell_routes(r, b, e);
+	if (e->kind == EFFECT_WITHDRAW)
+		withdraw(r, b, e);
 	if (!peer_some(e->peer))
 		return;
 	assert(e->peer.lane < r->lane_count);
@@ -583,6 +651,9 @@ router_discard(struct router *r, struct lane *lane)
 			    &lane->to_lane, (enum mail_class) class)) != NULL)
 			discard((struct lane_mail *)(void *)m);
 	}
+	if (d->batch != NULL)
+		batch_drop(d->batch);
+	d->batch = NULL;
 	while (!list_empty(&d->results))
 		writer_done_free(
 		    LIST_OF(list_pop(&d->results), struct writer_done, link));

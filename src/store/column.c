@@ -5,6 +5,7 @@
 
 #include "model/record.h"
 #include "model/stop.h"
+#include "model/tunnel.h"
 
 #include "store/column.h"
 
@@ -184,6 +185,37 @@ static const struct column log_columns[] = {
 	COL(log_record, workspace_id, I64),
 };
 TABLE(log, log_record);
+#define TO(field, kind) { "target_" #field, COLUMN_##kind, offsetof(struct route_record, target.field), 0 }
+static const struct column route_columns[] = {
+	COL(route_record, id, TEXT),
+	COL(route_record, name, TEXT),
+	COL(route_record, host, TEXT),
+	COL(route_record, prefix, TEXT),
+	COL(route_record, strip, BOOL),
+	COL(route_record, agent, TEXT),
+	COL(route_record, selector, TEXT),
+	TO(host, TEXT),
+	TO(service, TEXT),
+	TO(namespace, TEXT),
+	TO(port, U16),
+	TO(tls, BOOL),
+	TO(insecure, BOOL),
+	TO(tls_name, TEXT),
+	COL_MAX(route_record, wall, U32, TUNNEL_PUBLIC),
+	COL(route_record, connect_within, I64),
+	COL(route_record, answer_within, I64),
+	COL(route_record, idle_within, I64),
+	COL(route_record, message_rate, U32),
+	COL(route_record, byte_rate, U64),
+	COL(route_record, origins, TEXT),
+	COL(route_record, rules_json, TEXT),
+	COL(route_record, links_from, I64),
+	COL(route_record, user_id, TEXT),
+	COL(route_record, workspace_id, I64),
+	COL(route_record, created_at, I64),
+	COL(route_record, removed_at, I64),
+};
+TABLE(route, route_record);
 
 #define NOTE(field) { #field, COLUMN_TEXT, offsetof(struct audit_record, note.field), 0 }
 static const struct column audit_columns[] = {
@@ -299,6 +331,7 @@ column_max(const struct column *c)
 	if (c->max != 0)
 		return c->max;
 	return c->kind == COLUMN_U8  ? UINT8_MAX
+	    : c->kind == COLUMN_U16  ? UINT16_MAX
 	    : c->kind == COLUMN_BOOL ? 1
 				     : UINT32_MAX;
 }
@@ -322,6 +355,9 @@ field_get(const struct column *c, const void *field, int64_t *out)
 		return true;
 	case COLUMN_U32:
 		*out = *(const uint32_t *)field;
+		break;
+	case COLUMN_U16:
+		*out = *(const uint16_t *)field;
 		break;
 	case COLUMN_U8:
 		*out = *(const uint8_t *)field;
@@ -351,6 +387,9 @@ field_put(const struct column *c, void *field, int64_t n)
 		return n >= INT_MIN && n <= INT_MAX;
 	case COLUMN_U32:
 		*(uint32_t *)field = (uint32_t)n;
+		break;
+	case COLUMN_U16:
+		*(uint16_t *)field = (uint16_t)n;
 		break;
 	case COLUMN_U8:
 		*(uint8_t *)field = (uint8_t)n;

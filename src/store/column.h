@@ -19,6 +19,7 @@ enum column_kind {
 	COLUMN_U64, /* up to INT64_MAX: SQLite has no more */
 	COLUMN_U32, /* and enums */
 	COLUMN_INT,
+	COLUMN_U16,
 	COLUMN_U8,
 	COLUMN_BOOL,
 };
@@ -46,6 +47,7 @@ extern const struct table table_stop;
 extern const struct table table_receipt;
 extern const struct table table_secret;
 extern const struct table table_log;
+extern const struct table table_route;
 extern const struct table table_audit; /* struct audit_record */
 extern const struct table table_note;  /* struct audit_note: for copies */
 

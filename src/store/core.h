@@ -176,6 +176,9 @@ enum {
 	ST_PUT_LOG,
 	ST_LOGS_OLD,
 	ST_LOGS_MANY,
+	ST_PUT_ROUTE,
+	ST_COUNT_ROUTES,
+	ST_LOAD_ROUTES,
 	STATEMENTS
 };
 extern const struct statement store_statements[STATEMENTS];

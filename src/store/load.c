@@ -70,6 +70,7 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		{ ST_COUNT_STOPS, ST_LOAD_STOPS, &table_stop },
 		{ ST_COUNT_RECEIPTS, ST_LOAD_RECEIPTS, &table_receipt },
 		{ ST_COUNT_SECRETS, ST_LOAD_SECRETS, &table_secret },
+		{ ST_COUNT_ROUTES, ST_LOAD_ROUTES, &table_route },
 	};
 	enum { LOADS = sizeof(loads) / sizeof(loads[0]) };
 	const void *rows[LOADS] = { NULL };
@@ -104,6 +105,8 @@ load_all(struct store *s, struct arena *a, struct hub_snapshot *out)
 		.receipt_count = counts[7],
 		.secrets = rows[8],
 		.secret_count = counts[8],
+		.routes = rows[9],
+		.route_count = counts[9],
 		.last_link = (uint64_t)last_link,
 		.stop_epoch = (uint64_t)last_stop,
 	};

@@ -432,6 +432,12 @@ op_put_receipt(struct store *s, const struct op *op)
 }
 
 static int
+op_put_route(struct store *s, const struct op *op)
+{
+	return put_record(s, ST_PUT_ROUTE, &table_route, op->route);
+}
+
+static int
 op_audit(struct store *s, const struct op *op)
 {
 	(void)s;
@@ -454,6 +460,8 @@ op_workspace(const struct op *op)
 		id = op->secret->workspace_id;
 	else if (op->verb == OP_PUT_STOP)
 		id = op->stop->workspace_id;
+	else if (op->verb == OP_PUT_ROUTE)
+		id = op->route->workspace_id;
 	else if (op->verb >= OP_PUT_COMMAND && op->verb <= OP_COMMAND_ENDED)
 		id = op->command->workspace_id;
 	return id == 0 ? 1 : id;
@@ -481,6 +489,7 @@ static int (*const verbs[OP_VERBS])(struct store *, const struct op *) = {
 	[OP_PUT_META] = op_put_meta,
 	[OP_PUT_STOP] = op_put_stop,
 	[OP_PUT_RECEIPT] = op_put_receipt,
+	[OP_PUT_ROUTE] = op_put_route,
 	[OP_AUDIT] = op_audit,
 };
 

@@ -238,3 +238,41 @@ CREATE TABLE logs (
 ) STRICT;
 
 CREATE INDEX logs_agent ON logs (agent_id, place);
+
+-- migration 9
+CREATE TABLE routes (
+	id TEXT PRIMARY KEY,
+	name TEXT NOT NULL,
+	host TEXT NOT NULL,
+	prefix TEXT NOT NULL,
+	strip INTEGER NOT NULL CHECK (strip IN (0, 1)),
+	agent TEXT,
+	selector TEXT,
+	target_host TEXT,
+	target_service TEXT,
+	target_namespace TEXT,
+	target_port INTEGER NOT NULL CHECK (target_port BETWEEN 0 AND 65535),
+	target_tls INTEGER NOT NULL CHECK (target_tls IN (0, 1)),
+	target_insecure INTEGER NOT NULL CHECK (target_insecure IN (0, 1)),
+	target_tls_name TEXT,
+	wall INTEGER NOT NULL CHECK (wall BETWEEN 0 AND 1),
+	connect_within INTEGER NOT NULL,
+	answer_within INTEGER NOT NULL,
+	idle_within INTEGER NOT NULL,
+	message_rate INTEGER NOT NULL,
+	byte_rate INTEGER NOT NULL,
+	origins TEXT,
+	rules_json TEXT,
+	links_from INTEGER NOT NULL,
+	user_id TEXT,
+	workspace_id INTEGER NOT NULL,
+	created_at INTEGER NOT NULL,
+	removed_at INTEGER NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX routes_site ON routes (host, prefix)
+	WHERE removed_at = 0;
+CREATE UNIQUE INDEX routes_name ON routes (name) WHERE removed_at = 0;
+
+-- Who had every scope has the two that are new.
+UPDATE tokens SET scopes = scopes | 196608 WHERE scopes & 65535 = 65535;

@@ -154,6 +154,12 @@ const struct statement store_statements[STATEMENTS] = {
 	    " ON l.agent_id = busy.agent_id AND l.place <= (SELECT place"
 	    " FROM logs WHERE agent_id = busy.agent_id ORDER BY place"
 	    " LIMIT 1 OFFSET extra - 1) LIMIT ?2)", NULL },
+	[ST_PUT_ROUTE] = { "INSERT INTO routes ($COLS) VALUES ($ARGS)"
+	    " ON CONFLICT (id) DO UPDATE SET $SETS", &table_route },
+	[ST_COUNT_ROUTES] = { "SELECT count(*) FROM routes"
+	    " WHERE removed_at = 0", NULL },
+	[ST_LOAD_ROUTES] = { "SELECT $COLS FROM routes"
+	    " WHERE removed_at = 0 ORDER BY id", &table_route },
 };
 /* clang-format on */
 

@@ -315,6 +315,8 @@ perform(void *arg, const struct effect *e)
 	case EFFECT_STORE:
 	case EFFECT_OUTPUT:
 	case EFFECT_STOP:
+	case EFFECT_ROUTES:
+	case EFFECT_WITHDRAW:
 		break;
 	}
 }
