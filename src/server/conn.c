@@ -249,6 +249,24 @@ conn_leave(struct conn *c)
 	return 0;
 }
 
+int
+conn_travel(struct conn *c, unsigned lane)
+{
+	struct dock *d = c->dock;
+
+	if (c->ending || c->afloat || c->greeted || c->role->moved == NULL ||
+	    lane == d->lane.config.index || lane >= d->server->dock_count)
+		return ERR_WRONG_STATE;
+	c->heading = (uint16_t)lane;
+	loop_timer_stop(d->lane.loop, &c->timer);
+	stream_read_stop(c->stream);
+	/* Its end takes it off that list, too. */
+	list_remove(&c->link);
+	list_push(&d->leaving, &c->link);
+	loop_defer(d->lane.loop, &d->depart);
+	return 0;
+}
+
 void
 conn_discard(struct conn *c)
 {

@@ -45,6 +45,7 @@ struct conn {
 	struct loop_timer timer;
 	int why;             /* of its end, for the hub */
 	struct address from; /* whom it counts for, when counted */
+	uint16_t heading;    /* conn_travel: to which lane */
 	bool ending;
 	bool afloat;  /* between two lanes */
 	bool greeted; /* the hub knows of it, and has to hear of its end */
@@ -82,7 +83,16 @@ void conn_end(struct conn *c);
 void conn_drop(struct conn *c);
 
 /*
- * Move it to another lane: taken off its own, with what is queued, and put
+ * Take it to another lane, where an agent's link is: by itself, when this
+ * turn is over.  Until role->moved is called nothing more is asked of the
+ * hub, because its address changes, and no timer runs; what is read still
+ * comes, and is the role's to keep.  ERR_WRONG_STATE: it is on that lane, it
+ * cannot move, or it is ending.
+ */
+int conn_travel(struct conn *c, unsigned lane);
+
+/*
+ * The parts of that: taken off its own, with what is queued, and put
  * on the other, where it has a new address.  Leaving fails when it is
  * ending or there is no memory; a connection that fails to arrive is gone.
  */

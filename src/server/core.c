@@ -405,6 +405,8 @@ take_one(struct core *c, struct mail *mail)
 		router_arrived(c->router, m->transit);
 	else if (m->parcel != NULL)
 		router_relay(c->router, m->parcel);
+	else if (m->traveller != NULL)
+		router_carry(c->router, m->traveller);
 	else
 		input(c, &m->event);
 }

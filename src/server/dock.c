@@ -46,6 +46,7 @@ dock_of(struct lane *lane)
 /* Life --------------------------------------------------------------------- */
 
 static void on_retry(struct loop_timer *t);
+static void on_depart(struct loop_task *t);
 
 static void
 on_settle(struct loop_task *t)
@@ -85,6 +86,9 @@ init(struct dock *d)
 	list_init(&d->readers);
 	list_init(&d->ghosts);
 	list_init(&d->transits);
+	list_init(&d->leaving);
+	list_init(&d->afloat);
+	loop_task_init(&d->depart, on_depart);
 	d->request_base = rand_u64();
 	loop_task_init(&d->settle, on_settle);
 	loop_hook(d->lane.loop, LOOP_SETTLE, &d->settle);
@@ -99,15 +103,28 @@ stop_listening(struct dock *d)
 }
 
 static void
-drop_all(struct dock *d)
+drop_these(struct list *conns)
 {
-	struct list *l = d->conns.next;
+	struct list *l = conns->next;
 
-	while (l != &d->conns) {
+	while (l != conns) {
 		struct conn *c = LIST_OF(l, struct conn, link);
 		l = l->next;
 		conn_drop(c);
 	}
+}
+
+static void
+drop_all(struct dock *d)
+{
+	drop_these(&d->conns);
+	drop_these(&d->leaving);
+}
+
+static bool
+has_conns(const struct dock *d)
+{
+	return !list_empty(&d->conns) || !list_empty(&d->leaving);
 }
 
 /* What the hub did not take in time dies here. */
@@ -119,6 +136,8 @@ drop_owed(struct dock *d)
 		if (t->conn != NULL)
 			conn_discard(t->conn);
 	}
+	for (struct list *l; (l = list_pop(&d->afloat)) != NULL;)
+		conn_discard(LIST_OF(l, struct conn, link));
 	for (struct list *l; (l = list_pop(&d->ghosts)) != NULL;)
 		alloc_free(LIST_OF(l, struct conn, link));
 	loop_timer_stop(d->lane.loop, &d->retry);
@@ -132,10 +151,9 @@ dock_end(struct lane *lane)
 	stop_listening(d);
 	drop_all(d);
 	/* Streams close from the loop, and readers may still be at work. */
-	for (int i = 0; i < 1000 && (!list_empty(&d->conns) || readers_busy(d));
-	     i++)
+	for (int i = 0; i < 1000 && (has_conns(d) || readers_busy(d)); i++)
 		loop_turn(lane->loop, i > 10);
-	if (list_empty(&d->conns)) {
+	if (!has_conns(d)) {
 		/* Those that were still shaking hands close, too. */
 		loop_turn(lane->loop, false);
 		stream_loop_fini(lane->loop);
@@ -152,7 +170,8 @@ dock_end(struct lane *lane)
 	drop_owed(d);
 	loop_task_drop(&d->settle);
 	loop_task_drop(&d->flow_task);
-	if (list_empty(&d->conns))
+	loop_task_drop(&d->depart);
+	if (!has_conns(d))
 		stream_loop_fini(lane->loop);
 	recent_fini(&d->recent);
 	wsconn_lane_fini(&d->ws);
@@ -361,6 +380,20 @@ return_transit(struct dock *d, struct transit *t)
 	return put(d, m) == 0;
 }
 
+/* Hand a traveller over to the hub, who knows the other lanes. */
+static bool
+send_off(struct dock *d, struct conn *c)
+{
+	struct arena *a;
+	struct hub_mail *m = new_mail(d, &a);
+
+	if (m == NULL ||
+	    mailbox_room(&d->lane.to_hub, MAIL_NORMAL) <= reserve(d))
+		return false;
+	m->traveller = c;
+	return put(d, m) == 0;
+}
+
 static bool
 say_gone(struct dock *d, const struct conn *c)
 {
@@ -409,9 +442,42 @@ dock_mourn(struct dock *d, struct conn *c)
 }
 
 static void
+send_off_all(struct dock *d)
+{
+	while (!list_empty(&d->afloat)) {
+		struct conn *c = LIST_OF(d->afloat.next, struct conn, link);
+		list_remove(&c->link);
+		if (send_off(d, c))
+			continue;
+		list_push_front(&d->afloat, &c->link);
+		retry_later(d);
+		return;
+	}
+}
+
+/* Those that leave for other lanes: off this one. */
+static void
+on_depart(struct loop_task *t)
+{
+	struct dock *d = LIST_OF(t, struct dock, depart);
+
+	while (!list_empty(&d->leaving)) {
+		struct conn *c = LIST_OF(d->leaving.next, struct conn, link);
+		bool left = !c->ending && conn_leave(c) == 0;
+		list_remove(&c->link);
+		list_push(left ? &d->afloat : &d->conns, &c->link);
+		if (!left)
+			conn_drop(c);
+	}
+	send_off_all(d);
+}
+
+static void
 on_retry(struct loop_timer *t)
 {
 	struct dock *d = LIST_OF(t, struct dock, retry);
+
+	send_off_all(d);
 
 	while (!list_empty(&d->transits) &&
 	    return_transit(d, LIST_OF(d->transits.next, struct transit, link)))
@@ -544,6 +610,15 @@ on_live(struct dock *d, struct lane_mail *m)
 }
 
 static void
+on_travel(struct dock *d, struct lane_mail *m)
+{
+	struct conn *c = m->traveller;
+
+	if (conn_arrive(c, d) == 0 && d->server->draining && !c->ending)
+		c->role->close(c, WS_CODE_AWAY, SL("draining"));
+}
+
+static void
 on_cut(struct dock *d, struct lane_mail *m)
 {
 	for (size_t i = 0; i < m->cut.count; i++) {
@@ -597,6 +672,7 @@ static void (*const words[])(struct dock *d, struct lane_mail *m) = {
 	[LANE_LET_GO] = on_let_go,
 	[LANE_ARRIVE] = on_arrive,
 	[LANE_LIVE] = on_live,
+	[LANE_TRAVEL] = on_travel,
 	[LANE_CUT] = on_cut,
 	[LANE_FORGET] = on_forget,
 	[LANE_START] = on_start,

@@ -75,6 +75,9 @@ struct dock {
 	/* What the hub must hear of and its mailbox had no room for. */
 	struct list ghosts;   /* struct conn.link: they are gone */
 	struct list transits; /* struct transit */
+	struct list leaving;  /* struct conn.link: to other lanes */
+	struct list afloat;   /* the same, off this lane already */
+	struct loop_task depart;
 	struct loop_timer retry;
 	struct loop_task settle;
 	atomic_int_fast64_t lag; /* ms; the latest timer since last asked */

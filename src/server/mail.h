@@ -64,6 +64,7 @@ struct hub_mail {
 	uint64_t ticket;
 	struct transit *transit;    /* NULL: it is */
 	struct live_parcel *parcel; /* owned; NULL: it is */
+	struct conn *traveller;     /* owned, detached; NULL: it is */
 	struct event event;
 };
 
@@ -74,6 +75,7 @@ enum lane_word {
 	LANE_LET_GO, /* give up a command's stream and viewer */
 	LANE_ARRIVE, /* here is what the other lane had of a stream */
 	LANE_LIVE,   /* output of a command on another lane */
+	LANE_TRAVEL, /* a connection of another lane comes here */
 	LANE_CUT,    /* connections that the hub could not reach */
 	LANE_FORGET, /* all that was granted: words on it were lost; all of
 		      * cut: those who travel by it are cut */
@@ -96,6 +98,7 @@ struct lane_mail {
 		struct writer_done *done;   /* owned */
 		struct transit *transit;    /* LET_GO: lent */
 		struct live_parcel *parcel; /* LIVE: one reference */
+		struct conn *traveller;     /* TRAVEL: owned, detached */
 		struct {
 			struct conn *conn; /* owned, detached; or NULL */
 			struct slice command_id;

@@ -370,6 +370,18 @@ router_relay(struct router *r, struct live_parcel *p)
 	live_parcel_drop(p);
 }
 
+void
+router_carry(struct router *r, struct conn *c)
+{
+	struct lane *lane = r->lanes[c->heading];
+	struct lane_mail *m = new_mail(lane, MAIL_NORMAL, LANE_TRAVEL);
+
+	if (m != NULL)
+		m->traveller = c;
+	if (!post(lane, MAIL_NORMAL, m))
+		conn_discard(c);
+}
+
 /* Streams ------------------------------------------------------------------ */
 
 static struct place *
@@ -636,6 +648,8 @@ discard(struct lane_mail *m)
 		writer_done_free(m->done);
 	else if (m->word == LANE_LIVE)
 		live_parcel_drop(m->parcel);
+	else if (m->word == LANE_TRAVEL)
+		conn_discard(m->traveller);
 	else if (m->word == LANE_ARRIVE && m->arrival.conn != NULL)
 		conn_discard(m->arrival.conn);
 }

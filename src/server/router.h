@@ -50,6 +50,9 @@ void router_arrived(struct router *r, struct transit *t);
 /* Output of one lane, for the others; takes the reference. */
 void router_relay(struct router *r, struct live_parcel *p);
 
+/* A connection that travels, to the lane it is heading for; takes it. */
+void router_carry(struct router *r, struct conn *c);
+
 /* Cut a connection that an event or effect could not be performed for. */
 void router_cut(struct router *r, struct peer_id peer);
 
