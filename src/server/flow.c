@@ -71,9 +71,7 @@ end(struct flow *f)
 	list_remove(&f->listener);
 	list_remove(&f->news);
 	if (f->ended && f->heard_all) {
-		if (f->owed > 0 && f->outlet.link != NULL)
-			yamux_consume(f->outlet.link->mux, f->outlet.stream,
-			    f->owed, loop_now(f->dock->lane.loop));
+		outlet_consume(&f->outlet, f->owed);
 		outlet_part(&f->outlet);
 	} else {
 		outlet_leave(&f->outlet);
@@ -227,11 +225,10 @@ on_waiting(struct outlet *o)
 static void
 finish_now(struct flow *f)
 {
-	if (f->ended || f->outlet.link == NULL)
+	if (f->ended || f->outlet.trunk == NULL)
 		return;
 	f->ended = true;
-	yamux_finish(f->outlet.link->mux, f->outlet.stream);
-	link_flush(f->outlet.link);
+	outlet_finish(&f->outlet);
 	look_over(f);
 }
 
@@ -292,7 +289,7 @@ flow_write(struct flow *f, struct slice bytes)
 	size_t went = 0;
 
 	assert(!f->ends);
-	if (f->outlet.link == NULL || f->outlet.link->conn->ending)
+	if (f->outlet.trunk == NULL || f->outlet.trunk->conn->ending)
 		return ERR_GONE;
 	if (waiting(f) + bytes.len > FLOW_CAP)
 		return ERR_FULL;
@@ -319,11 +316,9 @@ flow_consume(struct flow *f, size_t n)
 {
 	assert(n <= f->owed);
 	f->owed -= n;
-	if (f->outlet.link == NULL || n == 0)
+	if (f->outlet.trunk == NULL || n == 0)
 		return;
-	yamux_consume(f->outlet.link->mux, f->outlet.stream, n,
-	    loop_now(f->dock->lane.loop));
-	link_flush(f->outlet.link);
+	outlet_consume(&f->outlet, n);
 	look_over(f);
 }
 

@@ -200,8 +200,7 @@ say_answer(struct flow *f, uint8_t status, struct slice json)
 	buf_put(&f->out, (struct slice){ head, FLOW_HEAD });
 	buf_put(&f->out, json);
 	f->state = FLOW_OPEN;
-	if (f->outlet.link != NULL)
-		yamux_accept(f->outlet.link->mux, f->outlet.stream, &f->outlet);
+	outlet_accept(&f->outlet);
 	outlet_wake(&f->outlet);
 }
 
@@ -241,7 +240,8 @@ flow_refuse(struct flow *f, struct slice code, struct slice text)
 static struct flow *
 find_listener(const struct flow *f, struct slice id)
 {
-	struct list *head = &link_streams(f->outlet.link)->listeners;
+	struct trunk *t = f->outlet.trunk;
+	struct list *head = &LIST_OF(t, struct link_streams, trunk)->listeners;
 
 	for (struct list *i = head->next; i != head; i = i->next) {
 		struct flow *l = LIST_OF(i, struct flow, listener);
@@ -343,7 +343,7 @@ flow_opened(struct link_conn *l, uint32_t id)
 		return;
 	}
 	flow_own(f, &mute_ops, f);
-	outlet_take(&f->outlet, l, id);
+	outlet_take(&f->outlet, link_trunk(l), id);
 }
 
 /* Bytes before those of the connection: the rest is in *bytes.  Whether the
@@ -468,7 +468,7 @@ prepare(struct flow *f, struct link_conn *l, const struct flow_order *o)
 	if (err == 0 && !v1)
 		err = due_in(f, connect_within(o) + ANSWER_GRACE);
 	if (err == 0)
-		err = outlet_open(&f->outlet, l);
+		err = outlet_open(&f->outlet, link_trunk(l));
 	return err;
 }
 

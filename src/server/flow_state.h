@@ -6,6 +6,7 @@
 #ifndef SERVER_FLOW_STATE_H
 #define SERVER_FLOW_STATE_H
 
+#include "server/link.h"
 #include "server/outlet.h"
 
 #include "server/flow.h"

@@ -7,7 +7,7 @@
 #include "io/log.h"
 
 #include "server/credential.h"
-#include "server/outlet.h"
+#include "server/flow.h"
 #include "server/stopkey.h"
 
 #include "server/wsrole.h"
@@ -47,6 +47,12 @@ static struct link_conn *
 link_of(struct conn *c)
 {
 	return c->state;
+}
+
+static struct slice
+remote_of(const struct link_conn *l)
+{
+	return (struct slice){ l->remote, l->remote_len };
 }
 
 static msec
@@ -131,12 +137,34 @@ on_text(struct conn *c, struct slice text)
 		    c->dock->server, r->agent_id, &r->native.stop);
 	}
 	if (ev->kind == EVENT_BAD)
-		log_info("bad_message", kv_s("remote", link_remote(link_of(c))),
+		log_info("bad_message", kv_s("remote", remote_of(link_of(c))),
 		    kv_e("err", ev->complaint.err),
 		    kv_s("field", ev->complaint.field));
 	if (dock_post(c->dock, ev) != 0)
 		conn_drop(c);
 }
+
+/* Streams ------------------------------------------------------------------ */
+
+static void
+on_opened(struct trunk *t, uint32_t id)
+{
+	flow_opened(LIST_OF(t, struct link_streams, trunk)->link, id);
+}
+
+static void
+on_failed(struct trunk *t, int err)
+{
+	struct link_conn *l = LIST_OF(t, struct link_streams, trunk)->link;
+
+	log_warn("mux_failed", kv_s("remote", remote_of(l)), kv_e("err", err));
+	close_link(l->conn, WS_CODE_PROTOCOL, SL("yamux"), ERR_PROTOCOL);
+}
+
+static const struct trunk_ops trunk_ops = {
+	.opened = on_opened,
+	.failed = on_failed,
+};
 
 static void
 start_mux(struct link_conn *l)
@@ -145,9 +173,36 @@ start_mux(struct link_conn *l)
 
 	if (l->mux != NULL)
 		return;
-	config.seed = l->conn->dock->request_base;
-	if (outlets_start(l, &config) != 0)
+	struct link_streams *s = alloc_new(sizeof(*s));
+	if (s == NULL) {
 		conn_drop(l->conn);
+		return;
+	}
+	s->link = l;
+	list_init(&s->opening);
+	list_init(&s->listeners);
+	s->trunk.ops = &trunk_ops;
+	s->trunk.conn = l->conn;
+	s->trunk.ws = &l->ws;
+	config.seed = l->conn->dock->request_base;
+	trunk_start(&s->trunk, &config);
+	l->mux = &s->trunk.mux;
+}
+
+static void
+end_mux(struct link_conn *l)
+{
+	struct link_streams *s;
+
+	if (l->mux == NULL)
+		return;
+	s = link_streams(l);
+	trunk_end(&s->trunk);
+	/* They are ordered anew when the agent is back. */
+	while (list_pop(&s->opening) != NULL)
+		continue;
+	l->mux = NULL;
+	alloc_free(s);
 }
 
 static void
@@ -160,19 +215,14 @@ on_binary(struct conn *c, struct slice data)
 		    c, WS_CODE_TYPE, SL("binary_not_expected"), ERR_PROTOCOL);
 		return;
 	}
-	outlets_feed(l, data);
-}
-
-void
-link_break(struct link_conn *l, struct slice reason, int why)
-{
-	close_link(l->conn, WS_CODE_PROTOCOL, reason, why);
+	trunk_feed(link_trunk(l), data);
 }
 
 static void
 on_pull(struct conn *c, size_t room)
 {
-	outlets_pull(link_of(c), room);
+	if (link_of(c)->mux != NULL)
+		trunk_pull(link_trunk(link_of(c)), room);
 }
 
 /* The role
@@ -196,7 +246,7 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 		break;
 	case WSCONN_ERROR:
 		l->why = ev->err;
-		log_info("protocol_error", kv_s("remote", link_remote(l)),
+		log_info("protocol_error", kv_s("remote", remote_of(l)),
 		    kv_i("code", ev->code), kv_e("err", ev->err));
 		break;
 	default:
@@ -216,7 +266,8 @@ on_read(struct conn *c, uint8_t *bytes, size_t n)
 		if (!on_message(c, &ev))
 			return;
 	}
-	link_flush(l);
+	if (l->mux != NULL)
+		trunk_flush(link_trunk(l));
 	l->paused = wsrole_pace(c, l->paused);
 	finish(c);
 }
@@ -251,7 +302,8 @@ on_timer(struct conn *c)
 		conn_drop(c);
 		return;
 	}
-	outlets_expire(l);
+	if (l->mux != NULL)
+		trunk_expire(link_trunk(l));
 	l->paused = wsrole_pace(c, l->paused);
 	finish(c);
 }
@@ -319,12 +371,12 @@ on_gone(struct conn *c, int why)
 	struct link_conn *l = link_of(c);
 
 	(void)why;
-	outlets_end(l);
+	end_mux(l);
 	if (l->why != 0)
 		c->why = l->why;
 	c->dock->server->counts.links--;
 	log_info(
-	    "link_closed", kv_s("remote", link_remote(l)), kv_e("why", c->why));
+	    "link_closed", kv_s("remote", remote_of(l)), kv_e("why", c->why));
 	wsconn_fini(&l->ws);
 	alloc_free(l);
 }
@@ -462,7 +514,7 @@ link_answer(struct conn *c, struct call *call, const struct event *ev)
 		wsconn_set_deflate(&l->ws, &terms);
 	c->dock->server->counts.links++;
 	stream_set_cap(c->stream, QUEUE_MAX);
-	log_info("link_opened", kv_s("remote", link_remote(l)),
+	log_info("link_opened", kv_s("remote", remote_of(l)),
 	    kv_b("native", l->native));
 	web_upgrade(c, &role, l,
 	    l->native ? SL("muster.v1") : (struct slice){ 0 },

@@ -9,9 +9,7 @@
 #ifndef SERVER_LINK_H
 #define SERVER_LINK_H
 
-#include "wire/sched.h"
-#include "wire/yamux.h"
-
+#include "server/outlet.h"
 #include "server/web.h"
 
 struct link_conn {
@@ -28,19 +26,17 @@ struct link_conn {
 
 /* What a link has once it carries streams: most carry none. */
 struct link_streams {
-	struct yamux mux;
-	struct list outlets;   /* struct outlet.of_link: all streams */
+	struct trunk trunk;
+	struct link_conn *link;
 	struct list opening;   /* struct pipe.opening, in order */
 	struct list listeners; /* struct flow.listener */
-	struct sched sched;
-	bool busy; /* inside calls of outlets: they are sent for afterwards */
 };
 
 /* Of a link that has a mux. */
 static inline struct link_streams *
 link_streams(const struct link_conn *l)
 {
-	return LIST_OF(l->mux, struct link_streams, mux);
+	return LIST_OF(l->mux, struct link_streams, trunk.mux);
 }
 
 /* Once for each dock. */
@@ -54,17 +50,11 @@ void link_answer(struct conn *c, struct call *call, const struct event *ev);
 /* The link behind an address; NULL when it is gone or no link. */
 struct link_conn *link_find(struct dock *d, struct peer_id peer);
 
-/* See to it that what the yamux session and its streams have to say leaves
- * at the end of this turn, as far as the socket takes it. */
-void link_flush(struct link_conn *l);
-
-/* The agent does not keep to the protocol: close with 1002. */
-void link_break(struct link_conn *l, struct slice reason, int why);
-
-static inline struct slice
-link_remote(const struct link_conn *l)
+/* Of a link that has a mux; nothing else. */
+static inline struct trunk *
+link_trunk(struct link_conn *l)
 {
-	return (struct slice){ l->remote, l->remote_len };
+	return &link_streams(l)->trunk;
 }
 
 /* Say that the controller goes away, and close with 1001. */

@@ -6,12 +6,7 @@
  * told.  `busy` keeps what they do in these calls from sending: the loop
  * that called them sends it.
  */
-#include "base/alloc.h"
 #include "base/err.h"
-
-#include "io/log.h"
-
-#include "server/flow.h"
 
 #include "server/outlet.h"
 
@@ -23,7 +18,7 @@ enum {
 
 /* One WebSocket message each: its head with the yamux head, and bytes. */
 struct frames {
-	struct link_conn *link;
+	struct trunk *trunk;
 	size_t count;
 	size_t bytes; /* without heads */
 	struct slice parts[2 * FRAMES];
@@ -37,9 +32,9 @@ outlet_of(struct sched_item *i)
 }
 
 static msec
-now_of(const struct link_conn *l)
+now_of(const struct trunk *t)
 {
-	return loop_now(l->conn->dock->lane.loop);
+	return loop_now(t->conn->dock->lane.loop);
 }
 
 /* One outlet --------------------------------------------------------------- */
@@ -48,74 +43,99 @@ void
 outlet_init(struct outlet *o, const struct outlet_ops *ops)
 {
 	*o = (struct outlet){ .ops = ops };
-	list_init(&o->of_link);
+	list_init(&o->of_trunk);
 	list_init(&o->sending);
 	sched_item_init(&o->turn);
 }
 
 static void
-join(struct outlet *o, struct link_conn *l)
+join(struct outlet *o, struct trunk *t)
 {
-	o->link = l;
+	o->trunk = t;
 	o->taken = 0;
-	list_push(&link_streams(l)->outlets, &o->of_link);
+	list_push(&t->outlets, &o->of_trunk);
 }
 
 int
-outlet_open(struct outlet *o, struct link_conn *l)
+outlet_open(struct outlet *o, struct trunk *t)
 {
-	if (l->mux == NULL || l->conn->ending)
+	if (t->conn->ending)
 		return ERR_GONE;
-	int err = yamux_open(l->mux, o, &o->stream);
+	int err = yamux_open(&t->mux, o, &o->stream);
 
 	if (err == 0)
-		join(o, l);
+		join(o, t);
 	return err;
 }
 
 void
-outlet_take(struct outlet *o, struct link_conn *l, uint32_t id)
+outlet_take(struct outlet *o, struct trunk *t, uint32_t id)
 {
 	o->stream = id;
-	yamux_set_user(l->mux, id, o);
-	join(o, l);
+	yamux_set_user(&t->mux, id, o);
+	join(o, t);
+}
+
+void
+outlet_accept(struct outlet *o)
+{
+	if (o->trunk != NULL)
+		yamux_accept(&o->trunk->mux, o->stream, o);
 }
 
 static void
-unlink_outlet(struct outlet *o)
+take_off(struct outlet *o)
 {
-	sched_set(&link_streams(o->link)->sched, &o->turn, TURN_IDLE);
-	list_remove(&o->of_link);
+	sched_set(&o->trunk->sched, &o->turn, TURN_IDLE);
+	list_remove(&o->of_trunk);
 	list_remove(&o->sending);
 	o->taken = 0;
-	o->link = NULL;
+	o->trunk = NULL;
 }
 
 void
 outlet_leave(struct outlet *o)
 {
-	struct link_conn *l = o->link;
+	struct trunk *t = o->trunk;
 
-	if (l == NULL)
+	if (t == NULL)
 		return;
-	unlink_outlet(o);
-	if (l->conn->ending)
+	take_off(o);
+	if (t->conn->ending)
 		return;
-	yamux_reset(l->mux, o->stream);
-	link_flush(l);
+	yamux_reset(&t->mux, o->stream);
+	trunk_flush(t);
 }
 
 void
 outlet_part(struct outlet *o)
 {
-	struct link_conn *l = o->link;
+	struct trunk *t = o->trunk;
 
-	if (l == NULL)
+	if (t == NULL)
 		return;
-	unlink_outlet(o);
+	take_off(o);
 	/* Its record is there until our end is said. */
-	yamux_set_user(l->mux, o->stream, NULL);
-	link_flush(l);
+	yamux_set_user(&t->mux, o->stream, NULL);
+	trunk_flush(t);
+}
+
+void
+outlet_consume(struct outlet *o, size_t n)
+{
+	if (o->trunk == NULL || n == 0)
+		return;
+	yamux_consume(&o->trunk->mux, o->stream, n, now_of(o->trunk));
+	trunk_flush(o->trunk);
+}
+
+void
+outlet_finish(struct outlet *o)
+{
+	if (o->trunk == NULL)
+		return;
+	yamux_finish(&o->trunk->mux, o->stream);
+	trunk_flush(o->trunk);
 }
 
 /* What may be sent of what waits, beyond what is framed. */
@@ -124,7 +144,7 @@ sendable(const struct outlet *o, struct slice waiting)
 {
 	struct slice left = slice_from_at(waiting, o->taken);
 
-	return slice_first(left, yamux_window(o->link->mux, o->stream));
+	return slice_first(left, yamux_window(&o->trunk->mux, o->stream));
 }
 
 static void
@@ -135,16 +155,16 @@ place(struct outlet *o, struct slice waiting)
 
 	if (sendable(o, waiting).len > 0)
 		class = left <= SMALL ? o->ops->small : TURN_BULK;
-	sched_set(&link_streams(o->link)->sched, &o->turn, class);
+	sched_set(&o->trunk->sched, &o->turn, class);
 }
 
 void
 outlet_wake(struct outlet *o)
 {
-	if (o->link == NULL || o->link->conn->ending)
+	if (o->trunk == NULL || o->trunk->conn->ending)
 		return;
 	place(o, o->ops->waiting(o));
-	link_flush(o->link);
+	trunk_flush(o->trunk);
 }
 
 /* Sending ------------------------------------------------------------------ */
@@ -157,7 +177,7 @@ put_frame(struct frames *f, const uint8_t *head, struct slice bytes)
 	struct ws_head h = {
 		.len = len + bytes.len, .opcode = WS_BINARY, .fin = true
 	};
-	size_t n = wsconn_head(&f->link->ws, &h, to);
+	size_t n = wsconn_head(f->trunk->ws, &h, to);
 
 	if (head != NULL)
 		memcpy(to + n, head, YAMUX_HEAD);
@@ -167,7 +187,7 @@ put_frame(struct frames *f, const uint8_t *head, struct slice bytes)
 	f->count++;
 }
 
-/* False when the link is over. */
+/* False when the connection is over. */
 static bool
 write_frames(struct frames *f)
 {
@@ -176,23 +196,24 @@ write_frames(struct frames *f)
 	f->count = 0;
 	f->bytes = 0;
 	return count == 0 ||
-	    conn_write_parts(f->link->conn, f->parts, 2 * count);
+	    conn_write_parts(f->trunk->conn, f->parts, 2 * count);
 }
 
-/* Yamux's own words; no data may pass them.  False when the link is over. */
+/* Yamux's own words; no data may pass them.  False when the connection is over.
+ */
 static bool
-send_control(struct link_conn *l)
+send_control(struct trunk *t)
 {
-	struct frames f = { .link = l };
+	struct frames f = { .trunk = t };
 
-	while (!l->conn->ending && yamux_has_out(l->mux)) {
-		struct slice out = slice_first(yamux_out(l->mux), FRAME_MAX);
+	while (!t->conn->ending && yamux_has_out(&t->mux)) {
+		struct slice out = slice_first(yamux_out(&t->mux), FRAME_MAX);
 		put_frame(&f, NULL, out);
 		if (!write_frames(&f))
 			return false;
-		yamux_sent(l->mux, out.len);
+		yamux_sent(&t->mux, out.len);
 	}
-	return !l->conn->ending;
+	return !t->conn->ending;
 }
 
 /* One frame of the outlet's bytes: its length. */
@@ -204,7 +225,7 @@ frame_one(struct frames *f, struct outlet *o, struct slice bytes)
 	bytes = slice_first(bytes, FRAME_MAX);
 	if (bytes.len == 0 ||
 	    yamux_put_head(
-		f->link->mux, o->stream, (uint32_t)bytes.len, head) != 0)
+		&f->trunk->mux, o->stream, (uint32_t)bytes.len, head) != 0)
 		return 0;
 	put_frame(f, head, bytes);
 	return bytes.len;
@@ -214,7 +235,7 @@ frame_one(struct frames *f, struct outlet *o, struct slice bytes)
 static void
 gather(struct frames *f, struct list *sending, size_t room)
 {
-	struct sched *s = &link_streams(f->link)->sched;
+	struct sched *s = &f->trunk->sched;
 	struct sched_item *item;
 
 	while (f->count < FRAMES && f->bytes < room &&
@@ -248,56 +269,54 @@ tell_sent(struct list *sending)
 }
 
 static void
-send_streams(struct link_conn *l, size_t room)
+send_streams(struct trunk *t, size_t room)
 {
-	struct link_streams *s = link_streams(l);
-	struct frames f = { .link = l };
+	struct frames f = { .trunk = t };
 	struct list sending;
 	size_t bytes = 1;
 
 	list_init(&sending);
-	while (room > 0 && bytes > 0 && !l->conn->ending) {
+	while (room > 0 && bytes > 0 && !t->conn->ending) {
 		gather(&f, &sending, room);
 		bytes = f.bytes;
 		room -= bytes;
 		write_frames(&f);
-		s->busy = true;
+		t->busy = true;
 		tell_sent(&sending);
-		s->busy = false;
+		t->busy = false;
 	}
 }
 
 void
-outlets_pull(struct link_conn *l, size_t room)
+trunk_pull(struct trunk *t, size_t room)
 {
-	if (l->mux == NULL || !send_control(l))
+	if (!send_control(t))
 		return;
-	send_streams(l, room);
+	send_streams(t, room);
 	/* What ended meanwhile has left a word to say. */
-	if (send_control(l))
-		stream_want(
-		    l->conn->stream, sched_any(&link_streams(l)->sched));
+	if (send_control(t))
+		stream_want(t->conn->stream, sched_any(&t->sched));
 }
 
 void
-link_flush(struct link_conn *l)
+trunk_flush(struct trunk *t)
 {
-	if (l->mux == NULL || l->conn->ending || link_streams(l)->busy)
+	if (t->conn->ending || t->busy)
 		return;
-	if (yamux_has_out(l->mux) || sched_any(&link_streams(l)->sched))
-		stream_want(l->conn->stream, true);
+	if (yamux_has_out(&t->mux) || sched_any(&t->sched))
+		stream_want(t->conn->stream, true);
 }
 
 /* Frames for one writable event, from where the bytes lie: how many went. */
 static size_t
 write_from(struct outlet *o, struct slice bytes)
 {
-	struct frames f = { .link = o->link };
+	struct frames f = { .trunk = o->trunk };
 	size_t n;
 
 	while (f.bytes < STREAM_PULL_MAX &&
 	    (n = frame_one(&f, o,
-		 slice_first(bytes, yamux_window(o->link->mux, o->stream)))) >
+		 slice_first(bytes, yamux_window(&o->trunk->mux, o->stream)))) >
 		0)
 		bytes = slice_from_at(bytes, n);
 	n = f.bytes;
@@ -308,17 +327,17 @@ write_from(struct outlet *o, struct slice bytes)
 size_t
 outlet_write(struct outlet *o, struct slice bytes)
 {
-	struct link_conn *l = o->link;
+	struct trunk *t = o->trunk;
 	size_t went = 0, n;
 
 	/* What is short costs nothing to copy, and leaves with the rest. */
-	if (l == NULL || link_streams(l)->busy || bytes.len <= STREAM_COPY_MAX)
+	if (t == NULL || t->busy || bytes.len <= STREAM_COPY_MAX)
 		return 0;
-	if (sched_any(&link_streams(l)->sched))
+	if (sched_any(&t->sched))
 		return 0;
 	/* As long as the socket takes all, nobody is kept waiting. */
-	while (went < bytes.len && !l->conn->ending &&
-	    stream_queued(l->conn->stream) == 0 && send_control(l)) {
+	while (went < bytes.len && !t->conn->ending &&
+	    stream_queued(t->conn->stream) == 0 && send_control(t)) {
 		n = write_from(o, slice_from_at(bytes, went));
 		if (n == 0)
 			break;
@@ -332,32 +351,22 @@ outlet_write(struct outlet *o, struct slice bytes)
 static void
 on_lost(struct outlet *o, int why)
 {
-	unlink_outlet(o);
+	take_off(o);
 	o->ops->lost(o, why);
 }
 
 static void
-on_failed(struct link_conn *l, int err)
-{
-	log_warn(
-	    "mux_failed", kv_s("remote", link_remote(l)), kv_e("err", err));
-	/* It hears why. */
-	if (send_control(l))
-		link_break(l, SL("yamux"), ERR_PROTOCOL);
-}
-
-static void
-on_event(struct link_conn *l, const struct yamux_event *ev)
+on_event(struct trunk *t, const struct yamux_event *ev)
 {
 	struct outlet *o = ev->user;
 
 	switch (ev->kind) {
 	case YAMUX_OPENED:
-		flow_opened(l, ev->id);
+		t->ops->opened(t, ev->id);
 		break;
 	case YAMUX_DATA:
 		if (o == NULL)
-			yamux_reset(l->mux, ev->id);
+			yamux_reset(&t->mux, ev->id);
 		else
 			o->ops->data(o, ev->data);
 		break;
@@ -374,7 +383,9 @@ on_event(struct link_conn *l, const struct yamux_event *ev)
 			outlet_wake(o);
 		break;
 	case YAMUX_ERROR:
-		on_failed(l, ev->err);
+		/* It hears why. */
+		if (send_control(t))
+			t->ops->failed(t, ev->err);
 		break;
 	case YAMUX_ACKED:
 	case YAMUX_PONG:
@@ -384,64 +395,47 @@ on_event(struct link_conn *l, const struct yamux_event *ev)
 }
 
 static void
-drain(struct link_conn *l)
+drain(struct trunk *t)
 {
-	struct link_streams *s = link_streams(l);
 	struct yamux_event ev;
 
-	s->busy = true;
-	while (!l->conn->ending && yamux_next(l->mux, &ev))
-		on_event(l, &ev);
-	s->busy = false;
+	t->busy = true;
+	while (!t->conn->ending && yamux_next(&t->mux, &ev))
+		on_event(t, &ev);
+	t->busy = false;
 }
 
 void
-outlets_feed(struct link_conn *l, struct slice data)
+trunk_feed(struct trunk *t, struct slice data)
 {
-	yamux_feed(l->mux, data, now_of(l));
-	drain(l);
+	yamux_feed(&t->mux, data, now_of(t));
+	drain(t);
 }
 
 void
-outlets_expire(struct link_conn *l)
+trunk_expire(struct trunk *t)
 {
-	if (l->mux == NULL || yamux_deadline(l->mux) > now_of(l))
+	if (yamux_deadline(&t->mux) > now_of(t))
 		return;
-	yamux_expire(l->mux, now_of(l));
-	drain(l);
-	link_flush(l);
-}
-
-int
-outlets_start(struct link_conn *l, const struct yamux_config *config)
-{
-	struct link_streams *s = alloc_new(sizeof(*s));
-
-	if (s == NULL)
-		return ERR_NOMEM;
-	list_init(&s->outlets);
-	list_init(&s->opening);
-	list_init(&s->listeners);
-	sched_init(&s->sched);
-	l->mux = &s->mux;
-	yamux_init(l->mux, YAMUX_SERVER, config, now_of(l));
-	return 0;
+	yamux_expire(&t->mux, now_of(t));
+	drain(t);
+	trunk_flush(t);
 }
 
 void
-outlets_end(struct link_conn *l)
+trunk_start(struct trunk *t, const struct yamux_config *config)
 {
-	if (l->mux == NULL)
-		return;
-	struct link_streams *s = link_streams(l);
+	list_init(&t->outlets);
+	sched_init(&t->sched);
+	t->busy = false;
+	yamux_init(&t->mux, YAMUX_SERVER, config, now_of(t));
+}
 
-	while (!list_empty(&s->outlets))
-		on_lost(LIST_OF(s->outlets.next, struct outlet, of_link),
+void
+trunk_end(struct trunk *t)
+{
+	while (!list_empty(&t->outlets))
+		on_lost(LIST_OF(t->outlets.next, struct outlet, of_trunk),
 		    ERR_CLOSED);
-	/* They are ordered anew when the agent is back. */
-	while (list_pop(&s->opening) != NULL)
-		continue;
-	yamux_fini(l->mux);
-	l->mux = NULL;
-	alloc_free(s);
+	yamux_fini(&t->mux);
 }

@@ -1,10 +1,12 @@
 /*
- * outlet: the place of one yamux stream on an agent's link (floor: server).
+ * outlet: the place of one yamux stream on a WebSocket (floor: server).
  *
- * Whatever has a stream (pipe, flow) embeds one and is called through its
- * table.  Nothing is written ahead: an outlet says that it has something
- * (outlet_wake), and is asked for it when the socket takes more, in the
- * order of wire/sched; all that leaves at once leaves in one send.
+ * A trunk is a WebSocket that carries a yamux session: an agent's link, an
+ * operator's forward.  Whatever has a stream (pipe, flow...) embeds an
+ * outlet and is called through its table.  Nothing is written ahead: an outlet
+ * says that it has something (outlet_wake), and is asked for it when the socket
+ * takes more, in the order of wire/sched; all that leaves at once leaves in one
+ * send.
  *
  * Calls come from the loop, never from inside a call of an outlet's own.
  * In all of them any outlet may leave.
@@ -13,10 +15,31 @@
 #define SERVER_OUTLET_H
 
 #include "wire/sched.h"
+#include "wire/wsconn.h"
+#include "wire/yamux.h"
 
-#include "server/link.h"
+#include "server/conn.h"
 
 struct outlet;
+struct trunk;
+
+struct trunk_ops {
+	/* The peer has opened a stream: outlet_take or yamux_reset. */
+	void (*opened)(struct trunk *t, uint32_t id);
+	/* The session has failed, and the peer been told: close it. */
+	void (*failed)(struct trunk *t, int err);
+};
+
+/* Embedded in whatever has the connection. */
+struct trunk {
+	const struct trunk_ops *ops;
+	struct conn *conn;
+	struct wsconn *ws;
+	struct yamux mux;
+	struct list outlets; /* struct outlet.of_trunk: all streams */
+	struct sched sched;
+	bool busy; /* inside calls of outlets: they are sent for afterwards */
+};
 
 struct outlet_ops {
 	/* All it has to send, as one piece; the same bytes first, until they
@@ -26,15 +49,15 @@ struct outlet_ops {
 	/* Borrowed, writable in place; count until yamux_consume. */
 	void (*data)(struct outlet *o, struct slice bytes);
 	void (*fin)(struct outlet *o);
-	/* The stream is gone; o is on no link any more. */
+	/* The stream is gone; o is on no trunk any more. */
 	void (*lost)(struct outlet *o, int why);
 	enum sched_turn small; /* its class while little waits */
 };
 
 struct outlet {
 	const struct outlet_ops *ops;
-	struct link_conn *link; /* NULL: on none */
-	struct list of_link;
+	struct trunk *trunk; /* NULL: on none */
+	struct list of_trunk;
 	struct list sending; /* framed, not yet told so */
 	struct sched_item turn;
 	size_t taken; /* bytes framed, not yet told so */
@@ -44,9 +67,10 @@ struct outlet {
 void outlet_init(struct outlet *o, const struct outlet_ops *ops);
 
 /* Open a stream.  0, or what yamux_open says. */
-int outlet_open(struct outlet *o, struct link_conn *l);
-/* Take one that the agent has opened, without accepting it yet. */
-void outlet_take(struct outlet *o, struct link_conn *l, uint32_t id);
+int outlet_open(struct outlet *o, struct trunk *t);
+/* Take one that the peer has opened, without accepting it yet. */
+void outlet_take(struct outlet *o, struct trunk *t, uint32_t id);
+void outlet_accept(struct outlet *o);
 
 /* It has bytes to send, more of them, or none any more; or yamux has
  * something to say for it (a window, an end). */
@@ -58,20 +82,30 @@ void outlet_wake(struct outlet *o);
  */
 size_t outlet_write(struct outlet *o, struct slice bytes);
 
-/* Off the link.  leave: the stream is reset, if it is still there.  part:
+/* n delivered bytes were passed on. */
+void outlet_consume(struct outlet *o, size_t n);
+/* Our direction ends; all that waited is sent. */
+void outlet_finish(struct outlet *o);
+
+/* Off the trunk.  leave: the stream is reset, if it is still there.  part:
  * both directions have ended. */
 void outlet_leave(struct outlet *o);
 void outlet_part(struct outlet *o);
 
-/* For the link ------------------------------------------------------------ */
+/* Trunks ------------------------------------------------------------------- */
 
-/* 0 or ERR_NOMEM. */
-int outlets_start(struct link_conn *l, const struct yamux_config *config);
-/* Bytes of the session have come; afterwards link_flush. */
-void outlets_feed(struct link_conn *l, struct slice data);
-void outlets_expire(struct link_conn *l);
-void outlets_pull(struct link_conn *l, size_t room);
-/* The link is gone, and so are all streams. */
-void outlets_end(struct link_conn *l);
+/* t->ops, conn and ws are there. */
+void trunk_start(struct trunk *t, const struct yamux_config *config);
+/* The connection is gone, and so are all streams. */
+void trunk_end(struct trunk *t);
+
+/* Bytes of the session have come; afterwards trunk_flush. */
+void trunk_feed(struct trunk *t, struct slice data);
+void trunk_expire(struct trunk *t);
+/* The role's pull. */
+void trunk_pull(struct trunk *t, size_t room);
+/* See to it that what the session and its streams have to say leaves at the
+ * end of this turn, as far as the socket takes it. */
+void trunk_flush(struct trunk *t);
 
 #endif

@@ -21,20 +21,12 @@ pipe_of(struct outlet *o)
 	return LIST_OF(o, struct pipe, outlet);
 }
 
-/* Give back this much of its window. */
-static void
-consume(struct pipe *p, uint64_t n)
-{
-	yamux_consume(p->outlet.link->mux, p->outlet.stream, n,
-	    loop_now(p->dock->lane.loop));
-}
-
 /* Both directions have ended: the stream's record goes when all that it
  * delivered is given back. */
 static void
 leave(struct pipe *p)
 {
-	consume(p, p->owed);
+	outlet_consume(&p->outlet, p->owed);
 	outlet_part(&p->outlet);
 	pipe_free(p);
 }
@@ -53,7 +45,7 @@ on_sent(struct outlet *o, size_t n)
 	buf_eat(&p->out, n);
 	if (!p->done || p->finished || buf_peek(&p->out).len > 0)
 		return;
-	yamux_finish(p->outlet.link->mux, p->outlet.stream);
+	outlet_finish(&p->outlet);
 	p->finished = true;
 	if (p->heard_all)
 		leave(p);
@@ -76,7 +68,7 @@ on_fin(struct outlet *o)
 static void
 acknowledge(struct pipe *p, enum output_stream stream)
 {
-	if (p->durable[stream] == p->acked[stream] || p->outlet.link == NULL)
+	if (p->durable[stream] == p->acked[stream] || p->outlet.trunk == NULL)
 		return;
 	p->acked[stream] = p->durable[stream];
 	crash_point("musterd.ack");
@@ -152,11 +144,11 @@ settle(struct pipe *p)
 
 	p->dock->flying += flying - p->flying;
 	p->flying = flying;
-	if (p->outlet.link == NULL || p->owed <= kept)
+	if (p->outlet.trunk == NULL || p->owed <= kept)
 		return;
 	if (c != NULL && attach_is_slow(c))
 		return;
-	consume(p, p->owed - kept);
+	outlet_consume(&p->outlet, p->owed - kept);
 	p->owed = kept;
 }
 
@@ -363,7 +355,7 @@ pipe_stored(struct dock *d, const struct writer_done *done)
 		pipe_end_known(p, done->stream, done->err);
 		return;
 	}
-	if (done->err != 0 && p->outlet.link == NULL)
+	if (done->err != 0 && p->outlet.trunk == NULL)
 		return; /* what followed the piece for which it was broken */
 	if (done->err != 0) {
 		log_error("output_not_stored", kv_s("command", p->id),
@@ -417,7 +409,7 @@ pipe_frame(struct dock *d, struct slice command_id, struct slice message)
 	if (f.type != EXECFRAME_STDIN && f.type != EXECFRAME_STDIN_EOF &&
 	    f.type != EXECFRAME_SIGNAL)
 		return ERR_PROTOCOL;
-	if (p == NULL || p->outlet.link == NULL)
+	if (p == NULL || p->outlet.trunk == NULL)
 		return ERR_NOT_FOUND;
 	if (f.type != EXECFRAME_SIGNAL && !input_is_new(p, &f))
 		return 0;

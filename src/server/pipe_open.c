@@ -75,7 +75,7 @@ pipe_new(struct dock *d, struct slice id)
 void
 pipe_tell(struct pipe *p, const struct execframe *f)
 {
-	if (p->outlet.link == NULL)
+	if (p->outlet.trunk == NULL)
 		return;
 	execframe_put(&p->out, EXECFRAME_ON_STREAM, f);
 	if (p->out.err != 0) {
@@ -162,7 +162,7 @@ open_stream(struct pipe *p, struct link_conn *l)
 	p->input_known = false;
 	int err = json.err != 0 ? json.err : p->out.err;
 	if (err == 0)
-		err = outlet_open(&p->outlet, l);
+		err = outlet_open(&p->outlet, link_trunk(l));
 	buf_fini(&json);
 	if (err != 0) {
 		log_warn(
@@ -295,7 +295,7 @@ order_signal(struct dock *d, const struct stream_order *o)
 
 	if (p == NULL)
 		return;
-	if (p->outlet.link == NULL) {
+	if (p->outlet.trunk == NULL) {
 		p->signal = (uint8_t)o->signal;
 		return;
 	}
@@ -313,7 +313,7 @@ greet(struct pipe *p, struct conn *viewer)
 		.limit = p->input_limit };
 
 	p->viewer = viewer->id;
-	if (p->outlet.link != NULL && p->input_known)
+	if (p->outlet.trunk != NULL && p->input_known)
 		attach_frame(viewer, &f);
 }
 
@@ -344,7 +344,7 @@ static void
 say_done(struct pipe *p)
 {
 	pipe_tell(p, &(struct execframe){ .type = EXECFRAME_DONE });
-	if (p->outlet.link == NULL) {
+	if (p->outlet.trunk == NULL) {
 		pipe_free(p);
 		return;
 	}
@@ -371,7 +371,7 @@ forget_unknown(struct dock *d, struct peer_id to, struct slice id)
 	p->again = true;
 	p->over = true;
 	open_stream(p, l);
-	if (p->outlet.link == NULL)
+	if (p->outlet.trunk == NULL)
 		return;
 	say_done(p);
 }
@@ -394,7 +394,7 @@ order_done(struct dock *d, struct peer_id to, const struct stream_order *o)
 	p->over = true;
 	if (p->done)
 		return; /* said; another agent may claim this command */
-	if (p->outlet.link == NULL) {
+	if (p->outlet.trunk == NULL) {
 		pipe_free(p);
 		return;
 	}
