@@ -45,7 +45,7 @@ flow_new(struct dock *d, enum flow_state state)
 	list_init(&f->listener);
 	list_init(&f->news);
 	/* Its opening goes on top. */
-	buf_init(&f->out, FLOW_CAP + OPENING_MAX);
+	flow_set_cap(f, FLOW_CAP);
 	buf_init(&f->head, FLOW_ANSWER_MAX);
 	return f;
 }
@@ -246,7 +246,7 @@ on_sent(struct outlet *o, size_t n)
 		return;
 	if (f->out.alloc > KEPT) {
 		buf_fini(&f->out);
-		buf_init(&f->out, FLOW_CAP);
+		flow_set_cap(f, f->cap);
 	}
 	if (f->ends)
 		finish_now(f);
@@ -291,7 +291,7 @@ flow_write(struct flow *f, struct slice bytes)
 	assert(!f->ends);
 	if (f->outlet.trunk == NULL || f->outlet.trunk->conn->ending)
 		return ERR_GONE;
-	if (waiting(f) + bytes.len > FLOW_CAP)
+	if (waiting(f) + bytes.len > f->cap)
 		return ERR_FULL;
 	if (waiting(f) == 0)
 		went = outlet_write(&f->outlet, bytes);
@@ -303,6 +303,13 @@ flow_write(struct flow *f, struct slice bytes)
 	f->above |= waiting(f) > FLOW_HIGH;
 	outlet_wake(&f->outlet);
 	return 0;
+}
+
+void
+flow_set_cap(struct flow *f, size_t cap)
+{
+	f->cap = cap;
+	f->out.cap = cap + OPENING_MAX;
 }
 
 bool

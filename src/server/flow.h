@@ -89,6 +89,9 @@ void flow_refuse(struct flow *f, struct slice code, struct slice text);
 
 /* 0, ERR_GONE, ERR_FULL, ERR_NOMEM. */
 int flow_write(struct flow *f, struct slice bytes);
+/* As much may wait, instead of FLOW_CAP: for one whose source can stop only
+ * after what is on its way. */
+void flow_set_cap(struct flow *f, size_t cap);
 bool flow_above_high(const struct flow *f);
 /* So many bytes of data were passed on. */
 void flow_consume(struct flow *f, size_t n);

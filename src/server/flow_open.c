@@ -5,7 +5,6 @@
 #include "base/js.h"
 #include "base/js_write.h"
 
-#include "wire/be.h"
 #include "wire/opening.h"
 
 #include "server/flow_state.h"
@@ -101,31 +100,6 @@ read_answer(
 	return in.err;
 }
 
-/* Gather u8 2, u8, u16 length and so much JSON off the front of *bytes.
- * 1 when it is whole (in head), 0 not yet, <0 it is none. */
-static int
-gather(struct flow *f, struct slice *bytes)
-{
-	for (;;) {
-		struct slice have = buf_peek(&f->head);
-		size_t want = FLOW_HEAD;
-		if (have.len > 0 && have.ptr[0] != 2)
-			return ERR_PROTOCOL;
-		if (have.len >= FLOW_HEAD)
-			want += be_get16(have.ptr + 2);
-		if (have.len >= FLOW_HEAD && have.len == want)
-			return 1;
-		if (bytes->len == 0)
-			return 0;
-		struct slice part = slice_first(*bytes, want - have.len);
-		buf_put(&f->head, part);
-		if (f->head.err != 0)
-			return f->head.err == ERR_FULL ? ERR_TOO_BIG
-						       : f->head.err;
-		*bytes = slice_from_at(*bytes, part.len);
-	}
-}
-
 /* Whether the flow is still there. */
 static bool
 on_answer(struct flow *f)
@@ -138,7 +112,7 @@ on_answer(struct flow *f)
 	arena_init(&arena, 32 * FLOW_ANSWER_MAX);
 	int err = m.ptr[1] > 1
 	    ? ERR_PROTOCOL
-	    : read_answer(slice_from_at(m, FLOW_HEAD), yes, &arena, &a);
+	    : read_answer(slice_from_at(m, OPENING_HEAD), yes, &arena, &a);
 	if (!yes && err == 0)
 		count_refusal(f->dock, a.code);
 	if (err == 0)
@@ -194,11 +168,7 @@ static const struct flow_ops mute_ops = {
 static void
 say_answer(struct flow *f, uint8_t status, struct slice json)
 {
-	uint8_t head[FLOW_HEAD] = { 2, status };
-
-	be_put16(head + 2, (uint16_t)json.len);
-	buf_put(&f->out, (struct slice){ head, FLOW_HEAD });
-	buf_put(&f->out, json);
+	opening_put_answer(&f->out, status, json);
 	f->state = FLOW_OPEN;
 	outlet_accept(&f->outlet);
 	outlet_wake(&f->outlet);
@@ -219,7 +189,7 @@ flow_refuse(struct flow *f, struct slice code, struct slice text)
 	struct js_writer w;
 
 	assert(f->state == FLOW_ASKED || f->state == FLOW_OFFERED);
-	buf_init(&json, FLOW_ANSWER_MAX - FLOW_HEAD);
+	buf_init(&json, FLOW_ANSWER_MAX - OPENING_HEAD);
 	js_write(&w, &json);
 	js_begin_object(&w);
 	js_kv_string(&w, "code", code);
@@ -286,7 +256,7 @@ on_offer(struct flow *f)
 
 	arena_init(&arena, 32 * FLOW_ANSWER_MAX);
 	int err = m.ptr[1] == OPENING_KIND_TCP || m.ptr[1] == OPENING_KIND_UDP
-	    ? js_parse(&doc, slice_from_at(m, FLOW_HEAD), &limits, &arena)
+	    ? js_parse(&doc, slice_from_at(m, OPENING_HEAD), &limits, &arena)
 	    : ERR_UNSUPPORTED;
 	if (err == 0) {
 		js_fields_init(&in, js_root(&doc));
@@ -352,7 +322,7 @@ bool
 flow_begin(struct flow *f, struct slice *bytes)
 {
 	size_t had = bytes->len;
-	int whole = gather(f, bytes);
+	int whole = opening_gather(&f->head, bytes);
 
 	if (whole < 0) {
 		flow_lose(f, ERR_PROTOCOL);

@@ -6,12 +6,14 @@
 #ifndef SERVER_FLOW_STATE_H
 #define SERVER_FLOW_STATE_H
 
+#include "wire/opening.h"
+
 #include "server/link.h"
 #include "server/outlet.h"
 
 #include "server/flow.h"
 
-enum { FLOW_HEAD = 4, FLOW_ANSWER_MAX = FLOW_HEAD + 4096 };
+enum { FLOW_ANSWER_MAX = OPENING_HEAD + 4096 };
 
 enum flow_state {
 	FLOW_OPENING, /* ours: no answer yet */
@@ -34,6 +36,7 @@ struct flow {
 	struct loop_timer timer; /* for the answer or opening */
 	struct slice id;         /* owned: of one that listens */
 	uint64_t sent, received;
+	size_t cap;  /* of what waits */
 	size_t owed; /* delivered, not consumed */
 	int why;     /* of NEWS_OVER */
 	uint8_t state;

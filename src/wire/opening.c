@@ -5,7 +5,7 @@
 
 #include "wire/opening.h"
 
-enum { HEAD = 4 };
+enum { HEAD = OPENING_HEAD };
 
 /* Cut u16 length and text off *in: 1, 0 for more, or ERR_TOO_BIG. */
 static int
@@ -119,6 +119,40 @@ opening_encode(const struct opening *o, struct buf *b)
 {
 	assert(o->version == 1 || o->version == 2);
 	return o->version == 1 ? encode_v1(o, b) : encode_v2(o, b);
+}
+
+int
+opening_gather(struct buf *head, struct slice *in)
+{
+	for (;;) {
+		struct slice have = buf_peek(head);
+		size_t want = HEAD;
+		if (have.len > 0 && have.ptr[0] != 2)
+			return ERR_PROTOCOL;
+		if (have.len >= HEAD)
+			want += be_get16(have.ptr + 2);
+		if (have.len >= HEAD && have.len == want)
+			return 1;
+		if (in->len == 0)
+			return 0;
+		struct slice part = slice_first(*in, want - have.len);
+		buf_put(head, part);
+		if (head->err != 0)
+			return head->err == ERR_FULL ? ERR_TOO_BIG : head->err;
+		*in = slice_from_at(*in, part.len);
+	}
+}
+
+int
+opening_put_answer(struct buf *b, uint8_t status, struct slice json)
+{
+	const uint8_t head[2] = { 2, status };
+
+	if (json.len > UINT16_MAX)
+		return ERR_TOO_BIG;
+	buf_put(b, (struct slice){ head, sizeof(head) });
+	put_text(b, json);
+	return b->err;
 }
 
 const char *

@@ -62,6 +62,19 @@ int opening_decode(struct slice in, struct opening *out);
 /* Append it: 0, ERR_TOO_BIG, or the error of b. */
 int opening_encode(const struct opening *o, struct buf *b);
 
+/*
+ * What answers an opening has the same shape as one of version 2:
+ *
+ *     u8 2 | u8 status (0 yes, 1 no) | u16 n, JSON
+ *
+ * Gather either off the front of what comes into *head, whose cap is the
+ * longest that is taken; *in becomes the rest.  1 when it is whole, 0 not
+ * yet, ERR_PROTOCOL (another version), ERR_TOO_BIG, ERR_NOMEM.
+ */
+enum { OPENING_HEAD = 4 };
+int opening_gather(struct buf *head, struct slice *in);
+int opening_put_answer(struct buf *b, uint8_t status, struct slice json);
+
 /* "tcp", "udp" ... "metrics". */
 const char *opening_kind_name(enum opening_kind kind);
 

@@ -133,6 +133,41 @@ test_refusals(void **state)
 	buf_fini(&b);
 }
 
+/* Cut anywhere, the bytes before and behind stay what they are. */
+static void
+test_gather(void **state)
+{
+	const struct slice all = SL("\2\0\0\2{}rest");
+
+	(void)state;
+	for (size_t cut = 0; cut <= all.len; cut++) {
+		struct slice one = guard_copy(slice_first(all, cut));
+		struct slice in = one, two = slice_from_at(all, cut);
+		struct buf head;
+		buf_init(&head, 6);
+		assert_int_equal(opening_gather(&head, &in), cut >= 6);
+		assert_int_equal(in.len, cut > 6 ? cut - 6 : 0);
+		if (cut < 6) {
+			assert_int_equal(opening_gather(&head, &two), 1);
+			assert_slice(two, SL("rest"));
+		}
+		assert_slice(buf_peek(&head), SL("\2\0\0\2{}"));
+		buf_fini(&head);
+		guard_free(one);
+	}
+	struct buf head;
+	struct slice in = SL("\2\0\0\3{ }");
+	buf_init(&head, 6);
+	assert_int_equal(opening_gather(&head, &in), ERR_TOO_BIG);
+	buf_clear(&head);
+	in = SL("\1\0");
+	assert_int_equal(opening_gather(&head, &in), ERR_PROTOCOL);
+	buf_clear(&head);
+	assert_int_equal(opening_put_answer(&head, 1, SL("{}")), 0);
+	assert_slice(buf_peek(&head), SL("\2\1\0\2{}"));
+	buf_fini(&head);
+}
+
 static void
 encode(void *arg)
 {
@@ -161,6 +196,7 @@ main(void)
 		cmocka_unit_test(test_version_2),
 		cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_gather),
 		cmocka_unit_test(test_no_memory),
 	};
 
