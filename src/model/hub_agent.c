@@ -219,9 +219,8 @@ open_history(struct hub *h, struct agent *a)
 	store_link(h, OP_LINK_OPENED, &r);
 }
 
-/* Muster's own agents keep their commands over any break. */
-static bool
-is_ours(const struct agent *a)
+bool
+hub_is_ours(const struct agent *a)
 {
 	return a->record->has_key || a->record->install_id.len > 0 ||
 	    slice_eq(a->session.dialect, SL("muster"));
@@ -237,7 +236,7 @@ hub_agent_timer(struct hub *h, struct agent *a)
 	}
 	if (a->http)
 		close_history(h, a, SL("silent"));
-	else if (!is_ours(a))
+	else if (!hub_is_ours(a))
 		hub_forsake_commands(h, a);
 	hub_move_agent(
 	    h, a, PRESENCE_OFFLINE, a->http ? SL("silent") : SL("grace_over"));

@@ -560,11 +560,13 @@ end_stored(struct hub *h, struct command *c, int err)
 {
 	struct agent *a = c->agent;
 
-	if (err == ERR_RANGE && a->native && hub_command_active(c)) {
+	/* Also while it is away: its link may have ended since it said so. */
+	bool ours = hub_is_ours(a);
+	if (err == ERR_RANGE && ours && hub_command_active(c)) {
 		take_back_end(h, c);
 		return;
 	}
-	if (err == ERR_RANGE && !a->native && give_up_output(h, c))
+	if (err == ERR_RANGE && !ours && give_up_output(h, c))
 		return;
 	/* Final already, or never there: nothing more can be done. */
 	if (err != 0 && err != ERR_WRONG_STATE && err != ERR_NOT_FOUND) {

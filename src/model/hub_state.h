@@ -503,6 +503,8 @@ void hub_agent_timer(struct hub *h, struct agent *a);
 void hub_attach_http(struct hub *h, struct link *l, struct agent *a);
 void hub_arm_agent(struct hub *h, struct agent *a, msec due);
 bool hub_owns(const struct link *l, const struct agent *a);
+/* Muster's own agents keep their commands over any break, linked or not. */
+bool hub_is_ours(const struct agent *a);
 /* hub_presence.c: the one mover, and what it is told. */
 void hub_move_agent(
     struct hub *h, struct agent *a, enum presence to, struct slice why);

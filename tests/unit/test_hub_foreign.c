@@ -214,6 +214,39 @@ test_output_lost(void **state)
 	expect("#1 completed\n");
 }
 
+static int
+short_at_first(void *arg, const struct op *op)
+{
+	return w.store_err != 0 ? w.store_err : short_of_output(arg, op);
+}
+
+/* Muster's own has it still, though its link has ended meanwhile. */
+static void
+test_output_lost_of_ours(void **state)
+{
+	struct event ev = rig_event(EVENT_COMMAND_EXIT, AGENT);
+
+	(void)state;
+	arrive("a", "exec");
+	run("a", PLAIN);
+	forget();
+	ev.outcome.command_id = id_of(1);
+	ev.outcome.out_bytes = 7;
+	w.rig.store = short_at_first;
+	w.store_err = RIG_HOLD;
+	rig_input(&w.rig, &ev);
+	leave();
+	w.store_err = 0;
+	rig_settle(&w.rig);
+	later(2000);
+	expect("");
+	arrive("a", "exec");
+	later(2000);
+	w.rig.store = NULL;
+	rig_input(&w.rig, &ev);
+	expect("#1 completed\n");
+}
+
 /* Another agent's command is none of its business. */
 static void
 test_words_of_others(void **state)
@@ -336,6 +369,7 @@ main(void)
 		FOREIGN(test_link_replaced_while_storing),
 		FOREIGN(test_result_crosses_the_end),
 		FOREIGN(test_output_lost),
+		FOREIGN(test_output_lost_of_ours),
 		FOREIGN(test_words_of_others),
 		FOREIGN(test_interrupt),
 		FOREIGN(test_restart),

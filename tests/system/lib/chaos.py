@@ -585,6 +585,12 @@ class World:
                 self.figures["forgotten by the restore"] += 1
                 continue
             self.figures[row["state"]] += 1
+            if row["code"] == "EXEC_FAILED" and "ENOSPC" in row["why"]:
+                # Its host's disk was full: it did not begin, and says so.
+                check(self.figures["full-agent"] > 0, c.id, "found no room:", row)
+                equal((begun, ended, row["out_bytes"], row["err_bytes"]), (0, 0, 0, 0), row)
+                self.figures["not begun on a full disk"] += 1
+                continue
             if row["state"] in ("completed", "failed"):
                 check(row["exit_code"] == c.code, c.id, "ended otherwise:", row, "want", c.code)
                 equal((begun, ended), (1, 1), "%s is said to have run: %r" % (c.id, row))
