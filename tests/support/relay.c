@@ -50,6 +50,7 @@ begin(struct relay *r, const struct http1_head *h)
 		check(r, hop_wish(&ask, &r->arena, &r->wish));
 	if (r->err == 0)
 		check(r, http1_client_ask(&r->service, &ask, &r->to_service));
+	r->asked += r->err == 0;
 }
 
 static void
@@ -66,6 +67,7 @@ end_request(struct relay *r, const struct http1_head *trailers)
 		check(r,
 		    http1_client_finish_with(
 			&r->service, fields, count, &r->to_service));
+	r->ended += r->err == 0;
 }
 
 static void

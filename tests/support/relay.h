@@ -16,6 +16,8 @@ struct relay {
 	struct hop_wish wish;
 	struct arena arena;
 	struct buf to_service, to_visitor;
+	size_t asked; /* requests that were begun */
+	size_t ended; /* and those that are complete */
 	bool raw;
 	bool answered; /* and the answer is over */
 	int err;       /* the first that a machine returned */

@@ -1,35 +1,19 @@
 /*
- * Public suites of hostile and odd HTTP connections, kept beside the
- * repository and read from there (../shared/vectors/README.md).  Each is run
- * through the server's or client's machine whole, byte by byte and in two
- * pieces cut at every position, and judged as run-http.py judges a server.
+ * Public suites of hostile and odd HTTP connections.  Each is run through the
+ * server's or client's machine whole, byte by byte and in two pieces cut at
+ * every position, and judged as run-http.py judges a server.
  */
-#include <spawn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "wire/http1_client.h"
 #include "wire/http1_server.h"
 #include "wire/http1_wsopen.h"
 
+#include "support/http_vectors.h"
 #include "support/unit.h"
 
-#define ARCHIVE "../shared/vectors/http.tar.gz"
-
 enum { ANSWERS = 1024, SPLIT_BYTES = 2048 };
-
-static char folder[] = "/tmp/muster-vectors-XXXXXX";
-
-struct vector {
-	char id[128], file[160], side[8], source[32], expect[16];
-	int status[8][2];
-	int statuses;
-	uint8_t *bytes;
-	size_t len;
-};
 
 /* What came of one connection. */
 struct outcome {
@@ -39,86 +23,6 @@ struct outcome {
 	bool bad;
 	int complete;
 };
-
-static void
-run(const char *const argv[])
-{
-	char *copy[8] = { 0 };
-	int status;
-	pid_t pid;
-
-	for (size_t i = 0; argv[i] != NULL; i++)
-		copy[i] = strdup(argv[i]);
-	assert_int_equal(
-	    posix_spawnp(&pid, copy[0], NULL, NULL, copy, environ), 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	for (size_t i = 0; copy[i] != NULL; i++)
-		free(copy[i]);
-}
-
-static void
-text_of(const char *line, const char *key, char *out, size_t size)
-{
-	char pattern[32];
-	const char *at, *end;
-
-	snprintf(pattern, sizeof(pattern), "\"%s\": \"", key);
-	at = strstr(line, pattern);
-	assert_non_null(at);
-	at += strlen(pattern);
-	end = strchr(at, '"');
-	assert_non_null(end);
-	assert_true((size_t)(end - at) < size);
-	memcpy(out, at, (size_t)(end - at));
-	out[end - at] = '\0';
-}
-
-/* "status": [[400, 400], ...] or null. */
-static void
-statuses_of(const char *line, struct vector *v)
-{
-	const char *at = strstr(line, "\"status\": ");
-
-	assert_non_null(at);
-	at += strlen("\"status\": ");
-	v->statuses = 0;
-	if (*at++ != '[')
-		return;
-	while (*at == '[' || *at == ',' || *at == ' ') {
-		char *end;
-		if (*at != '[') {
-			at++;
-			continue;
-		}
-		assert_true(v->statuses < 8);
-		v->status[v->statuses][0] = (int)strtol(at + 1, &end, 10);
-		v->status[v->statuses][1] = (int)strtol(end + 1, &end, 10);
-		v->statuses++;
-		at = end + 1;
-	}
-}
-
-static void
-load(struct vector *v)
-{
-	char path[512];
-	FILE *f;
-	long len;
-
-	snprintf(path, sizeof(path), "%s/http/%s", folder, v->file);
-	f = fopen(path, "rb");
-	assert_non_null(f);
-	assert_int_equal(fseek(f, 0, SEEK_END), 0);
-	len = ftell(f);
-	rewind(f);
-	assert_true(len > 0);
-	v->len = (size_t)len;
-	v->bytes = malloc(v->len);
-	assert_non_null(v->bytes);
-	assert_int_equal(fread(v->bytes, 1, v->len, f), v->len);
-	fclose(f);
-}
 
 /* A small server on the machine: what it would answer to each request. */
 struct pipeline {
@@ -396,7 +300,6 @@ check(struct vector *v, int *late)
 	bool ok = true;
 	enum cut cut;
 
-	load(v);
 	go(v, v->len, v->len, &o);
 	if (!(upstream ? right_response(v, &o) : right(v, &o))) {
 		print_error("wrong: %s expects %s, got %d answers, first %d,"
@@ -411,38 +314,34 @@ check(struct vector *v, int *late)
 		print_error("unstable: %s\n", v->id);
 		ok = false;
 	}
-	free(v->bytes);
 	return ok;
+}
+
+struct tally {
+	int wrong, late;
+};
+
+static void
+judge(struct vector *v, void *arg)
+{
+	struct tally *t = arg;
+
+	t->wrong += !check(v, &t->late);
 }
 
 static void
 test_vectors(void **state)
 {
-	char path[512], line[4096];
-	int total = 0, wrong = 0, late = 0;
-	FILE *f;
+	struct tally t = { 0 };
+	int total;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/http/index.jsonl", folder);
-	f = fopen(path, "r");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f) != NULL) {
-		struct vector v = { 0 };
-		text_of(line, "id", v.id, sizeof(v.id));
-		text_of(line, "file", v.file, sizeof(v.file));
-		text_of(line, "side", v.side, sizeof(v.side));
-		text_of(line, "source", v.source, sizeof(v.source));
-		text_of(line, "expect", v.expect, sizeof(v.expect));
-		statuses_of(line, &v);
-		wrong += !check(&v, &late);
-		total++;
-	}
-	fclose(f);
-	print_message("%d vectors, %d judged wrong\n", total, wrong);
+	total = http_vectors_each(judge, &t);
+	print_message("%d vectors, %d judged wrong\n", total, t.wrong);
 	assert_true(total > 1900);
-	assert_int_equal(wrong, 0);
+	assert_int_equal(t.wrong, 0);
 	/* garden, server 3: NUL behind a complete request. */
-	assert_int_equal(late, 1);
+	assert_int_equal(t.late, 1);
 }
 
 int
@@ -453,14 +352,9 @@ main(void)
 	};
 	int failed;
 
-	if (access(ARCHIVE, R_OK) != 0) {
-		printf("skip: HTTP vectors: %s is not there\n", ARCHIVE);
+	if (!http_vectors_open())
 		return 0;
-	}
-	if (mkdtemp(folder) == NULL)
-		return 1;
-	run((const char *const[]){ "tar", "xzf", ARCHIVE, "-C", folder, NULL });
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	run((const char *const[]){ "rm", "-rf", folder, NULL });
+	http_vectors_close();
 	return failed;
 }
