@@ -319,6 +319,7 @@ enum request_op {
 	OP_ROUTE_REMOVE,
 	OP_ROUTE_LINK,   /* an expiring link is to be signed */
 	OP_ROUTE_UNLINK, /* all that were signed so far are no good */
+	OP_TUNNEL,       /* may this user forward at all? */
 	OP_VISIT,        /* may this credential, or nobody, go there? */
 	OP_WATCH, /* a console dashboard introduces itself; answered with all
 		   * agents it may see */

@@ -196,6 +196,7 @@ static const struct row rows[OPS] = {
 	[OP_ROUTE_UNLINK] = { .need = SCOPE_ROUTE_WRITE,
 	    .handle = hub_link_route,
 	    .ends = true },
+	[OP_TUNNEL] = { .need = SCOPE_TUNNEL_USE },
 	[OP_VISIT] = { .handle = hub_visit, .open = true, .visit = true },
 	[OP_RENEW] = { .agents_too = true, .handle = hub_renew },
 	[OP_SIGNED_ADD] = { .need = SCOPE_TOKEN_WRITE,

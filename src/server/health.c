@@ -8,6 +8,7 @@
 #include "io/clock.h"
 
 #include "server/api.h"
+#include "server/flow.h"
 #include "server/pressure.h"
 #include "server/show.h"
 
@@ -221,6 +222,37 @@ put_counts(struct buf *b, struct server *s)
 	    n->output_bytes);
 }
 
+static void
+put_by_kind(struct buf *b, const char *name, const char *kind, const char *help,
+    const atomic_uint_fast64_t n[2])
+{
+	type(b, name, kind, help);
+	sample(b, name, "kind", SL("tcp"), n[TUNNEL_TCP]);
+	sample(b, name, "kind", SL("udp"), n[TUNNEL_UDP]);
+}
+
+static void
+put_tunnels(struct buf *b, const struct server_counts *n)
+{
+	gauge(b, "muster_forwards", "Operators' tools that forward.",
+	    n->forwards);
+	put_by_kind(b, "muster_streams_open", "gauge",
+	    "Streams to services and of listeners.", n->flows);
+	put_by_kind(b, "muster_streams_opened_total", "counter",
+	    "Those so far.", n->flows_opened);
+	type(b, "muster_streams_refused_total", "counter",
+	    "Those that agents refused, by reason.");
+	for (size_t i = 0; i < FLOW_CODES; i++)
+		sample(b, "muster_streams_refused_total", "code", flow_code(i),
+		    n->flows_refused[i]);
+	type(b, "muster_stream_bytes_total", "counter",
+	    "Bytes of them, by direction.");
+	sample(b, "muster_stream_bytes_total", "direction", SL("from_service"),
+	    n->flow_bytes_in);
+	sample(b, "muster_stream_bytes_total", "direction", SL("to_service"),
+	    n->flow_bytes_out);
+}
+
 /* Of every lane, from whichever answers. */
 static void
 put_lanes(struct buf *b, struct server *s)
@@ -258,6 +290,7 @@ show_metrics(struct conn *c)
 	type(text, "muster_info", "gauge", "Version.");
 	sample(text, "muster_info", "version", SL(MUSTER_VERSION), 1);
 	put_counts(text, s);
+	put_tunnels(text, &s->counts);
 	put_lanes(text, s);
 	put_hub(text, &hub);
 	put_store(text, &store);

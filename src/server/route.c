@@ -9,6 +9,7 @@
 #include "server/echo.h"
 #include "server/figures.h"
 #include "server/follow.h"
+#include "server/forward.h"
 #include "server/health.h"
 #include "server/legacy.h"
 #include "server/link.h"
@@ -123,6 +124,8 @@ static const struct route table[] = {
 	  .summary = "A stop and its receipts" },
 	{ "GET", "/api/v1/exec", .handle = attach_open,
 	  .op = OP_COMMAND_CREATE, .websocket = true },
+	{ "GET", "/api/v1/tunnel", .handle = api_ask, .event = forward_open,
+	  .op = OP_TUNNEL, .websocket = true },
 	{ "GET", "/api/v1/audit", READ, .op = OP_AUDIT_LIST,
 	  .summary = "The audit journal" },
 	{ "GET", "/api/v1/audit/verify", READ, .op = OP_AUDIT_VERIFY,

@@ -28,6 +28,7 @@
 #include "server/sources.h"
 #include "server/stopfile.h"
 #include "server/stopkey.h"
+#include "server/tally.h"
 #include "server/vault.h"
 
 #include "server/run.h"
@@ -364,7 +365,10 @@ start_counting(struct runner *r)
 	if (limits.all < s->connections)
 		log_warn("few_descriptors", kv_u("connections", limits.all));
 	r->server.sources = sources_new(&limits);
-	return r->server.sources == NULL ? fail("out of memory") : 0;
+	r->server.forwards = tally_new(s->user_connections);
+	return r->server.sources == NULL || r->server.forwards == NULL
+	    ? fail("out of memory")
+	    : 0;
 }
 
 static int
@@ -544,6 +548,7 @@ stop(struct runner *r)
 	alloc_free(r->docks);
 	noncebook_close(r->server.noncebook);
 	sources_free(r->server.sources);
+	tally_free(r->server.forwards);
 	jwks_stop(r->jwks);
 	if (r->store != NULL)
 		store_close(r->store);

@@ -25,6 +25,7 @@ struct dock;
 struct keyring;
 struct noncebook;
 struct sources;
+struct tally;
 struct tls_server;
 
 enum { FLOW_CODES = 10 }; /* why agents refuse streams; see flow.h */
@@ -52,6 +53,7 @@ struct server_counts {
 	atomic_uint_fast64_t unsigned_messages; /* refused at /agent */
 	atomic_uint_fast64_t pipes;
 	atomic_uint_fast64_t output_bytes;
+	atomic_uint_fast64_t forwards; /* connections of operators' tools */
 	atomic_uint_fast64_t flows[2]; /* by enum tunnel_proto; open */
 	atomic_uint_fast64_t flows_opened[2];
 	atomic_uint_fast64_t flows_refused[FLOW_CODES]; /* by flow_code */
@@ -69,6 +71,7 @@ struct server {
 	size_t dock_count;
 	int inherited; /* listening sockets from the service manager */
 	struct sources *sources;
+	struct tally *forwards;       /* connections, by user */
 	struct keyring *keyring;      /* its own locks */
 	atomic_uint_fast32_t hashing; /* passwords at work; see accounts.c */
 	struct tls_server *tls;       /* NULL without TLS */

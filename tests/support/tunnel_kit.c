@@ -14,6 +14,7 @@
 #include "server/mail.h"
 #include "server/settings.h"
 #include "server/sources.h"
+#include "server/tally.h"
 
 #include "support/streams.h"
 #include "support/tunnel_kit.h"
@@ -27,9 +28,8 @@ enum {
 /* The agent's end --------------------------------------------------------- */
 
 static void
-flush(struct kit *k)
+flush(struct kit_peer *a)
 {
-	struct kit_agent *a = &k->agent;
 	struct slice own;
 
 	if (a->s == NULL || !a->upgraded)
@@ -48,7 +48,7 @@ flush(struct kit *k)
 }
 
 static struct kit_stream *
-by_id(struct kit_agent *a, uint32_t id)
+by_id(struct kit_peer *a, uint32_t id)
 {
 	for (size_t i = 0; i < a->count; i++)
 		if (a->streams[i].id == id)
@@ -57,7 +57,7 @@ by_id(struct kit_agent *a, uint32_t id)
 }
 
 static struct kit_stream *
-add(struct kit_agent *a, uint32_t id)
+add(struct kit_peer *a, uint32_t id)
 {
 	assert(a->count < KIT_STREAMS);
 	struct kit_stream *s = &a->streams[a->count++];
@@ -68,9 +68,8 @@ add(struct kit_agent *a, uint32_t id)
 }
 
 static void
-on_stream(struct kit *k, const struct yamux_event *ev)
+on_stream(struct kit_peer *a, const struct yamux_event *ev)
 {
-	struct kit_agent *a = &k->agent;
 	struct kit_stream *s = by_id(a, ev->id);
 
 	switch (ev->kind) {
@@ -83,8 +82,8 @@ on_stream(struct kit *k, const struct yamux_event *ev)
 		if (a->hold)
 			s->held += ev->data.len;
 		else
-			yamux_consume(
-			    &a->mux, ev->id, ev->data.len, loop_now(&k->loop));
+			yamux_consume(&a->mux, ev->id, ev->data.len,
+			    loop_now(&a->kit->loop));
 		break;
 	case YAMUX_FIN:
 		s->fin = true;
@@ -104,24 +103,23 @@ on_stream(struct kit *k, const struct yamux_event *ev)
 }
 
 static void
-on_message(struct kit *k, const struct wsconn_event *ev)
+on_message(struct kit_peer *a, const struct wsconn_event *ev)
 {
 	struct yamux_event y;
 
 	if (ev->kind == WS_CLOSE)
-		k->agent.close_code = ev->code;
+		a->close_code = ev->code;
 	if (ev->kind != WS_BINARY)
 		return;
-	yamux_feed(&k->agent.mux, ev->data, loop_now(&k->loop));
-	while (yamux_next(&k->agent.mux, &y))
-		on_stream(k, &y);
+	yamux_feed(&a->mux, ev->data, loop_now(&a->kit->loop));
+	while (yamux_next(&a->mux, &y))
+		on_stream(a, &y);
 }
 
 static void
 on_read(void *owner, uint8_t *bytes, size_t n)
 {
-	struct kit *k = owner;
-	struct kit_agent *a = &k->agent;
+	struct kit_peer *a = owner;
 	struct wsconn_event ev;
 
 	if (!a->upgraded) {
@@ -132,30 +130,30 @@ on_read(void *owner, uint8_t *bytes, size_t n)
 		    slice_ends(head, SL("\r\n\r\n"));
 		return;
 	}
-	wsconn_feed(&a->ws, bytes, n, loop_now(&k->loop));
+	wsconn_feed(&a->ws, bytes, n, loop_now(&a->kit->loop));
 	while (wsconn_next(&a->ws, &ev) > 0)
-		on_message(k, &ev);
-	flush(k);
+		on_message(a, &ev);
+	flush(a);
 }
 
 static void
 on_eof(void *owner)
 {
-	struct kit *k = owner;
+	struct kit_peer *a = owner;
 
-	stream_close(k->agent.s);
+	stream_close(a->s);
 }
 
 static void
 on_closed(void *owner, int why)
 {
-	struct kit *k = owner;
+	struct kit_peer *a = owner;
 
 	(void)why;
-	k->agent.s = NULL;
+	a->s = NULL;
 }
 
-static const struct stream_ops agent_ops = {
+static const struct stream_ops peer_ops = {
 	.read = on_read,
 	.eof = on_eof,
 	.closed = on_closed,
@@ -226,24 +224,40 @@ start_server(struct kit *k)
 	k->server.public_url = SL("http://127.0.0.1");
 	k->server.public_host = SL("127.0.0.1");
 	k->server.sources = sources_new(&limits);
+	k->server.forwards = tally_new(2);
 	buf_fini(&problems);
-	assert(k->server.sources != NULL);
+	assert(k->server.sources != NULL && k->server.forwards != NULL);
 }
 
-static const char handshake[] =
-    "GET /api/v1/clusters/agent/ws HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    "Sec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-    "Sec-WebSocket-Protocol: muster.v1\r\n"
-    "Authorization: Bearer clt_abcdefghijklmnopqrstuvwxyz234567\r\n\r\n";
-
 static void
-start_agent(struct kit *k, int fd)
+knock(struct kit_peer *a, const char *path, const char *protocol)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text),
+	    "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+	    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+	    "Sec-WebSocket-Version: 13\r\n"
+	    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+	    "Sec-WebSocket-Protocol: %s\r\n"
+	    "Authorization: Bearer clt_abcdefghijklmnopqrstuvwxyz234567\r\n"
+	    "\r\n",
+	    path, protocol);
+	assert(stream_write(a->s, slice_from(text)) == 0);
+}
+
+/* A connection to the lane. */
+static void
+start_peer(struct kit *k, struct kit_peer *a)
 {
 	const uint64_t key[2] = { 1, 2 };
-	struct kit_agent *a = &k->agent;
+	struct stream *s;
+	int fd[2];
 
+	tcp_pair(fd);
+	assert(stream_new(&k->loop, fd[0], NULL, &s) == 0);
+	conn_new(&k->dock, s);
+	a->kit = k;
 	wsconn_lane_init(&a->lane, key, 1);
 	a->config = (struct wsconn_config){ .lane = &a->lane,
 		.text_cap = 1 << 20,
@@ -252,26 +266,21 @@ start_agent(struct kit *k, int fd)
 	wsconn_init(&a->ws, WSCONN_CLIENT, &a->config, loop_now(&k->loop));
 	yamux_init(&a->mux, YAMUX_CLIENT, &yamux_defaults, loop_now(&k->loop));
 	buf_init(&a->head, 65536);
-	assert(stream_new(&k->loop, fd, NULL, &a->s) == 0);
+	assert(stream_new(&k->loop, fd[1], NULL, &a->s) == 0);
 	stream_set_cap(a->s, 256 << 20);
-	stream_start(a->s, &agent_ops, k);
-	assert(stream_write(a->s, slice_from(handshake)) == 0);
+	stream_start(a->s, &peer_ops, a);
 }
 
 void
 kit_init(struct kit *k)
 {
-	struct stream *s;
-	int fd[2];
-
 	memset(k, 0, sizeof(*k));
 	assert(loop_init(&k->loop, 100000) == 0);
 	start_server(k);
 	start_lane(k);
-	tcp_pair(fd);
-	assert(stream_new(&k->loop, fd[0], NULL, &s) == 0);
-	conn_new(&k->dock, s);
-	start_agent(k, fd[1]);
+	k->who = &k->agent;
+	start_peer(k, &k->agent);
+	knock(&k->agent, "/api/v1/clusters/agent/ws", "muster.v1");
 	k->link = next_event(k, EVENT_HELLO)->peer;
 	mailbox_done(&k->dock.lane.to_hub);
 	say(k, (struct event){ .kind = EVENT_WELCOME });
@@ -287,23 +296,96 @@ kit_init(struct kit *k)
 }
 
 void
-kit_fini(struct kit *k)
+kit_tool(struct kit *k)
 {
-	struct kit_agent *a = &k->agent;
+	const struct user_record user = { .id = SL("usr_1"),
+		.name = SL("olga") };
+	const struct reply yes = { .op = OP_TUNNEL, .user = &user };
 
-	if (a->s != NULL)
-		stream_abort(a->s, true);
+	start_peer(k, &k->tool);
+	knock(&k->tool, "/api/v1/tunnel", "muster.tunnel.v1");
+	struct event *ev = next_event(k, EVENT_REQUEST);
+	assert(ev->request.op == OP_TUNNEL);
+	struct conn *c = dock_find(&k->dock, ev->peer);
+	c->role->event(
+	    c, &(struct event){ .kind = EVENT_REPLY, .reply = &yes });
+	mailbox_done(&k->dock.lane.to_hub);
+	until(&k->loop, k->tool.upgraded);
 	kit_run(k);
-	lane_stop(&k->dock.lane);
-	lane_fini(&k->dock.lane);
-	loop_fini(&k->loop);
+}
+
+static const struct event *
+next_visit(struct kit *k)
+{
+	const struct event *ev = next_event(k, EVENT_REQUEST);
+
+	assert(ev->request.op == OP_VISIT && ev->request.visit != NULL);
+	return ev;
+}
+
+const struct tunnel_visit *
+kit_grant(struct kit *k)
+{
+	const struct event *ev = next_visit(k);
+	const struct tunnel_member member = {
+		.agent_id = SL("agt_1"), .name = SL("web-1"), .link = k->link
+	};
+	const struct tunnel_grant grant = { .number = ++k->grants,
+		.visit = ev->request.visit,
+		.target = ev->request.visit->target,
+		.members = &member,
+		.member_count = 1,
+		.user_id = SL("usr_1") };
+	const struct reply yes = { .op = OP_VISIT, .grant = &grant };
+	struct conn *c = dock_find(&k->dock, ev->peer);
+
+	assert(c != NULL);
+	c->role->event(
+	    c, &(struct event){ .kind = EVENT_REPLY, .reply = &yes });
+	return ev->request.visit;
+}
+
+void
+kit_deny(struct kit *k, uint16_t status, const char *code)
+{
+	const struct event *ev = next_visit(k);
+	const struct reply no = { .op = OP_VISIT,
+		.err = ERR_DENIED,
+		.status = status,
+		.code = slice_from(code),
+		.text = SL("no") };
+	struct conn *c = dock_find(&k->dock, ev->peer);
+
+	c->role->event(c, &(struct event){ .kind = EVENT_REPLY, .reply = &no });
+}
+
+static void
+end_peer(struct kit_peer *a)
+{
 	for (size_t i = 0; i < a->count; i++)
 		buf_fini(&a->streams[i].got);
 	buf_fini(&a->head);
 	wsconn_fini(&a->ws);
 	wsconn_lane_fini(&a->lane);
 	yamux_fini(&a->mux);
+}
+
+void
+kit_fini(struct kit *k)
+{
+	if (k->agent.s != NULL)
+		stream_abort(k->agent.s, true);
+	if (k->tool.s != NULL)
+		stream_abort(k->tool.s, true);
+	kit_run(k);
+	lane_stop(&k->dock.lane);
+	lane_fini(&k->dock.lane);
+	loop_fini(&k->loop);
+	end_peer(&k->agent);
+	if (k->tool.kit != NULL)
+		end_peer(&k->tool);
 	sources_free(k->server.sources);
+	tally_free(k->server.forwards);
 	arena_fini(&k->arena);
 }
 
@@ -316,6 +398,12 @@ traffic(const struct kit *k)
 	    k->server.counts.connections;
 }
 
+static bool
+has_sent(const struct kit_peer *a)
+{
+	return a->s == NULL || stream_queued(a->s) == 0;
+}
+
 void
 kit_run(struct kit *k)
 {
@@ -324,10 +412,11 @@ kit_run(struct kit *k)
 
 	for (int i = 0; quiet < QUIET_TURNS; i++) {
 		assert(i < TURNS_MAX);
-		flush(k);
+		flush(&k->agent);
+		flush(&k->tool);
 		loop_turn(&k->loop, false);
-		quiet = traffic(k) == was &&
-			(k->agent.s == NULL || stream_queued(k->agent.s) == 0)
+		quiet = traffic(k) == was && has_sent(&k->agent) &&
+			has_sent(&k->tool)
 		    ? quiet + 1
 		    : 0;
 		was = traffic(k);
@@ -343,8 +432,8 @@ kit_link(struct kit *k)
 struct kit_stream *
 kit_stream(struct kit *k, size_t i)
 {
-	assert(i < k->agent.count);
-	return &k->agent.streams[i];
+	assert(i < k->who->count);
+	return &k->who->streams[i];
 }
 
 struct slice
@@ -357,12 +446,12 @@ kit_got(struct kit *k, size_t i)
 size_t
 kit_say(struct kit *k, size_t i, struct slice bytes)
 {
-	struct kit_agent *a = &k->agent;
+	struct kit_peer *a = k->who;
 	uint32_t id = kit_stream(k, i)->id;
 	size_t went = 0;
 	struct buf out;
 
-	flush(k);
+	flush(k->who);
 	buf_init(&out, 1 << 20);
 	while (went < bytes.len) {
 		uint8_t frame[YAMUX_HEAD + YAMUX_FRAME_MAX];
@@ -396,27 +485,27 @@ kit_answer(struct kit *k, size_t i, uint8_t status, const char *json)
 void
 kit_fin(struct kit *k, size_t i)
 {
-	yamux_finish(&k->agent.mux, kit_stream(k, i)->id);
-	flush(k);
+	yamux_finish(&k->who->mux, kit_stream(k, i)->id);
+	flush(k->who);
 }
 
 void
 kit_rst(struct kit *k, size_t i)
 {
-	yamux_reset(&k->agent.mux, kit_stream(k, i)->id);
-	flush(k);
+	yamux_reset(&k->who->mux, kit_stream(k, i)->id);
+	flush(k->who);
 }
 
 size_t
 kit_open(struct kit *k, struct slice first)
 {
-	struct kit_agent *a = &k->agent;
+	struct kit_peer *a = k->who;
 	uint32_t id;
 
 	assert(yamux_open(&a->mux, NULL, &id) == 0);
 	add(a, id);
 	kit_say(k, a->count - 1, first);
-	flush(k);
+	flush(k->who);
 	return a->count - 1;
 }
 
@@ -427,8 +516,8 @@ kit_consume(struct kit *k, size_t i, size_t n)
 
 	assert(n <= s->held);
 	s->held -= n;
-	yamux_consume(&k->agent.mux, s->id, n, loop_now(&k->loop));
-	flush(k);
+	yamux_consume(&k->who->mux, s->id, n, loop_now(&k->loop));
+	flush(k->who);
 }
 
 void
@@ -437,13 +526,13 @@ kit_raw(struct kit *k, struct slice bytes)
 	struct buf out;
 
 	buf_init(&out, 1 << 24);
-	wsconn_send(&k->agent.ws, &out, WS_BINARY, bytes, true);
-	stream_write(k->agent.s, buf_peek(&out));
+	wsconn_send(&k->who->ws, &out, WS_BINARY, bytes, true);
+	stream_write(k->who->s, buf_peek(&out));
 	buf_fini(&out);
 }
 
 void
 kit_cut(struct kit *k)
 {
-	stream_abort(k->agent.s, true);
+	stream_abort(k->who->s, true);
 }

@@ -3,8 +3,8 @@
  * and the agent (tests of what stands on links).
  *
  * Both ends are real: sockets, WebSocket and yamux machines, on one loop.
- * What the agent does is in `agent`; its streams are kept, with all that
- * came, in the order in which they were opened.
+ * What a peer does is in `agent` and `tool`; their streams are kept, with all
+ * that came, in the order in which they were opened.
  */
 #ifndef SUPPORT_TUNNEL_KIT_H
 #define SUPPORT_TUNNEL_KIT_H
@@ -29,7 +29,11 @@ struct kit_stream {
 	bool fin, rst;
 };
 
-struct kit_agent {
+struct kit;
+
+/* Who talks to musterd: the agent, or an operator's tool. */
+struct kit_peer {
+	struct kit *kit;
 	struct stream *s; /* NULL once closed */
 	struct wsconn_lane lane;
 	struct wsconn_config config;
@@ -50,7 +54,10 @@ struct kit {
 	struct loop loop;
 	struct arena arena;
 	struct peer_id link;
-	struct kit_agent agent;
+	struct kit_peer agent;
+	struct kit_peer tool;
+	struct kit_peer *who; /* of the two, for what follows; the agent */
+	uint64_t grants;
 };
 
 /* A link that is registered, with a yamux session. */
@@ -62,7 +69,14 @@ void kit_run(struct kit *k);
 /* The link behind k->link, NULL when it is gone. */
 struct link_conn *kit_link(struct kit *k);
 
-/* The agent's doings. */
+/* An operator's tool, let in at /api/v1/tunnel as usr_1. */
+void kit_tool(struct kit *k);
+/* The hub is asked about a visit: it is granted, to what is asked for by
+ * the agent's link; or refused.  The visit, until the next turn. */
+const struct tunnel_visit *kit_grant(struct kit *k);
+void kit_deny(struct kit *k, uint16_t status, const char *code);
+
+/* The doings of k->who. */
 struct kit_stream *kit_stream(struct kit *k, size_t i);
 /* All that came on it and was not eaten. */
 struct slice kit_got(struct kit *k, size_t i);
@@ -77,7 +91,7 @@ size_t kit_open(struct kit *k, struct slice first);
 void kit_consume(struct kit *k, size_t i, size_t n);
 /* Bytes of the session as they are. */
 void kit_raw(struct kit *k, struct slice bytes);
-/* The agent's connection breaks. */
+/* Its connection breaks. */
 void kit_cut(struct kit *k);
 
 #endif
