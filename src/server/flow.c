@@ -43,6 +43,7 @@ flow_new(struct dock *d, enum flow_state state)
 	f->state = (uint8_t)state;
 	outlet_init(&f->outlet, &outlet_ops);
 	list_init(&f->listener);
+	list_init(&f->hope);
 	list_init(&f->news);
 	/* Its opening goes on top. */
 	flow_set_cap(f, FLOW_CAP);
@@ -69,6 +70,7 @@ end(struct flow *f)
 	f->ops = NULL;
 	loop_timer_stop(f->dock->lane.loop, &f->timer);
 	list_remove(&f->listener);
+	list_remove(&f->hope);
 	list_remove(&f->news);
 	if (f->ended && f->heard_all) {
 		outlet_consume(&f->outlet, f->owed);
@@ -283,13 +285,21 @@ keep(struct flow *f, struct slice bytes)
 	return ERR_NOMEM;
 }
 
+static bool
+is_gone(const struct flow *f)
+{
+	const struct trunk *t = f->outlet.trunk;
+
+	return t == NULL ? list_empty(&f->hope) : t->conn->ending;
+}
+
 int
 flow_write(struct flow *f, struct slice bytes)
 {
 	size_t went = 0;
 
 	assert(!f->ends);
-	if (f->outlet.trunk == NULL || f->outlet.trunk->conn->ending)
+	if (is_gone(f))
 		return ERR_GONE;
 	if (waiting(f) + bytes.len > f->cap)
 		return ERR_FULL;

@@ -100,9 +100,12 @@ void flow_finish(struct flow *f);
 /* At once, both directions; no call comes any more. */
 void flow_close(struct flow *f);
 
-/* The agent has opened a stream: for the link. */
+/* For the link: the agent has opened a stream. */
 struct link_conn;
 void flow_opened(struct link_conn *l, uint32_t id);
+/* The link carries streams from now on; it does not live that long. */
+void flow_link_ready(struct link_conn *l);
+void flow_link_gone(struct link_conn *l);
 
 /* Once for each dock. */
 void flow_setup(struct dock *d);

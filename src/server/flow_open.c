@@ -428,6 +428,39 @@ keep_id(struct flow *f, struct slice id)
 }
 
 static int
+start(struct flow *f, struct link_conn *l)
+{
+	int err = outlet_open(&f->outlet, link_trunk(l));
+
+	if (err == 0 && f->id.ptr != NULL)
+		list_push(&link_streams(l)->listeners, &f->listener);
+	return err;
+}
+
+void
+flow_link_ready(struct link_conn *l)
+{
+	struct list *i;
+
+	while ((i = list_pop(&l->hopeful)) != NULL) {
+		struct flow *f = LIST_OF(i, struct flow, hope);
+		int err = start(f, l);
+		if (err != 0)
+			flow_lose(f, err);
+		else
+			outlet_wake(&f->outlet);
+	}
+}
+
+void
+flow_link_gone(struct link_conn *l)
+{
+	while (!list_empty(&l->hopeful))
+		flow_lose(
+		    LIST_OF(l->hopeful.next, struct flow, hope), ERR_CLOSED);
+}
+
+static int
 prepare(struct flow *f, struct link_conn *l, const struct flow_order *o)
 {
 	bool v1 = o->speech == TUNNEL_STREAMS_V1;
@@ -437,8 +470,11 @@ prepare(struct flow *f, struct link_conn *l, const struct flow_order *o)
 		err = keep_id(f, o->request_id);
 	if (err == 0 && !v1)
 		err = due_in(f, connect_within(o) + ANSWER_GRACE);
-	if (err == 0)
-		err = outlet_open(&f->outlet, link_trunk(l));
+	/* The hub knows of a registration before the agent does. */
+	if (err == 0 && l->mux == NULL)
+		list_push(&l->hopeful, &f->hope);
+	else if (err == 0)
+		err = start(f, l);
 	return err;
 }
 
@@ -450,11 +486,11 @@ flow_open(struct dock *d, const struct flow_order *o,
 
 	if (o->speech == TUNNEL_JSON)
 		return ERR_UNSUPPORTED;
-	if (l == NULL || l->mux == NULL)
+	bool v1 = o->speech == TUNNEL_STREAMS_V1;
+	if (l == NULL || (l->mux == NULL && (v1 || !l->native)))
 		return ERR_GONE;
 	if (d->server->short_of_memory)
 		return ERR_BUSY;
-	bool v1 = o->speech == TUNNEL_STREAMS_V1;
 	struct flow *f = flow_new(d, v1 ? FLOW_OPEN : FLOW_OPENING);
 	if (f == NULL)
 		return ERR_NOMEM;
@@ -466,8 +502,6 @@ flow_open(struct dock *d, const struct flow_order *o,
 	}
 	flow_own(f, ops, owner);
 	count(f, o->proto);
-	if (o->reverse)
-		list_push(&link_streams(l)->listeners, &f->listener);
 	if (v1)
 		flow_announce(f, NEWS_ANSWERED);
 	outlet_wake(&f->outlet);

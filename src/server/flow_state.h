@@ -32,6 +32,8 @@ struct flow {
 	struct buf out;          /* towards the service, not yet sent */
 	struct buf head;         /* an answer or opening, until it is whole */
 	struct list listener;    /* in link_streams.listeners */
+	struct list hope;        /* in link_conn.hopeful: it comes before the
+				  * link carries streams */
 	struct list news;        /* in dock.flow_news */
 	struct loop_timer timer; /* for the answer or opening */
 	struct slice id;         /* owned: of one that listens */

@@ -187,6 +187,7 @@ start_mux(struct link_conn *l)
 	config.seed = l->conn->dock->request_base;
 	trunk_start(&s->trunk, &config);
 	l->mux = &s->trunk.mux;
+	flow_link_ready(l);
 }
 
 static void
@@ -371,6 +372,7 @@ on_gone(struct conn *c, int why)
 	struct link_conn *l = link_of(c);
 
 	(void)why;
+	flow_link_gone(l);
 	end_mux(l);
 	if (l->why != 0)
 		c->why = l->why;
@@ -472,6 +474,7 @@ new_link(struct conn *c, struct call *call)
 		memcpy(l->remote, remote.ptr, remote.len);
 	l->remote_len = remote.len;
 	l->conn = c;
+	list_init(&l->hopeful);
 	l->native = web_offers(call, SL("muster.v1"));
 	wsconn_init(&l->ws, WSCONN_SERVER, ws_config(c->dock), now_of(c));
 	/* What it still holds of its commands comes in its first message. */

@@ -16,10 +16,11 @@ struct link_conn {
 	struct conn *conn;
 	struct wsconn ws;
 	struct yamux
-	    *mux;    /* of streams; NULL until a native agent registered */
-	bool native; /* offered muster.v1 */
-	bool paused; /* not read while the hub is behind */
-	int why;     /* of its end, for the hub */
+	    *mux; /* of streams; NULL until a native agent registered */
+	struct list hopeful; /* struct flow.hope: until it has registered */
+	bool native;         /* offered muster.v1 */
+	bool paused;         /* not read while the hub is behind */
+	int why;             /* of its end, for the hub */
 	size_t remote_len;
 	uint8_t remote[]; /* text */
 };

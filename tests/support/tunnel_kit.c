@@ -272,7 +272,7 @@ start_peer(struct kit *k, struct kit_peer *a)
 }
 
 void
-kit_init(struct kit *k)
+kit_init_early(struct kit *k)
 {
 	memset(k, 0, sizeof(*k));
 	assert(loop_init(&k->loop, 100000) == 0);
@@ -285,6 +285,11 @@ kit_init(struct kit *k)
 	mailbox_done(&k->dock.lane.to_hub);
 	say(k, (struct event){ .kind = EVENT_WELCOME });
 	until(&k->loop, k->agent.upgraded);
+}
+
+void
+kit_register(struct kit *k)
+{
 	say(k,
 	    (struct event){ .kind = EVENT_REGISTERED,
 		.registered = { .agent_id = SL("agt_1"),
@@ -293,6 +298,13 @@ kit_init(struct kit *k)
 		    .native = true } });
 	kit_run(k);
 	assert(kit_link(k) != NULL && kit_link(k)->mux != NULL);
+}
+
+void
+kit_init(struct kit *k)
+{
+	kit_init_early(k);
+	kit_register(k);
 }
 
 void

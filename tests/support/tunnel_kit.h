@@ -60,8 +60,11 @@ struct kit {
 	uint64_t grants;
 };
 
-/* A link that is registered, with a yamux session. */
+/* A link that is registered, with a yamux session; or one that the hub has
+ * yet to tell so, by kit_register. */
 void kit_init(struct kit *k);
+void kit_init_early(struct kit *k);
+void kit_register(struct kit *k);
 void kit_fini(struct kit *k);
 
 /* Loop turns until nothing comes any more. */

@@ -321,6 +321,48 @@ test_nowhere(void **state)
 	owner_fini(&w);
 }
 
+/* The hub grants what the link has not heard of yet. */
+static void
+test_before_the_link_knows(void **state)
+{
+	struct flow_order o = order(&db);
+	struct owner w, v;
+
+	(void)state;
+	kit_fini(&k);
+	kit_init_early(&k);
+	assert_int_equal(open_to(&w, &db), 0);
+	o = order(&db);
+	owner_init(&v);
+	o.speech = TUNNEL_STREAMS_V1;
+	assert_int_equal(flow_open(&k.dock, &o, &ops, &v, &v.f), ERR_GONE);
+	assert_int_equal(open_to(&v, &db), 0);
+	assert_int_equal(flow_write(w.f, SL("hello")), 0);
+	flow_close(v.f);
+	v.f = NULL;
+	kit_run(&k);
+	kit_register(&k);
+	kit_run(&k);
+	assert_int_equal(k.agent.count, 1);
+	struct opening got;
+	int n = opening_decode(kit_got(&k, 0), &got);
+	assert_slice(slice_from_at(kit_got(&k, 0), (size_t)n), SL("hello"));
+	kit_answer(&k, 0, 0, "{}");
+	kit_run(&k);
+	assert_int_equal(w.answered, 0);
+	owner_fini(&w);
+	kit_fini(&k);
+	/* And one that never hears. */
+	kit_init_early(&k);
+	assert_int_equal(open_to(&w, &db), 0);
+	kit_cut(&k);
+	kit_run(&k);
+	assert_int_equal(w.gones, 1);
+	assert_int_equal(w.why, ERR_CLOSED);
+	owner_fini(&w);
+	owner_fini(&v);
+}
+
 static void
 test_refusals(void **state)
 {
@@ -930,6 +972,7 @@ main(void)
 		ROW(test_openings_of_all_sorts),
 		ROW(test_version_1),
 		ROW(test_nowhere),
+		ROW(test_before_the_link_knows),
 		ROW(test_refusals),
 		ROW(test_answer_in_pieces),
 		ROW(test_bad_answers),
