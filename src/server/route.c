@@ -17,6 +17,7 @@
 #include "server/monitor.h"
 #include "server/signed.h"
 #include "server/stops.h"
+#include "server/tunnel_api.h"
 
 #include "server/route.h"
 
@@ -25,6 +26,7 @@ enum { KIB = 1024, MIB = 1024 * KIB };
 #define HUB .handle = api_ask, .event = api_answer
 #define ACCOUNT .handle = accounts_ask, .event = accounts_answer
 #define READ .handle = api_ask, .event = lookup_answer
+#define TUNNEL .handle = tunnel_api_ask, .event = tunnel_api_answer
 #define STOP .handle = stops_ask, .event = stops_answer
 #define LEGACY .handle = legacy_ask, .event = legacy_answer
 #define CONSOLE .handle = console_open, .event = console_answer
@@ -122,6 +124,18 @@ static const struct route table[] = {
 	  .summary = "List stops" },
 	{ "GET", "/api/v1/stops/{}", STOP, .op = OP_STOP_SHOW, .ends = true,
 	  .summary = "A stop and its receipts" },
+	{ "GET", "/api/v1/routes", TUNNEL, .op = OP_ROUTE_LIST,
+	  .summary = "List the gateway's routes" },
+	{ "POST", "/api/v1/routes", TUNNEL, .op = OP_ROUTE_ADD,
+	  .body_max = 64 * KIB, .summary = "Add a route" },
+	{ "GET", "/api/v1/routes/{}", TUNNEL, .op = OP_ROUTE_SHOW,
+	  .summary = "A route and its agents" },
+	{ "DELETE", "/api/v1/routes/{}", TUNNEL, .op = OP_ROUTE_REMOVE,
+	  .ends = true, .summary = "Remove a route" },
+	{ "POST", "/api/v1/routes/{}/links", TUNNEL, .op = OP_ROUTE_LINK,
+	  .body_max = 16 * KIB, .summary = "Sign an expiring link" },
+	{ "DELETE", "/api/v1/routes/{}/links", TUNNEL, .op = OP_ROUTE_UNLINK,
+	  .ends = true, .summary = "Revoke all links" },
 	{ "GET", "/api/v1/exec", .handle = attach_open,
 	  .op = OP_COMMAND_CREATE, .websocket = true },
 	{ "GET", "/api/v1/tunnel", .handle = api_ask, .event = forward_open,

@@ -30,6 +30,7 @@
 #include "server/stopkey.h"
 #include "server/tally.h"
 #include "server/vault.h"
+#include "server/wall_token.h"
 
 #include "server/run.h"
 
@@ -216,7 +217,7 @@ say_admin(const struct runner *r)
 		    r->url, r->setup);
 }
 
-/* Before any agent is let in. */
+/* And the keys; before any agent is let in. */
 static int
 load_stops(struct runner *r, struct arena *a, struct hub_snapshot *all)
 {
@@ -236,7 +237,10 @@ load_stops(struct runner *r, struct arena *a, struct hub_snapshot *all)
 		return err;
 	all->stop_switch =
 	    stopfile_look(&file_real, r->dir, a, &all->stop_switch_text) == 1;
-	return stopkey_open(r->store, r->server.stop_key, clock_wall());
+	err = stopkey_open(r->store, r->server.stop_key, clock_wall());
+	return err != 0
+	    ? err
+	    : wall_key_open(r->store, r->server.wall_key, clock_wall());
 }
 
 static struct hub *

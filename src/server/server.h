@@ -80,6 +80,7 @@ struct server {
 	struct slice incarnation;
 	uint8_t nonce_key[32];   /* of links' challenges; random */
 	uint8_t stop_key[32];    /* see stopkey.h */
+	uint8_t wall_key[32];    /* see wall_token.h */
 	uint8_t secrets_key[32]; /* see vault.h */
 	struct noncebook *noncebook;
 	uint8_t pin[32]; /* of the TLS key */

@@ -311,6 +311,101 @@ test_logins(void **state)
 	assert_int_equal(snap.login_count, 0);
 }
 
+static void
+test_routes(void **state)
+{
+	struct route_record route = { .id = SL("rte_a"),
+		.name = SL("app"),
+		.host = SL("app.example.com"),
+		.prefix = SL("/api"),
+		.strip = true,
+		.agent = SL("agt_a"),
+		.target = { .service = SL("shop"),
+		    .namespace = SL("web"),
+		    .port = 65535,
+		    .tls = true,
+		    .tls_name = SL("shop.internal") },
+		.wall = TUNNEL_PUBLIC,
+		.idle_within = 7,
+		.message_rate = 8,
+		.byte_rate = UINT64_C(1) << 40,
+		.origins = SL("https://a.example"),
+		.rules_json = SL("{}"),
+		.links_from = 9,
+		.user_id = SL("usr_a"),
+		.workspace_id = 1,
+		.created_at = 10 };
+	struct op op = { .verb = OP_PUT_ROUTE, .route = &route };
+	struct hub_snapshot snap;
+
+	(void)state;
+	assert_int_equal(apply(op), 0);
+	/* Another of the same name, or host and prefix, has no place. */
+	struct route_record other = route;
+	other.id = SL("rte_b");
+	op.route = &other;
+	assert_int_equal(apply(op), ERR_EXISTS);
+	other.name = SL("other");
+	assert_int_equal(apply(op), ERR_EXISTS);
+	store_close(s);
+	open_store();
+	assert_int_equal(store_load(s, &arena, &snap), 0);
+	assert_int_equal(snap.route_count, 1);
+	const struct route_record *got = &snap.routes[0];
+	assert_slice(got->host, route.host);
+	assert_slice(got->prefix, route.prefix);
+	assert_true(got->strip);
+	assert_null(got->selector.ptr);
+	assert_null(got->target.host.ptr);
+	assert_slice(got->target.namespace, route.target.namespace);
+	assert_int_equal(got->target.port, 65535);
+	assert_true(got->target.tls);
+	assert_false(got->target.insecure);
+	assert_slice(got->target.tls_name, route.target.tls_name);
+	assert_int_equal(got->wall, TUNNEL_PUBLIC);
+	assert_int_equal(got->byte_rate, route.byte_rate);
+	assert_int_equal(got->links_from, 9);
+	/* One that was removed is loaded no more, and in nobody's way. */
+	route.removed_at = 11;
+	op.route = &route;
+	assert_int_equal(apply(op), 0);
+	other.name = SL("app");
+	op.route = &other;
+	assert_int_equal(apply(op), 0);
+	assert_int_equal(store_load(s, &arena, &snap), 0);
+	assert_int_equal(snap.route_count, 1);
+	assert_slice(snap.routes[0].id, SL("rte_b"));
+}
+
+/* Who had every scope before there were two more has those, too. */
+static void
+test_new_scopes(void **state)
+{
+	const scope_set before = 0xffff;
+	struct token_record all = kit_token(SL("tok_all"), 1);
+	struct token_record some = kit_token(SL("tok_some"), 2);
+	struct op op = { .verb = OP_PUT_TOKEN, .token = &all };
+	struct slice sql = schema_migration(9);
+	struct hub_snapshot snap;
+	char text[256];
+
+	(void)state;
+	all.scopes = before;
+	some.scopes = SCOPE_AGENT_READ;
+	assert_int_equal(apply(op), 0);
+	op.token = &some;
+	assert_int_equal(apply(op), 0);
+	store_close(s);
+	while (sql.len > 0 && !slice_starts(sql, SL("UPDATE tokens")))
+		sql = slice_from_at(sql, 1);
+	assert_int_equal(slice_cstr(sql, text, sizeof(text)), 0);
+	tamper(text);
+	open_store();
+	assert_int_equal(store_load(s, &arena, &snap), 0);
+	assert_int_equal(snap.tokens[0].scopes, SCOPES_ALL);
+	assert_int_equal(snap.tokens[1].scopes, SCOPE_AGENT_READ);
+}
+
 /* Of one agent alone: pages are full, and go on where they ended. */
 static bool
 is_of(void *arg, const void *record)
@@ -906,6 +1001,8 @@ main(void)
 		STORE_TEST(test_finds_damage),
 		STORE_TEST(test_everything_comes_back),
 		STORE_TEST(test_logins),
+		STORE_TEST(test_routes),
+		STORE_TEST(test_new_scopes),
 		STORE_TEST(test_filtered_pages),
 		STORE_TEST(test_command_moves),
 		STORE_TEST(test_sent_at_once),
