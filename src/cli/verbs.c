@@ -136,6 +136,36 @@ static const struct flag resume_flags[] = {
 	{ NULL, 'l', "LABEL=VALUE", "the stop of these labels" },
 };
 
+static const struct flag route_flags[] = {
+	{ "agent", 0, "AGENT", "by this agent" },
+	{ NULL, 'l', "LABEL=VALUE", "by any agent with this label" },
+	{ "to", 0, "HOST:PORT", "to this service, seen from the agent" },
+	{ "to-service", 0, "NS/SERVICE:PORT", "to this one of a cluster" },
+	{ "name", 0, "NAME", "its name (host and prefix)" },
+	{ "public", 0, NULL, "for everybody, without a login" },
+	{ "strip-prefix", 0, NULL, "cut PREFIX off on the way" },
+	{ "tls", 0, NULL, "the agent speaks TLS to the service" },
+	{ "tls-insecure", 0, NULL, "the same, whatever certificate it shows" },
+	{ "tls-name", 0, "NAME", "the same, and this is its name" },
+	{ "connect-timeout", 0, "D", "to reach the service (10s)" },
+	{ "timeout", 0, "D", "for the first byte of an answer (60s)" },
+	{ "idle-timeout", 0, "D", "with nothing going either way (1h)" },
+	{ "set-header", 0, "NAME: VALUE", "of requests; may be repeated" },
+	{ "remove-header", 0, "NAME,...", "of requests" },
+	{ "set-response-header", 0, "NAME: VALUE", "may be repeated" },
+	{ "remove-response-header", 0, "NAME,...", "of answers" },
+	{ "origins", 0, "URL,...",
+	    "whose pages may open WebSockets (its own)" },
+	{ "ws-messages", 0, "N", "a second, of one WebSocket" },
+	{ "ws-bytes", 0, "N", "a second, of one WebSocket" },
+};
+
+static const struct flag link_flags[] = {
+	{ "ttl", 0, "D", "it is good this long (1h; 30 days at most)" },
+	{ "host", 0, "HOST", "for this host of a route of *.SUFFIX" },
+	{ "revoke", 0, NULL, "make all links of the route worthless" },
+};
+
 static const struct flag audit_flags[] = {
 	{ "limit", 0, "N", "at most N lines (100)" },
 };
@@ -278,6 +308,20 @@ const struct verb verbs[] = {
 	    "The one that was raised with the same words, or the one with this "
 	    "number.  Other stops go on standing.",
 	    FLAGS(resume_flags), 0, 1, false, verb_resume },
+	{ "route", "add", "HOST[/PREFIX]",
+	    "lead requests for a host to a service behind an agent",
+	    "HOST may be *.SUFFIX.  Visitors log in, unless it is public.  "
+	    "The address to visit is printed.",
+	    FLAGS(route_flags), 1, 1, false, verb_route_add },
+	{ "route", "ls", "", "list routes", NULL, { 0 }, 0, 0, false,
+	    verb_route_ls },
+	{ "route", "show", "ROUTE", "all about one route", NULL, { 0 }, 1, 1,
+	    false, verb_route_show },
+	{ "route", "rm", "ROUTE", "remove a route, and cut who uses it", NULL,
+	    { 0 }, 1, 1, false, verb_route_rm },
+	{ "route", "link", "ROUTE", "print a link past the login, for a while",
+	    "Whoever has it needs no login until it expires.",
+	    FLAGS(link_flags), 1, 1, false, verb_route_link },
 	{ "audit", "ls", "", "the journal, newest first", NULL,
 	    FLAGS(audit_flags), 0, 0, false, verb_audit_ls },
 	{ "audit", "verify", "", "check the journal's chain of hashes", NULL,

@@ -85,6 +85,12 @@ int verb_stop(struct cli *c, const struct args *a);
 int verb_stop_ls(struct cli *c, const struct args *a);
 int verb_stop_show(struct cli *c, const struct args *a);
 int verb_resume(struct cli *c, const struct args *a);
+/* routes.c */
+int verb_route_add(struct cli *c, const struct args *a);
+int verb_route_ls(struct cli *c, const struct args *a);
+int verb_route_show(struct cli *c, const struct args *a);
+int verb_route_rm(struct cli *c, const struct args *a);
+int verb_route_link(struct cli *c, const struct args *a);
 /* journal.c */
 int verb_audit_ls(struct cli *c, const struct args *a);
 int verb_audit_verify(struct cli *c, const struct args *a);

@@ -1,0 +1,169 @@
+#!/usr/bin/python3
+"""Routes of the gateway by REST and the command line: made, refused, shown,
+removed, kept over a restart; and links past a login."""
+
+import base64
+import json
+
+from harness import check, equal, main
+
+PASSWORD = "correct horse battery staple"
+
+
+def route(**more):
+    return {"host": "app.example.com", "agent": "web-1", "to": {"host": "127.0.0.1", "port": 8080}, **more}
+
+
+def refused(a, status, code, field=None):
+    equal((a.status, a.code), (status, code), a)
+    if field:
+        equal(a["field"], field)
+
+
+def test_made_shown_removed(case):
+    d = case.musterd()
+    case.agent(d)
+    a = d.post("/api/v1/routes", route(
+        prefix="/api/", tls={"name": "app.internal"}, origins=["https://a.example", "https://*.b.example"],
+        headers={"request": {"set": {"X-Tenant": "a"}, "remove": ["Referer"]}},
+        answer_ms=5000, messages_per_second=10))
+    equal(a.status, 201, a)
+    r = a.json
+    equal(r["schema"], "muster.route/1")
+    equal((r["host"], r["prefix"], r["name"]), ("app.example.com", "/api", "app.example.com-api"))
+    port = d.url.rsplit(":", 1)[1]
+    equal(r["url"], "http://app.example.com:%s/api/" % port)
+    equal(r["agent_id"], d.agent("web-1")["agent_id"])
+    equal(r["to"], {"host": "127.0.0.1", "port": 8080})
+    equal(r["tls"], {"insecure": False, "name": "app.internal"})
+    equal(r["origins"], ["https://a.example", "https://*.b.example"])
+    equal(r["headers"], {"request": {"set": {"X-Tenant": "a"}, "remove": ["Referer"]}})
+    equal((r["public"], r["answer_ms"], r["messages_per_second"]), (False, 5000, 10))
+    refused(d.post("/api/v1/routes", route(prefix="/api")), 409, "ROUTE_EXISTS", "host")
+
+    # Kept: a kill and a restart later it is the same, and its agent is told.
+    d.kill()
+    d = d.again()
+    d.agent_is("web-1", "online")
+    a = d.get("/api/v1/routes/" + r["id"])
+    equal(a["members"], [{"agent_id": r["agent_id"], "name": "web-1", "ready": True}])
+    equal({k: v for k, v in a.json.items() if k != "members"}, r)
+    equal(d.get("/api/v1/routes/app.example.com-api")["id"], r["id"])
+    equal(d.get("/api/v1/routes")["items"], [r])
+    equal(d.delete("/api/v1/routes/" + r["id"]).status, 204)
+    refused(d.get("/api/v1/routes/" + r["id"]), 404, "ROUTE_NOT_FOUND")
+    equal(d.get("/api/v1/routes").json["items"], [])
+    actions = [x["action"] for x in d.get("/api/v1/audit?limit=100")["items"]]
+    check({"route.add", "route.remove"} <= set(actions), actions)
+
+
+def test_what_is_refused(case):
+    d = case.musterd("--public-url", "http://muster.example.com")
+    case.agent(d)
+    for body, field in (
+            (route(host="muster.example.com"), "host"), (route(host="localhost"), "host"),
+            (route(host="127.0.0.1"), "host"), (route(host="a b"), "host"), (route(host="a.example:80"), "host"),
+            (route(host="*."), "host"), (route(host="a.*.example"), "host"), (route(prefix="/a/../b"), "prefix"),
+            (route(prefix="/a%2fb"), "prefix"), (route(prefix="a"), "prefix"), (route(name="a/b"), "name"),
+            (route(selector="env=dev"), "agent"), (route(to={"host": "x", "port": 0}), "port"),
+            (route(to={"host": "x", "port": 65536}), "port"), (route(to={"port": 1}), "target"),
+            (route(to={"service": "a", "port": 1}), "target"), (route(to={"host": "a b", "port": 1}), "target"),
+            (route(tls=7), "tls"), (route(origins=["a.example"]), "origins"), (route(origins=[7]), "origins"),
+            (route(headers={"request": {"set": {"Connection": "x"}}}), "headers"),
+            (route(headers={"request": {"set": {"X-A": "b\r\nX-C: d"}}}), "headers"),
+            (route(headers={"request": {"remove": ["x-forwarded-for"]}}), "headers"),
+            (route(headers={"both": {}}), "headers"), (route(connect_ms=-1), "connect_ms"),
+            ({"agent": "web-1"}, "host"), (route(host=None), "host")):
+        refused(d.post("/api/v1/routes", body), 400, "INVALID_REQUEST", field)
+    refused(d.post("/api/v1/routes", route(agent="nobody")), 404, "AGENT_NOT_FOUND", "agent")
+    equal(d.get("/api/v1/routes")["items"], [])
+    # A suffix that our own name has, too, is no name of ours.
+    equal(d.post("/api/v1/routes", route(host="*.example.com")).status, 201)
+
+
+def test_who_may(case):
+    d = case.musterd()
+    case.agent(d)
+    equal(d.post("/api/v1/routes", route()).status, 201)
+    admin = d.token
+    for role, add, see in (("viewer", 403, 200), ("operator", 201, 200)):
+        equal(d.post("/api/v1/users", {"name": role, "role": role}).status, 201)
+        d.token = d.post("/api/v1/users/%s/token" % role, {"ttl_ms": 60000})["token"]
+        equal(d.get("/api/v1/routes").status, see)
+        equal(d.post("/api/v1/routes", route(host=role + ".example")).status, add)
+        equal(d.post("/api/v1/routes/app.example.com/links", {}).status, add)
+        d.token = admin
+    equal(d.post("/api/v1/users", {"name": "other", "role": "operator", "selector": "env=prod"}).status, 201)
+    d.token = d.post("/api/v1/users/other/token", {"ttl_ms": 60000})["token"]
+    equal(d.get("/api/v1/routes").json["items"], [])
+    refused(d.get("/api/v1/routes/app.example.com"), 404, "ROUTE_NOT_FOUND")
+    refused(d.delete("/api/v1/routes/app.example.com"), 404, "ROUTE_NOT_FOUND")
+    refused(d.post("/api/v1/routes", route(host="x.example")), 404, "AGENT_NOT_FOUND")
+    pool = {"host": "x.example", "to": {"host": "h", "port": 1}}
+    refused(d.post("/api/v1/routes", dict(pool, selector="env")), 403, "NOT_PERMITTED", "selector")
+    equal(d.post("/api/v1/routes", dict(pool, selector="tier=web,env=prod")).status, 201)
+
+
+def test_by_command_line(case):
+    d = case.musterd()
+    case.agent(d)
+    port = d.url.rsplit(":", 1)[1]
+    out = case.cli(d, "route", "add", "App.example.com/shop", "--agent", "web-1", "--to", "[::1]:81", "--name", "shop",
+                   "--strip-prefix", "--timeout", "5m", "--set-header", "X-A: b: c", "--remove-header", "Referer,Via",
+                   "--set-response-header", "X-Frame-Options: DENY", "--ws-messages", "5", "--tls-insecure", code=0)
+    equal(out.out.decode().strip(), "http://app.example.com:%s/shop/" % port)
+    r = d.get("/api/v1/routes/shop").json
+    equal(r["to"], {"host": "::1", "port": 81})
+    equal(r["headers"], {"request": {"set": {"X-A": "b: c"}, "remove": ["Referer", "Via"]},
+                         "response": {"set": {"X-Frame-Options": "DENY"}}})
+    equal((r["strip_prefix"], r["answer_ms"], r["messages_per_second"]), (True, 300000, 5))
+    equal(r["tls"], {"insecure": True, "name": None})
+    case.cli(d, "route", "add", "*.apps.example", "-l", "env=dev", "-l", "tier=web", "--to-service", "web/shop:80",
+             "--public", "--name", "apps", code=0)
+    r = d.get("/api/v1/routes/apps").json
+    equal((r["selector"], r["public"], r["url"]), ("env=dev,tier=web", True, None))
+    equal(r["to"], {"service": "shop", "namespace": "web", "port": 80})
+    rows = [x.split("\t") for x in case.cli(d, "route", "ls", code=0).out.decode().splitlines()]
+    equal([x[:2] + x[3:5] for x in rows],
+          [["apps", "*.apps.example", "web/shop:80", "public"],
+           ["shop", "app.example.com/shop", "https://[::1]:81", "session"]])
+    shown = json.loads(case.cli(d, "route", "ls", "--json", code=0).out)
+    equal([x["name"] for x in shown["items"]], ["apps", "shop"])
+    equal(json.loads(case.cli(d, "route", "show", "shop", "--json", code=0).out)["name"], "shop")
+    case.cli(d, "route", "rm", "apps", code=0)
+    case.cli(d, "route", "rm", "apps", code=5)
+    for words in (("add", "x.example", "--agent", "web-1"), ("add", "x.example", "--to", "h:1"),
+                  ("add", "x.example", "--agent", "web-1", "--to", "h"),
+                  ("add", "x.example", "--agent", "web-1", "--to", "h:99999"),
+                  ("add", "x.example", "--agent", "web-1", "--to-service", "s:1"),
+                  ("add", "x.example", "--agent", "web-1", "-l", "a=b", "--to", "h:1"),
+                  ("add", "x.example", "--agent", "web-1", "--to", "h:1", "--set-header", "X"), ("add",), ("rm",)):
+        case.cli(d, "route", *words, code=2)
+
+
+def test_links(case):
+    d = case.musterd()
+    case.agent(d)
+    equal(d.post("/api/v1/routes", route()).status, 201)
+    equal(d.post("/api/v1/routes", route(host="*.apps.example", name="apps")).status, 201)
+    a = d.post("/api/v1/routes/app.example.com/links", {"ttl_ms": 60000})
+    equal(a.status, 201, a)
+    equal(a["schema"], "muster.link/1")
+    url, _, token = a["url"].partition("?muster_link=")
+    equal(url, "http://app.example.com:%s/" % d.url.rsplit(":", 1)[1])
+    body, mac = (base64.urlsafe_b64decode(x + "=" * (-len(x) % 4)) for x in token.split("."))
+    equal((body[0], body[1], len(mac)), (1, 2, 32))
+    check(a["route_id"].encode() in body, body)
+    out = case.cli(d, "route", "link", "app.example.com", "--ttl", "5m", code=0).out.decode()
+    check(out.startswith(url + "?muster_link="), out)
+    refused(d.post("/api/v1/routes/apps/links", {}), 400, "INVALID_REQUEST", "host")
+    refused(d.post("/api/v1/routes/apps/links", {"host": "apps.example"}), 400, "INVALID_REQUEST", "host")
+    a = d.post("/api/v1/routes/apps/links", {"host": "one.apps.example"})
+    check(a["url"].startswith("http://one.apps.example:"), a)
+    refused(d.post("/api/v1/routes/apps/links", {"ttl_ms": 1}), 400, "INVALID_REQUEST", "ttl_ms")
+    equal(d.get("/api/v1/routes/app.example.com")["links_from"], None)
+    case.cli(d, "route", "link", "app.example.com", "--revoke", code=0)
+    check(d.get("/api/v1/routes/app.example.com")["links_from"])
+
+
+main(globals())
