@@ -18,7 +18,7 @@
 
 enum { RMDIR_TRIES = 50, RMDIR_EVERY = 2000 }; /* us */
 
-enum { GAPS_TEXT = 256 * 1024 };
+enum { GAPS_TEXT = 256 * 1024, BLOCK = 4096 };
 
 char *
 dir_path(struct arena *a, const char *x, const char *y, const char *z)
@@ -59,13 +59,35 @@ read_exit(
 	return err == ERR_CORRUPT ? ERR_NOT_FOUND : err;
 }
 
+/*
+ * How much a spool surely has.  Its holder died, and perhaps the machine: then
+ * a file system may know of the end of its last block and not have the bytes,
+ * which read as NULs.  Of those at the end nobody can tell whether they were
+ * written, so they are left out.
+ */
 static uint64_t
-size_of(const char *dir, const char *name, struct arena *a)
+sure_size(
+    struct file_layer *fs, const char *dir, const char *name, struct arena *a)
 {
-	struct stat st;
+	uint8_t tail[BLOCK];
+	size_t got = 0;
+	uint64_t size = 0;
+	struct file f;
 	char *path = dir_path(a, dir, name, NULL);
 
-	return path == NULL || stat(path, &st) != 0 ? 0 : (uint64_t)st.st_size;
+	if (path == NULL || file_open(fs, path, FILE_READ, 0, &f) != 0)
+		return 0;
+	if (file_size(&f, &size) == 0) {
+		uint64_t at = size > BLOCK ? size - BLOCK : 0;
+		if (file_read(&f, at, tail, (size_t)(size - at), &got) != 0)
+			got = 0;
+		while (got > 0 && at + got == size && tail[got - 1] == 0) {
+			got--;
+			size--;
+		}
+	}
+	file_close(&f);
+	return size;
 }
 
 static int
@@ -80,7 +102,8 @@ write_unknown(struct file_layer *fs, const char *dir, struct slice id,
 	if (read_text(fs, dir, "claim", a, &text) == 0)
 		(void)record_read_claim(text, &claim);
 	claim.id = id;
-	uint64_t size[2] = { size_of(dir, "out", a), size_of(dir, "err", a) };
+	uint64_t size[2] = { sure_size(fs, dir, "out", a),
+		sure_size(fs, dir, "err", a) };
 	char *path = dir_path(a, dir, "exit", NULL);
 	buf_init(&b, HOLDER_TEXT_MAX);
 	record_write_unknown(&b, &claim, size);

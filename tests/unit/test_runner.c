@@ -417,6 +417,41 @@ test_holder_killed_is_unknown(void **state)
 	assert_int_equal(w->seen.started, 0);
 }
 
+static void
+put_file(const char *path, const char *text, size_t nuls)
+{
+	static const char zeros[8192];
+	FILE *f = fopen(path, "we");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+	assert_int_equal(fwrite(zeros, 1, nuls, f), nuls);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* After a power failure the end of a spool may read as zeros: nobody wrote
+ * them, or nobody can tell. */
+static void
+test_end_of_a_spool_that_was_lost(void **state)
+{
+	struct world *w = *state;
+	char path[256];
+
+	(void)snprintf(path, sizeof(path), "%s/cmd", w->state);
+	assert_int_equal(mkdir(path, 0700), 0);
+	path_of(w, "cmd_x", "", path);
+	assert_int_equal(mkdir(path, 0700), 0);
+	path_of(w, "cmd_x", "out", path);
+	put_file(path, "out 5\nout 6\n", 6);
+	path_of(w, "cmd_x", "err", path);
+	put_file(path, "", 5000);
+	open_runner(w);
+	turn_until(w, &w->seen.ended, 1);
+	assert_string_equal(w->seen.outcome, "unknown");
+	assert_int_equal(w->seen.size[0], 12);
+	assert_int_equal(w->seen.size[1], 5000 - 4096);
+}
+
 /* A directory whose claim never came: taken, so that no holder can. */
 static void
 test_bare_directory_is_unknown(void **state)
@@ -1070,6 +1105,7 @@ main(void)
 		RUN(test_torn_journal_stops_the_agent),
 		RUN(test_reattach),
 		RUN(test_holder_killed_is_unknown),
+		RUN(test_end_of_a_spool_that_was_lost),
 		RUN(test_bare_directory_is_unknown),
 		RUN(test_exists_leads_to_attaching),
 		RUN(test_backpressure_and_acks),
