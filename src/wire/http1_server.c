@@ -553,10 +553,12 @@ http1_server_start(
 	put_fields(r, out);
 	put_framing(s, r, out);
 	http1_put_end(out);
+	if (out->err != 0)
+		return out->err;
 	s->write = WRITE_OPEN;
 	if (s->head_only)
 		s->sender.how = HTTP1_SEND_NONE;
-	return out->err;
+	return 0;
 }
 
 int

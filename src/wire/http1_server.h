@@ -119,7 +119,7 @@ bool http1_server_may_answer(const struct http1_server *s);
 /*
  * The head of the answer, framed as the request allows; HEAD, 204 and 304
  * have no body, whatever length says.  0, ERR_WRONG_STATE, ERR_INVALID (a
- * field), or out->err.
+ * field), or out->err: then another may be tried, with out cleared.
  */
 int http1_server_start(
     struct http1_server *s, const struct http1_reply *r, struct buf *out);

@@ -623,6 +623,12 @@ test_interim_refused(void **state)
 	reply.relayed = true;
 	assert_int_equal(
 	    http1_server_start(&r.visitor, &reply, &r.to_visitor), ERR_INVALID);
+	/* Nothing has been said yet, so something else still may. */
+	buf_clear(&r.to_visitor);
+	assert_true(http1_server_may_answer(&r.visitor));
+	reply.reason = SL("Fine");
+	assert_int_equal(
+	    http1_server_start(&r.visitor, &reply, &r.to_visitor), 0);
 	relay_fini(&r);
 }
 
