@@ -32,7 +32,9 @@ enum {
 
 /* What every answer may need to say. */
 struct cluster_context {
-	struct slice public_url; /* "https://host", no trailing slash */
+	/* Where /clusters/AGENT leads to services: "https://host", no
+	 * trailing slash. */
+	struct slice tunnel_origin;
 	wall_msec now;
 	uint32_t heartbeat_ms;
 	size_t message_max; /* bytes an agent may send in one message */

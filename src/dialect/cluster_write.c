@@ -19,7 +19,7 @@ cluster_put_tunnel_url(
 	struct buf url;
 
 	buf_init(&url, 4096);
-	buf_put(&url, c->public_url);
+	buf_put(&url, c->tunnel_origin);
 	buf_put(&url, SL("/clusters/"));
 	buf_put(&url, agent_id);
 	if (url.err != 0 && w->err == 0)

@@ -2,6 +2,7 @@
 
 #include "server/call.h"
 #include "server/credential.h"
+#include "server/gateway.h"
 
 enum { ARENA_MAX = 64 * 1024 * 1024, EARLY_MAX = 64 * 1024 };
 
@@ -10,6 +11,7 @@ call_free(struct call *call)
 {
 	if (call == NULL)
 		return;
+	gateway_forget(call);
 	buf_fini(&call->body);
 	buf_fini(&call->early);
 	arena_fini(&call->arena);

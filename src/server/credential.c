@@ -423,6 +423,7 @@ credential_locate(struct conn *c, struct call *call, const struct http1_head *h)
 	forwarded_read(h, s->settings.trusted_proxies, &peer, &by);
 	if (!by.by_proxy)
 		return;
+	call->by_proxy = true;
 	call->tls = by.tls;
 	if (memcmp(&peer, &by.client, sizeof(peer)) == 0)
 		return;

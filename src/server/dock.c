@@ -14,8 +14,8 @@
 #include "server/console.h"
 #include "server/echo.h"
 #include "server/flow.h"
-#include "server/flow_pool.h"
 #include "server/follow.h"
+#include "server/gateway.h"
 #include "server/link.h"
 #include "server/live.h"
 #include "server/monitor.h"
@@ -47,6 +47,7 @@ dock_of(struct lane *lane)
 
 static void on_retry(struct loop_timer *t);
 static void on_depart(struct loop_task *t);
+static void on_homeward(struct loop_task *t);
 
 static void
 on_settle(struct loop_task *t)
@@ -69,6 +70,7 @@ init(struct dock *d)
 	wsconn_lane_init(&d->ws, key, DEFLATE_LEVEL);
 	link_setup(d);
 	flow_setup(d);
+	gateway_setup(d);
 	echo_setup(d);
 	console_setup(d);
 	monitor_setup(d);
@@ -90,6 +92,7 @@ init(struct dock *d)
 	list_init(&d->afloat);
 	loop_task_init(&d->depart, on_depart);
 	d->request_base = rand_u64();
+	loop_task_init(&d->homeward, on_homeward);
 	loop_task_init(&d->settle, on_settle);
 	loop_hook(d->lane.loop, LOOP_SETTLE, &d->settle);
 }
@@ -160,7 +163,7 @@ dock_end(struct lane *lane)
 	}
 	readers_end(d);
 	pipe_end(d);
-	flow_pool_end(d);
+	gateway_fini(d);
 	live_end(d);
 	pass_end(d);
 	sites_replace(d, NULL, NULL);
@@ -169,6 +172,7 @@ dock_end(struct lane *lane)
 	fanout_fini(&d->fanout);
 	drop_owed(d);
 	loop_task_drop(&d->settle);
+	loop_task_drop(&d->homeward);
 	loop_task_drop(&d->flow_task);
 	loop_task_drop(&d->depart);
 	if (!has_conns(d))
@@ -649,21 +653,51 @@ on_start(struct dock *d, struct lane_mail *m)
 		listener_pause(d->listeners[i], false);
 }
 
+/* Agents come last: what is on its way to services goes by their links. */
 static void
-on_drain(struct dock *d, struct lane_mail *m)
+send_home(struct dock *d, bool agents)
 {
 	struct list *l = d->conns.next;
 
-	stop_listening(d);
 	while (l != &d->conns) {
 		struct conn *c = LIST_OF(l, struct conn, link);
 		l = l->next;
-		if (c->ending)
+		if (c->ending || link_is(c) != agents)
 			continue;
-		link_drain(c, m->spread);
-		if (!c->ending)
+		if (agents)
+			link_drain(c, d->spread);
+		else
 			c->role->close(c, WS_CODE_AWAY, SL("draining"));
 	}
+}
+
+static void
+on_homeward(struct loop_task *t)
+{
+	struct dock *d = LIST_OF(t, struct dock, homeward);
+
+	d->homing = false;
+	send_home(d, true);
+}
+
+void
+dock_tunnel(struct dock *d, int change)
+{
+	d->tunnels += (uint32_t)change;
+	if (d->homing && d->tunnels == 0)
+		loop_defer(d->lane.loop, &d->homeward);
+}
+
+static void
+on_drain(struct dock *d, struct lane_mail *m)
+{
+	d->spread = m->spread;
+	stop_listening(d);
+	send_home(d, false);
+	if (d->tunnels == 0)
+		send_home(d, true);
+	else
+		d->homing = true;
 }
 
 static void (*const words[])(struct dock *d, struct lane_mail *m) = {

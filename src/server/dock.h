@@ -35,6 +35,7 @@ struct dock {
 	struct wsconn_config echo_config; /* of /dev/echo */
 	struct wsconn_config console_config;
 	struct wsconn_config monitor_config;
+	struct wsconn_config tunnel_config; /* of visitors, in messages */
 	struct wsconn_config signed_config;
 	struct http1_head head; /* scratch of the HTTP machines */
 	struct buf out;         /* scratch: what a connection says next */
@@ -68,6 +69,10 @@ struct dock {
 	const struct route_list *routes; /* NULL: none yet; see sites.h */
 	struct batch *routes_batch;      /* one reference; has them */
 	struct passes passes;
+	uint32_t tunnels; /* visits of the gateway that are under way */
+	bool homing;      /* agents are sent home when there are none: */
+	msec spread;
+	struct loop_task homeward;
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;
@@ -103,6 +108,10 @@ int dock_post(struct dock *d, struct event *ev);
 
 /* Hand output over to the other lanes; takes p when it returns 0. */
 int dock_relay(struct dock *d, struct live_parcel *p);
+
+/* One more, or one less, that needs an agent's link although all are to go
+ * home. */
+void dock_tunnel(struct dock *d, int change);
 
 /* Give a transit back to the hub, as soon as there is room. */
 void dock_return(struct dock *d, struct transit *t);

@@ -9,6 +9,7 @@
 
 #include "server/api.h"
 #include "server/flow.h"
+#include "server/gateway_log.h"
 #include "server/pressure.h"
 #include "server/show.h"
 
@@ -291,6 +292,7 @@ show_metrics(struct conn *c)
 	sample(text, "muster_info", "version", SL(MUSTER_VERSION), 1);
 	put_counts(text, s);
 	put_tunnels(text, &s->counts);
+	gateway_put_metrics(text, s);
 	put_lanes(text, s);
 	put_hub(text, &hub);
 	put_store(text, &store);

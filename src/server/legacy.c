@@ -91,7 +91,7 @@ void
 legacy_answer(struct conn *c, struct call *call, const struct event *ev)
 {
 	const struct cluster_context ctx = {
-		.public_url = c->dock->server->public_url,
+		.tunnel_origin = ours_tunnel_origin(c->dock->server),
 		.now = clock_wall(),
 	};
 	static const struct http1_pair link = { SL_INIT("Link"),

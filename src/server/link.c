@@ -313,7 +313,7 @@ static struct cluster_context
 context(const struct conn *c)
 {
 	return (struct cluster_context){
-		.public_url = c->dock->server->public_url,
+		.tunnel_origin = ours_tunnel_origin(c->dock->server),
 		.now = clock_wall(),
 		.heartbeat_ms = HEARTBEAT_EVERY,
 		.message_max = TEXT_MAX,
@@ -401,6 +401,12 @@ link_find(struct dock *d, struct peer_id peer)
 	if (c == NULL || c->ending || c->role != &role)
 		return NULL;
 	return link_of(c);
+}
+
+bool
+link_is(const struct conn *c)
+{
+	return c->role == &role;
 }
 
 void

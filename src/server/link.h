@@ -58,6 +58,9 @@ link_trunk(struct link_conn *l)
 	return &link_streams(l)->trunk;
 }
 
+/* Whether a connection is an agent's link. */
+bool link_is(const struct conn *c);
+
 /* Say that the controller goes away, and close with 1001. */
 void link_drain(struct conn *c, msec spread);
 

@@ -44,6 +44,16 @@ ours_is_host(const struct server *s, const struct url_host *host)
 	    listed(s->settings.hosts, name);
 }
 
+struct slice
+ours_tunnel_origin(const struct server *s)
+{
+	struct slice at = s->settings.tunnel_origin;
+
+	if (at.len == 0)
+		return s->public_url;
+	return at.ptr[at.len - 1] == '/' ? slice_first(at, at.len - 1) : at;
+}
+
 /* Origin ------------------------------------------------------------------- */
 
 struct origin_parts {

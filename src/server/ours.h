@@ -16,6 +16,10 @@
 /* public_url's, loopback ones, and those of `hosts`. */
 bool ours_is_host(const struct server *s, const struct url_host *host);
 
+/* Where paths under /clusters/ are answered: tunnel_origin, without a slash at
+ * its end; else public_url, where they are refused or unsafe. */
+struct slice ours_tunnel_origin(const struct server *s);
+
 enum origin {
 	ORIGIN_NONE,    /* not a browser, or not across origins */
 	ORIGIN_OWN,     /* public_url's */

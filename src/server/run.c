@@ -170,6 +170,19 @@ settle_url(struct runner *r)
 	return default_url(r, &a);
 }
 
+static int
+check_tunnel_origin(const struct runner *r)
+{
+	if (!settings_origins_clash(
+		r->server.public_url, r->server.settings.tunnel_origin))
+		return 0;
+	fprintf(stderr,
+	    "musterd: tunnel_origin %.*s is the controller's own: give it "
+	    "another host or port\n",
+	    SLICE_FMT(r->server.settings.tunnel_origin));
+	return ERR_INVALID;
+}
+
 /* Parts -------------------------------------------------------------------- */
 
 static int
@@ -516,7 +529,8 @@ start(struct runner *r)
 
 	if (slice_cstr(r->server.settings.data, r->dir, sizeof(r->dir)) != 0)
 		return fail("the data directory's name is too long");
-	if (check_listens(&r->server.settings) != 0 || settle_url(r) != 0)
+	if (check_listens(&r->server.settings) != 0 || settle_url(r) != 0 ||
+	    check_tunnel_origin(r) != 0)
 		return 1;
 	if (open_store(r) != 0)
 		return 1;

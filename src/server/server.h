@@ -52,6 +52,16 @@ struct server_counts {
 	atomic_uint_fast64_t ignored;           /* what boards say */
 	atomic_uint_fast64_t unsigned_messages; /* refused at /agent */
 	atomic_uint_fast64_t pipes;
+	atomic_uint_fast64_t tunnel_requests;
+	atomic_uint_fast64_t tunnel_failures[4]; /* by enum exchange_hop */
+	atomic_uint_fast64_t tunnel_cut; /* answers that could not be ended */
+	atomic_uint_fast64_t tunnel_body_bytes[2]; /* to service, visitor */
+	atomic_uint_fast64_t tunnel_websockets;    /* open now */
+	atomic_uint_fast64_t tunnel_messages[2];   /* to service, visitor */
+	atomic_uint_fast64_t tunnel_ws_bytes[2];
+	/* Their durations, by upper bound (gateway_log.h), and the sum. */
+	atomic_uint_fast64_t tunnel_ws_ended[9];
+	atomic_uint_fast64_t tunnel_ws_ms;
 	atomic_uint_fast64_t output_bytes;
 	atomic_uint_fast64_t forwards; /* connections of operators' tools */
 	atomic_uint_fast64_t flows[2]; /* by enum tunnel_proto; open */

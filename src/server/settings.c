@@ -47,6 +47,14 @@ static const struct conf_option options[] = {
 	{ "hosts", CONF_TEXT, CONF_RESTART, 0, 4000, "",
 	  "More host names that are ours, joined by commas; others are "
 	  "answered 421.", AT(hosts) },
+	{ "tunnel_origin", CONF_TEXT, CONF_RESTART, 0, 2000, "",
+	  "Origin, like https://tunnel.example.com, where /clusters/AGENT/... "
+	  "leads to services behind agents; not that of public_url.",
+	  AT(tunnel_origin) },
+	{ "unsafe_path_routes", CONF_BOOL, CONF_RESTART, 0, 0, "off",
+	  "Answer /clusters/AGENT/... on the controller's own origin too, "
+	  "although pages there can then act for whoever is logged in.",
+	  AT(unsafe_path_routes) },
 	{ "cors_origins", CONF_TEXT, CONF_RESTART, 0, 4000, "",
 	  "Origins, joined by commas, whose pages may use the API.",
 	  AT(cors_origins) },
@@ -161,6 +169,21 @@ check_role(struct slice value)
 	return role_find(value, &role);
 }
 
+/* An origin and nothing more. */
+static int
+check_origin(struct slice value)
+{
+	struct url u;
+
+	if (value.len == 0)
+		return 0;
+	return url_parse(value, &u) == 0 && !u.websocket &&
+		slice_eq(u.path, SL("/")) && u.query.ptr == NULL &&
+		slice_find(value, '*') == value.len
+	    ? 0
+	    : ERR_INVALID;
+}
+
 static int
 check_url(struct slice value)
 {
@@ -174,6 +197,8 @@ static const struct {
 	const char *sentence;
 } texts[] = {
 	{ "log_level", check_level, "is debug, info, warn or error" },
+	{ "tunnel_origin", check_origin,
+	    "is an origin like https://tunnel.example.com" },
 	{ "cors_origins", ours_check_origins,
 	    "has origins like https://app.example.com or "
 	    "https://*.example.com:8443, joined by commas" },
@@ -301,6 +326,28 @@ read_environment(struct settings *s, struct buf *problems)
 	return bad;
 }
 
+bool
+settings_origins_clash(struct slice public_url, struct slice tunnel_origin)
+{
+	struct url ours, theirs;
+
+	return url_parse(public_url, &ours) == 0 &&
+	    url_parse(tunnel_origin, &theirs) == 0 &&
+	    slice_eq_nocase(ours.at.name, theirs.at.name) &&
+	    ours.port == theirs.port;
+}
+
+static size_t
+check_origins(const struct settings *s, struct buf *problems)
+{
+	if (!settings_origins_clash(s->public_url, s->tunnel_origin))
+		return 0;
+	buf_put(problems,
+	    SL("tunnel_origin: it must be another host or port than "
+	       "public_url\n"));
+	return 1;
+}
+
 size_t
 settings_read(struct settings *out, struct slice file, struct slice text,
     const struct setting_flag *flags, size_t flag_count, struct arena *a,
@@ -330,7 +377,7 @@ settings_read(struct settings *out, struct slice file, struct slice text,
 		out->data = SL("muster-data");
 	if (out->listen_count == 0)
 		add_listen(out, SL("127.0.0.1:7700"));
-	return bad;
+	return bad + check_origins(out, problems);
 }
 
 struct slice

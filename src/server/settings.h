@@ -23,6 +23,8 @@ struct settings {
 	bool dev;
 	bool insecure;
 	struct slice hosts;
+	struct slice tunnel_origin;
+	bool unsafe_path_routes;
 	struct slice cors_origins;
 	struct slice trusted_proxies;
 	uint64_t connections;
@@ -59,6 +61,11 @@ struct setting_flag {
 };
 
 const struct conf_table *settings_table(void);
+
+/* Whether tunnel_origin is where the controller itself answers: pages of
+ * services would share its cookies and its storage. */
+bool settings_origins_clash(
+    struct slice public_url, struct slice tunnel_origin);
 
 /*
  * Fill *out.  file may be absent; text is its contents (absent: no file).

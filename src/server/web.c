@@ -1,37 +1,16 @@
-#include <assert.h>
-#include <stdio.h>
-
 #include "base/alloc.h"
 #include "base/err.h"
-#include "base/js_write.h"
 
 #include "wire/http1_wsopen.h"
 
-#include "io/clock.h"
 #include "io/log.h"
 
 #include "server/call.h"
 #include "server/credential.h"
+#include "server/gateway.h"
 #include "server/ours.h"
 
-#include "server/web.h"
-
-enum { FIELDS_MAX = 16, OURS_RATE = 3 };
-
-/* The state of a connection in this role. */
-struct web {
-	struct http1_server http;
-	struct call *call; /* owned; NULL between requests */
-	bool eof;
-};
-
-static void pump(struct conn *c);
-
-static struct web *
-web_of(struct conn *c)
-{
-	return c->state;
-}
+#include "server/web_parts.h"
 
 struct call *
 web_call(struct conn *c)
@@ -39,222 +18,11 @@ web_call(struct conn *c)
 	return web_of(c)->call;
 }
 
-static void
-free_call(struct web *w)
+void
+web_free_call(struct web *w)
 {
 	call_free(w->call);
 	w->call = NULL;
-}
-
-/* Answers ----------------------------------------------------------------- */
-
-/* An answer outside the HTTP machine: to a handshake that is refused. */
-static void
-answer_by_hand(struct conn *c, const struct http1_reply *r, struct slice body)
-{
-	struct buf *out = &c->dock->out;
-
-	buf_clear(out);
-	http1_put_status(out, r->status, r->at);
-	for (size_t i = 0; i < r->count; i++)
-		http1_put_field(out, r->fields[i].name, r->fields[i].value);
-	if (r->type != NULL)
-		http1_put_field(out, SL("Content-Type"), slice_from(r->type));
-	http1_put_number(out, SL("Content-Length"), body.len);
-	http1_put_field(out, SL("Connection"), SL("close"));
-	http1_put_end(out);
-	buf_put(out, body);
-	if (conn_write(c, buf_peek(out)))
-		conn_end(c);
-}
-
-size_t
-web_cors(struct conn *c, struct http1_pair out[OURS_CORS])
-{
-	const struct call *call = web_of(c)->call;
-
-	if (call == NULL)
-		return 0;
-	return ours_cors(c->dock->server, call->origin_is, call->origin, out);
-}
-
-/* How much of its user's share is left. */
-static size_t
-put_rate(struct call *call, struct http1_pair *out)
-{
-	static const struct slice names[] = { SL_INIT("RateLimit-Limit"),
-		SL_INIT("RateLimit-Remaining"), SL_INIT("RateLimit-Reset") };
-
-	if (call == NULL || call->rate.limit == 0)
-		return 0;
-	const uint32_t values[] = { call->rate.limit, call->rate.left,
-		call->rate.reset };
-	for (size_t i = 0; i < OURS_RATE; i++) {
-		snprintf(call->rate.texts[i], sizeof(call->rate.texts[i]), "%u",
-		    (unsigned)values[i]);
-		out[i] = (struct http1_pair){ names[i],
-			slice_from(call->rate.texts[i]) };
-	}
-	return OURS_RATE;
-}
-
-/* Into an array of the caller's, which the reply then uses. */
-static void
-add_cors(
-    struct conn *c, struct http1_reply *r, struct http1_pair fields[FIELDS_MAX])
-{
-	assert(r->count + OURS_CORS + OURS_RATE <= FIELDS_MAX);
-	if (r->count > 0)
-		memcpy(fields, r->fields, r->count * sizeof(*fields));
-	r->count += web_cors(c, fields + r->count);
-	r->count += put_rate(web_of(c)->call, fields + r->count);
-	r->fields = fields;
-}
-
-static void
-answer(struct conn *c, const struct http1_reply *given, struct slice body)
-{
-	struct web *w = web_of(c);
-	struct http1_pair fields[FIELDS_MAX];
-	struct http1_reply r = *given;
-
-	r.at = clock_wall();
-	r.length = (int64_t)body.len;
-	add_cors(c, &r, fields);
-
-	if (w->call != NULL && w->call->taken) {
-		answer_by_hand(c, &r, body);
-		return;
-	}
-	struct buf *out = &c->dock->out;
-	buf_clear(out);
-	if (http1_server_answer(&w->http, &r, body, out) != 0) {
-		conn_drop(c);
-		return;
-	}
-	free_call(w);
-	conn_write(c, buf_peek(out));
-}
-
-void
-web_answer_with(struct conn *c, int status, const char *type, struct slice body,
-    const struct http1_pair *fields, size_t count)
-{
-	const struct http1_reply r = {
-		.status = status, .type = type, .fields = fields, .count = count
-	};
-
-	answer(c, &r, body);
-}
-
-void
-web_answer(struct conn *c, int status, const char *type, struct slice body)
-{
-	web_answer_with(c, status, type, body, NULL, 0);
-}
-
-static void
-answer_problem(struct conn *c, const struct problem *p,
-    const struct http1_pair *more, size_t more_count)
-{
-	struct call *call = web_of(c)->call;
-	struct http1_pair fields[6];
-	size_t n = 0;
-	struct buf seconds;
-
-	buf_init(&seconds, 32);
-	if (p->retry_after > 0) {
-		buf_put_u64(&seconds, p->retry_after);
-		fields[n++] = (struct http1_pair){ SL("Retry-After"),
-			buf_peek(&seconds) };
-	}
-	if (p->status == 401)
-		fields[n++] = (struct http1_pair){ SL("WWW-Authenticate"),
-			p->challenge.len > 0 ? p->challenge : SL("Bearer") };
-	if (call != NULL && call->request_id.len > 0)
-		fields[n++] =
-		    (struct http1_pair){ SL("X-Request-Id"), call->request_id };
-	for (size_t i = 0; i < more_count; i++)
-		fields[n++] = more[i];
-	struct buf *text = &c->dock->text;
-	buf_clear(text);
-	problem_put(
-	    text, p, call != NULL ? call->request_id : (struct slice){ 0 });
-	const struct http1_reply r = { .status = p->status,
-		.type = "application/problem+json",
-		.fields = fields,
-		.count = n,
-		.close = p->close };
-	answer(c, &r, buf_peek(text));
-	buf_fini(&seconds);
-}
-
-void
-web_problem(struct conn *c, const struct problem *p)
-{
-	answer_problem(c, p, NULL, 0);
-}
-
-bool
-web_head_only(struct conn *c)
-{
-	return web_of(c)->http.head_only;
-}
-
-bool
-web_stream_begin(struct conn *c, int status, const char *type,
-    const struct http1_pair *fields, size_t count)
-{
-	struct web *w = web_of(c);
-	struct http1_pair all[FIELDS_MAX];
-	struct http1_reply r = { .status = status,
-		.at = clock_wall(),
-		.length = -1,
-		.type = type,
-		.fields = fields,
-		.count = count };
-
-	add_cors(c, &r, all);
-	buf_clear(&c->dock->out);
-	if (http1_server_start(&w->http, &r, &c->dock->out) != 0) {
-		conn_drop(c);
-		return false;
-	}
-	return conn_write(c, buf_peek(&c->dock->out));
-}
-
-bool
-web_stream_data(struct conn *c, struct slice data)
-{
-	buf_clear(&c->dock->out);
-	if (http1_server_data(&web_of(c)->http, data, &c->dock->out) != 0) {
-		conn_drop(c);
-		return false;
-	}
-	return conn_write(c, buf_peek(&c->dock->out));
-}
-
-void
-web_stream_end(struct conn *c)
-{
-	struct web *w = web_of(c);
-
-	buf_clear(&c->dock->out);
-	if (http1_server_finish(
-		&w->http, &c->dock->out, loop_now(c->dock->lane.loop)) != 0) {
-		conn_drop(c);
-		return;
-	}
-	free_call(w);
-	if (conn_write(c, buf_peek(&c->dock->out)))
-		pump(c);
-}
-
-void
-web_stream_abort(struct conn *c)
-{
-	free_call(web_of(c));
-	conn_end(c);
 }
 
 /* Requests -------------------------------------------------------------- */
@@ -275,7 +43,7 @@ say_refusal(struct conn *c)
 {
 	struct call *call = web_of(c)->call;
 
-	answer_problem(
+	web_refuse(
 	    c, &call->refusal, call->refusal_fields, call->refusal_count);
 }
 
@@ -503,6 +271,10 @@ begin(struct conn *c, const struct http1_head *h)
 		return;
 	}
 	w->call = call;
+	if (gateway_wants(c->dock, h)) {
+		gateway_begin(c, call, h);
+		return;
+	}
 	if (!ours_is_host(c->dock->server, &h->host)) {
 		const struct problem p = { .status = 421,
 			.text = SL("this controller does not answer to that "
@@ -510,6 +282,8 @@ begin(struct conn *c, const struct http1_head *h)
 		refuse(c, h, &p, NULL, 0);
 		return;
 	}
+	http1_server_pace(
+	    &w->http, &http1_times_default, loop_now(c->dock->lane.loop));
 	/* An answer takes the call with it. */
 	const struct route *route = find_route(c, call, h);
 	if (route == NULL)
@@ -554,9 +328,13 @@ bad(struct conn *c, const struct http1_event *ev)
 
 	log_info("bad_request", kv_i("status", ev->status),
 	    kv_c("why", ev->why == NULL ? "" : ev->why));
-	if (!http1_server_may_answer(&w->http))
+	if (!http1_server_may_answer(&w->http)) {
+		/* One that has begun cannot be ended. */
+		if (w->call != NULL && w->call->visit != NULL)
+			conn_drop(c);
 		return;
-	free_call(w);
+	}
+	web_free_call(w);
 	const struct problem p = {
 		.status = ev->status, .text = slice_from(ev->why), .close = true
 	};
@@ -564,23 +342,43 @@ bad(struct conn *c, const struct http1_event *ev)
 }
 
 static void
+on_body(struct conn *c, struct slice data)
+{
+	struct call *call = web_of(c)->call;
+
+	if (call != NULL && call->visit != NULL)
+		gateway_body(c, call, data);
+	else if (call != NULL && call->refusal.status == 0)
+		buf_put(&call->body, data);
+}
+
+static void
+on_end(struct conn *c, const struct http1_head *trailers)
+{
+	struct call *call = web_of(c)->call;
+
+	if (call == NULL)
+		return;
+	if (call->visit != NULL)
+		gateway_end(c, call, trailers);
+	else if (call->refusal.status != 0)
+		say_refusal(c);
+	else if (!call->taken)
+		run(c);
+}
+
+static void
 on_http(struct conn *c, const struct http1_event *ev)
 {
-	struct web *w = web_of(c);
-
 	switch (ev->kind) {
 	case HTTP1_REQUEST:
 		begin(c, ev->head);
 		break;
 	case HTTP1_BODY:
-		if (w->call != NULL && w->call->refusal.status == 0)
-			buf_put(&w->call->body, ev->data);
+		on_body(c, ev->data);
 		break;
 	case HTTP1_END:
-		if (w->call != NULL && w->call->refusal.status != 0)
-			say_refusal(c);
-		else if (w->call != NULL && !w->call->taken)
-			run(c);
+		on_end(c, ev->head);
 		break;
 	case HTTP1_BAD:
 		bad(c, ev);
@@ -594,15 +392,46 @@ static void on_timer(struct conn *c);
 
 static bool is_web(const struct conn *c);
 
+/* Whether to read on, and when to look again. */
 static void
-pump(struct conn *c)
+settle(struct conn *c)
+{
+	const struct web *w = web_of(c);
+	const struct http1_server *h = &w->http;
+	const struct visit *v = w->call != NULL ? w->call->visit : NULL;
+	msec due = http1_server_deadline(h);
+
+	if (v != NULL && gateway_due(v) < due)
+		due = gateway_due(v);
+	if (v != NULL ? gateway_reads(v, h) : http1_server_hungry(h))
+		stream_read_start(c->stream);
+	else
+		stream_read_stop(c->stream);
+	conn_wake_at(c, due);
+}
+
+void
+web_pump(struct conn *c)
 {
 	struct http1_event ev;
+	struct web *w = web_of(c);
 
+	/* Answers given from inside are followed by the one at work. */
+	if (w->pumping)
+		return;
+	/* Not before the visitor has taken the answers so far. */
+	if (w->call == NULL && w->http.input.fed.len == 0 &&
+	    stream_above_high(c->stream)) {
+		stream_read_stop(c->stream);
+		return;
+	}
+	w->pumping = true;
 	while (!c->ending && is_web(c) &&
 	    (web_of(c)->call == NULL || !web_of(c)->call->taken) &&
 	    http1_server_next(&web_of(c)->http, &c->dock->head, &ev))
 		on_http(c, &ev);
+	if (is_web(c))
+		w->pumping = false;
 	if (c->ending || !is_web(c) ||
 	    (web_of(c)->call != NULL && web_of(c)->call->taken))
 		return;
@@ -613,11 +442,7 @@ pump(struct conn *c)
 	}
 	if (http1_server_closing(h))
 		stream_shutdown(c->stream);
-	if (http1_server_hungry(h))
-		stream_read_start(c->stream);
-	else
-		stream_read_stop(c->stream);
-	conn_wake_at(c, http1_server_deadline(h));
+	settle(c);
 }
 
 static void
@@ -633,7 +458,7 @@ on_read(struct conn *c, uint8_t *bytes, size_t n)
 	}
 	http1_server_feed(
 	    &w->http, (struct slice){ bytes, n }, loop_now(c->dock->lane.loop));
-	pump(c);
+	web_pump(c);
 }
 
 static void
@@ -646,7 +471,20 @@ on_eof(struct conn *c)
 		return;
 	}
 	http1_server_eof(&w->http);
-	pump(c);
+	if (w->call != NULL && w->call->visit != NULL)
+		gateway_left(c, w->call);
+	else
+		web_pump(c);
+}
+
+static void
+on_drained(struct conn *c)
+{
+	struct call *call = web_of(c)->call;
+
+	if (call != NULL && call->visit != NULL)
+		gateway_drained(c, call);
+	web_resume(c);
 }
 
 static void
@@ -657,7 +495,9 @@ on_timer(struct conn *c)
 	if (w->call != NULL && w->call->taken)
 		return;
 	http1_server_expire(&w->http, loop_now(c->dock->lane.loop));
-	pump(c);
+	if (w->call != NULL && w->call->visit != NULL)
+		gateway_expire(c, w->call);
+	web_resume(c);
 }
 
 static void
@@ -682,9 +522,14 @@ on_event(struct conn *c, const struct event *ev)
 static void
 on_close(struct conn *c, uint16_t code, struct slice reason)
 {
-	(void)code;
+	struct web *w = web_of(c);
+
 	(void)reason;
-	conn_end(c);
+	/* Going home, a transfer is finished first. */
+	if (code == WS_CODE_AWAY && w->call != NULL && w->call->visit != NULL)
+		w->http.keep_alive = false;
+	else
+		conn_end(c);
 }
 
 static void
@@ -694,7 +539,7 @@ on_gone(struct conn *c, int why)
 
 	/* What the hub let in, or is about to, is gone already. */
 	c->why = why != 0 ? why : ERR_CLOSED;
-	free_call(w);
+	web_free_call(w);
 	http1_server_fini(&w->http);
 	alloc_free(w);
 }
@@ -702,6 +547,7 @@ on_gone(struct conn *c, int why)
 static const struct conn_role role = {
 	.read = on_read,
 	.eof = on_eof,
+	.drained = on_drained,
 	.timer = on_timer,
 	.event = on_event,
 	.close = on_close,
@@ -718,7 +564,7 @@ void
 web_resume(struct conn *c)
 {
 	if (!c->ending && is_web(c))
-		pump(c);
+		web_pump(c);
 }
 
 static void
@@ -764,7 +610,7 @@ web_leave(struct conn *c, const struct conn_role *next, void *state)
 {
 	struct web *w = web_of(c);
 
-	free_call(w);
+	web_free_call(w);
 	http1_server_fini(&w->http);
 	alloc_free(w);
 	conn_become(c, next, state);

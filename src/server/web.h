@@ -41,6 +41,7 @@ struct call {
 	bool by_cookie; /* the browser sent it, whoever asked it to */
 	bool tls;       /* the client came by https, to us or to our proxy */
 	bool local;     /* straight from this host */
+	bool by_proxy;  /* a trusted one passed it on */
 	/* WebSocket: what the handshake wants. */
 	struct slice ws_key;
 	struct slice ws_protocols;
@@ -48,7 +49,8 @@ struct call {
 	bool taken;       /* off HTTP: answered by 101 or by hand */
 	struct buf early; /* bytes that came behind such a request */
 	struct buf body;
-	void *state; /* the handler's own, in the arena */
+	void *state;         /* the handler's own, in the arena */
+	struct visit *visit; /* owned; for a service, see gateway.h, or NULL */
 	/* Refused at its head, to be said when the body has been read. */
 	struct problem refusal;
 	struct http1_pair refusal_fields[2];

@@ -26,7 +26,7 @@ check(bool holds)
 static void
 check_answer(const struct event *ev, bool http)
 {
-	const struct cluster_context c = { .public_url = SL("https://m"),
+	const struct cluster_context c = { .tunnel_origin = SL("https://m"),
 		.now = ev->at,
 		.heartbeat_ms = 30000,
 		.message_max = 1 << 20 };

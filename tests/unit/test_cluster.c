@@ -268,7 +268,7 @@ test_cut(void **state)
 static void
 test_unsupported(void **state)
 {
-	const struct cluster_context c = { .public_url = SL("https://m") };
+	const struct cluster_context c = { .tunnel_origin = SL("https://m") };
 	struct event ev = { .kind = EVENT_WELCOME };
 	struct buf out;
 	int status = 5;
@@ -289,7 +289,7 @@ test_unsupported(void **state)
 static void
 without_memory(void *arg)
 {
-	const struct cluster_context c = { .public_url = SL("https://m") };
+	const struct cluster_context c = { .tunnel_origin = SL("https://m") };
 	static const char *const texts[] = {
 		("{\"type\":\"register\",\"payload\":{\"agent_id\":\"a\","
 		 "\"name\":\"n\",\"labels\":{\"a\":\"b\"},\"muster\":{"

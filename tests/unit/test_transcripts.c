@@ -175,7 +175,8 @@ emit(const char *who, const char *what, struct slice text)
 static struct cluster_context
 context(void)
 {
-	return (struct cluster_context){ .public_url = SL("https://m.example"),
+	return (
+	    struct cluster_context){ .tunnel_origin = SL("https://m.example"),
 		.now = s.rig.wall,
 		.heartbeat_ms = 30000,
 		.message_max = 1 << 20 };
