@@ -34,6 +34,7 @@ enum {
 	EARLY_MAX = 1024 * 1024, /* one read, and what TLS had */
 	LOW_MARK = 64 * 1024,
 	HIGH_MARK = 256 * 1024,
+	MOVES_MAX = 3,                  /* after agents that move themselves */
 	MESSAGE_MAX = 10 * 1024 * 1024, /* where there are messages */
 };
 
@@ -56,7 +57,8 @@ gateway_forget(struct call *call)
 	if (v == NULL)
 		return;
 	call->visit = NULL;
-	dock_tunnel(v->conn->dock, -1);
+	if (!v->afloat)
+		dock_tunnel(v->conn->dock, -1);
 	exchange_drop(v->exchange);
 	pass_leave(&v->holder);
 	if (v->pass != NULL)
@@ -168,6 +170,12 @@ start(struct visit *v, const struct tunnel_member *m)
 		.ask = &v->ask,
 		.tls = v->call->tls };
 
+	/* A stream and who uses it live on one loop. */
+	if (m->link.lane != v->conn->id.lane) {
+		v->bound = true;
+		v->lane = m->link.lane;
+		return ERR_AGAIN;
+	}
 	v->agent = m->name;
 	v->agent_id = m->agent_id;
 	return exchange_start(
@@ -224,6 +232,8 @@ go(struct visit *v)
 	if (v->pass->grant.member_count < 2)
 		v->new_key = false;
 	err = start(v, m);
+	if (err == ERR_AGAIN)
+		return;
 	if (err != 0) {
 		refuse_start(v, err);
 		return;
@@ -272,8 +282,9 @@ gateway_try_another(struct visit *v)
 		return false;
 	exchange_drop(v->exchange);
 	v->exchange = NULL;
-	if (start(v, m) != 0)
-		return false;
+	int err = start(v, m);
+	if (err != 0)
+		return err == ERR_AGAIN;
 	if (!v->websocket)
 		exchange_end(v->exchange, NULL, 0);
 	return true;
@@ -326,13 +337,10 @@ ask_hub(struct visit *v)
 	return err != 0 ? err : dock_post(c->dock, ev);
 }
 
+/* The question is on its way, unless err. */
 static void
-ask(struct visit *v, const struct http1_head *h)
+ask_for(struct visit *v, int err)
 {
-	int err = arena_copy(&v->call->arena, h->bytes, &v->head);
-
-	if (err == 0)
-		err = ask_hub(v);
 	if (err == ERR_FULL)
 		gateway_fail_for(v, HOP_CONTROLLER, 503, err, SL("OVERLOADED"),
 		    SL("the controller has too much to do"));
@@ -340,6 +348,14 @@ ask(struct visit *v, const struct http1_head *h)
 		refuse_no_memory(v);
 	else
 		v->asking = true;
+}
+
+static void
+ask(struct visit *v, const struct http1_head *h)
+{
+	int err = arena_copy(&v->call->arena, h->bytes, &v->head);
+
+	ask_for(v, err != 0 ? err : ask_hub(v));
 }
 
 /* The copied head once more. */
@@ -378,8 +394,54 @@ on_reply(struct conn *c, struct call *call, const struct event *ev)
 	v->pass = pass_keep(c->dock, r->grant, &call->credential);
 	if (v->pass == NULL)
 		refuse_no_memory(v);
+	else if (v->ask.method.ptr != NULL)
+		go(v); /* it was on another lane before */
 	else
 		go_from_copy(v);
+}
+
+/* Moving -------------------------------------------------------------------
+ */
+
+enum gateway_way
+gateway_depart(struct conn *c, struct call *call)
+{
+	struct visit *v = call->visit;
+	struct dock *d = c->dock;
+
+	if (v->afloat)
+		return GATEWAY_LEFT;
+	if (!v->bound)
+		return GATEWAY_STAYS;
+	v->bound = false;
+	/* What is remembered belongs to this lane. */
+	pass_leave(&v->holder);
+	pass_drop(v->pass);
+	v->pass = NULL;
+	v->agent = v->agent_id = (struct slice){ 0 };
+	if (++v->moves > MOVES_MAX || conn_travel(c, v->lane) != 0) {
+		gateway_fail_for(v, HOP_CONTROLLER, 503, ERR_BUSY,
+		    SL("OVERLOADED"),
+		    SL("the agent's link was not where it was said to be"));
+		return GATEWAY_ANSWERED;
+	}
+	dock_tunnel(d, -1);
+	v->afloat = true;
+	return GATEWAY_LEFT;
+}
+
+void
+gateway_arrived(struct conn *c, struct call *call)
+{
+	struct visit *v = call->visit;
+
+	v->afloat = false;
+	dock_tunnel(c->dock, 1);
+	v->pass = pass_find(c->dock, &v->what, &call->credential);
+	if (v->pass != NULL)
+		go(v);
+	else
+		ask_for(v, ask_hub(v));
 }
 
 /* Beginning -----------------------------------------------------------------
@@ -542,7 +604,7 @@ gateway_end(
 bool
 gateway_reads(const struct visit *v, const struct http1_server *h)
 {
-	if (v->asking || v->held)
+	if (v->asking || v->held || v->bound || v->afloat)
 		return false;
 	/* To see the visitor's end, but not what comes behind the request. */
 	return http1_server_hungry(h) ||

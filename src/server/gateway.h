@@ -40,6 +40,14 @@ void gateway_drained(struct conn *c, struct call *call);
 msec gateway_due(const struct visit *v);
 void gateway_expire(struct conn *c, struct call *call);
 
+/*
+ * The agent's link is on another lane: leave for it, when web has nothing
+ * more to hand over (conn_travel).  And that it has arrived.
+ */
+enum gateway_way { GATEWAY_STAYS, GATEWAY_LEFT, GATEWAY_ANSWERED };
+enum gateway_way gateway_depart(struct conn *c, struct call *call);
+void gateway_arrived(struct conn *c, struct call *call);
+
 /* The visitor has gone. */
 void gateway_left(struct conn *c, struct call *call);
 

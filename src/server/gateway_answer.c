@@ -185,8 +185,10 @@ on_failed(void *owner, const struct exchange_failure *f)
 		gateway_cut(v, f->code, f->err);
 		return;
 	}
-	if (f->unsent && gateway_try_another(v))
+	if (f->unsent && gateway_try_another(v)) {
+		web_resume(c);
 		return;
+	}
 	gateway_fail(v, &no, f->err);
 	web_resume(c);
 }

@@ -49,6 +49,10 @@ struct visit {
 	bool answered; /* its answer has begun */
 	bool again;    /* another member was tried */
 	bool held;     /* the visitor is not read, the service is slow */
+	bool bound;    /* for lane, where its agent is */
+	bool afloat;   /* on no lane */
+	uint16_t lane;
+	uint8_t moves;
 	msec connect_within, answer_within, idle_within;
 	uint32_t message_rate;
 	uint64_t byte_rate;

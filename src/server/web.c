@@ -396,11 +396,15 @@ static bool is_web(const struct conn *c);
 static void
 settle(struct conn *c)
 {
-	const struct web *w = web_of(c);
+	struct web *w = web_of(c);
 	const struct http1_server *h = &w->http;
 	const struct visit *v = w->call != NULL ? w->call->visit : NULL;
 	msec due = http1_server_deadline(h);
 
+	if (v != NULL && gateway_depart(c, w->call) == GATEWAY_LEFT)
+		return;
+	/* It may have been answered instead. */
+	v = w->call != NULL ? w->call->visit : NULL;
 	if (v != NULL && gateway_due(v) < due)
 		due = gateway_due(v);
 	if (v != NULL ? gateway_reads(v, h) : http1_server_hungry(h))
@@ -533,6 +537,13 @@ on_close(struct conn *c, uint16_t code, struct slice reason)
 }
 
 static void
+on_moved(struct conn *c)
+{
+	gateway_arrived(c, web_of(c)->call);
+	web_resume(c);
+}
+
+static void
 on_gone(struct conn *c, int why)
 {
 	struct web *w = web_of(c);
@@ -551,6 +562,7 @@ static const struct conn_role role = {
 	.timer = on_timer,
 	.event = on_event,
 	.close = on_close,
+	.moved = on_moved,
 	.gone = on_gone,
 };
 
