@@ -65,7 +65,6 @@ struct dock {
 	struct list flow_news; /* see flow.c */
 	struct loop_task flow_task;
 	struct flow_pool *flow_pool;     /* owned; NULL: none idle yet */
-	struct list readers;             /* idle struct reader */
 	const struct route_list *routes; /* NULL: none yet; see sites.h */
 	struct batch *routes_batch;      /* one reference; has them */
 	struct passes passes;
@@ -73,6 +72,7 @@ struct dock {
 	bool homing;      /* agents are sent home when there are none: */
 	msec spread;
 	struct loop_task homeward;
+	struct list readers; /* idle struct reader */
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;

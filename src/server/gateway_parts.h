@@ -21,6 +21,9 @@ enum {
 /* The cookie that leads a visitor to the same agent again. */
 #define GATEWAY_COOKIE "muster_route"
 
+/* Where programs show a token of Muster's. */
+#define GATEWAY_TOKEN "X-Muster-Authorization"
+
 /* One request.  Its texts lie in the call's arena. */
 struct visit {
 	struct conn *conn;

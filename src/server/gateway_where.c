@@ -9,6 +9,7 @@
 #include "io/rand.h"
 
 #include "server/call.h"
+#include "server/credential.h"
 #include "server/ours.h"
 #include "server/sites.h"
 
@@ -246,32 +247,60 @@ locate_path(struct visit *v, const struct http1_head *h, struct gateway_no *no)
 	return err;
 }
 
+/* Credentials --------------------------------------------------------------
+ */
+
+/*
+ * Authorization is the service's: programs that come by a wall show a token of
+ * Muster's in a field of its own, which goes no further.
+ */
+static int
+read_credential(
+    struct visit *v, const struct http1_head *h, struct gateway_no *no)
+{
+	struct slice text = http1_field(h, GATEWAY_TOKEN);
+	size_t space = slice_find(text, ' ');
+	int err;
+
+	if (text.ptr == NULL)
+		return 0;
+	if (http1_count(h, GATEWAY_TOKEN) > 1 ||
+	    !slice_eq_nocase(slice_first(text, space), SL("Bearer")))
+		return refuse(no, 400, SL("INVALID_REQUEST"),
+		    SL("X-Muster-Authorization is \"Bearer TOKEN\", once"));
+	text = slice_trim(slice_from_at(text, space));
+	err = arena_copy(&v->call->arena, text, &text);
+	return err != 0 ? err
+			: credential_of_text(v->conn->dock->server, text,
+			      &v->call->arena, &v->call->credential);
+}
+
 /* Routes -------------------------------------------------------------------
  */
 
-static bool
-reserved(struct slice name)
-{
-	return slice_eq_nocase(name, SL("content-length")) ||
-	    slice_eq_nocase(name, SL("transfer-encoding"));
-}
+/* No request brings it to a service. */
+static const struct hop_rule no_token = { .verb = HOP_REMOVE,
+	.name = SL_INIT(GATEWAY_TOKEN) };
 
-/* One side of a route's rules: {"set": {..}, "remove": [..]}. */
+/* One side of a route's rules: {"set": {..}, "remove": [..]}, behind those
+ * that are there. */
 static int
 read_rules(struct js_value side, struct arena *a, const struct hop_rule **out,
     size_t *count)
 {
 	struct js_value set = js_get(side, "set"), value;
 	struct js_value remove = js_get(side, "remove");
-	size_t room = js_count(set) + js_count(remove), n = 0;
+	size_t room = *count + js_count(set) + js_count(remove), n = *count;
 	struct js_walk w = js_walk(set);
 	struct hop_rule *rules = arena_array(a, room + 1, sizeof(*rules));
 	struct slice name, text;
 
 	if (rules == NULL)
 		return ERR_NOMEM;
+	if (n > 0)
+		memcpy(rules, *out, n * sizeof(*rules));
 	while (n < room && js_next(&w, &name, &value)) {
-		if (js_string(value, &text) == 0 && !reserved(name))
+		if (js_string(value, &text) == 0)
 			rules[n++] = (struct hop_rule){ HOP_SET, name, text };
 	}
 	w = js_walk(remove);
@@ -397,6 +426,11 @@ gateway_locate(
 	int err;
 
 	v->wants_page = names_page(h);
+	v->hop.to_service = &no_token;
+	v->hop.to_service_count = 1;
+	err = read_credential(v, h, no);
+	if (err != 0)
+		return err;
 	v->path = call_keep(v->call, h->path.ptr != NULL ? h->path : SL("/"));
 	v->host = call_keep(v->call, host);
 	v->connect_within = GATEWAY_CONNECT;

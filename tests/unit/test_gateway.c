@@ -940,6 +940,7 @@ test_paths(void **state)
 	assert_non_null(ev);
 	assert_int_equal(ev->request.visit->way, TUNNEL_BY_PATH);
 	assert_slice(ev->request.visit->agent, SL("web-1"));
+	assert_int_equal(ev->request.credential.kind, CREDENTIAL_NONE);
 	assert_int_equal(ev->request.visit->target.port, 0);
 	grant_to(ev);
 	assert_has(heard(0), "GET /a/b?c HTTP/1.1\r\n");
@@ -1002,7 +1003,12 @@ test_rules(void **state)
 	       "\"remove\":[\"User-Agent\"]},"
 	       "\"response\":{\"set\":{\"X-Frame-Options\":\"DENY\"},"
 	       "\"remove\":[\"Server\"]}}");
-	pass(get);
+	pass("GET /a?b=c HTTP/1.1\r\nHost: app.test\r\nUser-Agent: x\r\n"
+	     "Authorization: Basic eDp5\r\nCookie: a=b; muster_route=x; c=d\r\n"
+	     "X-Muster-Authorization: Bearer mut_x\r\n\r\n");
+	assert_has_not(heard(0), "mut_x");
+	assert_has(heard(0), "Authorization: Basic eDp5\r\n");
+	assert_has(heard(0), "Cookie: a=b; c=d\r\n");
 	assert_has(heard(0), "X-Key: k\r\n");
 	assert_has(heard(0), "Host: in.side\r\n");
 	assert_has_not(heard(0), "User-Agent");

@@ -824,7 +824,7 @@ static void
 test_own_messages(void **state)
 {
 	const struct cluster_context c = {
-		.public_url = SL("https://m.example"), .now = 1760616000000
+		.tunnel_origin = SL("https://m.example"), .now = 1760616000000
 	};
 	struct buf out;
 
