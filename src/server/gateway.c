@@ -34,6 +34,7 @@ enum {
 	EARLY_MAX = 1024 * 1024, /* one read, and what TLS had */
 	LOW_MARK = 64 * 1024,
 	HIGH_MARK = 256 * 1024,
+	RETRY_AFTER = 5,                /* seconds */
 	MOVES_MAX = 3,                  /* after agents that move themselves */
 	MESSAGE_MAX = 10 * 1024 * 1024, /* where there are messages */
 };
@@ -101,7 +102,7 @@ gateway_fail_for(struct visit *v, enum exchange_hop hop, int status, int err,
 		.status = status,
 		.code = code,
 		.text = text,
-		.retry_after = status == 503 ? 5 : 0 };
+		.retry_after = status == 503 ? RETRY_AFTER : 0 };
 
 	gateway_fail(v, &no, err);
 }
@@ -386,7 +387,9 @@ on_reply(struct conn *c, struct call *call, const struct event *ev)
 			.status = r->status,
 			.code = r->code,
 			.text = r->text,
-			.retry_after = r->retry_after,
+			.retry_after = r->retry_after == 0 && r->status == 503
+			    ? RETRY_AFTER
+			    : r->retry_after,
 		};
 		gateway_fail(v, &no, r->err);
 		return;
