@@ -321,7 +321,7 @@ def test_broken_services(t):
         return True
 
     service = Service(t, answering(answer))
-    w = World(t, {HOST: service, "none.test": Service(t, lambda *_: None)}, answer_within=500)
+    w = World(t, {HOST: service}, answer_within=500)
     for path in "/half", "/chunk":
         with w.ask(("GET %s HTTP/1.1\r\nHost: app.test\r\n\r\n" % path).encode()) as s:
             got = rest_of(s)
@@ -339,16 +339,31 @@ def test_broken_services(t):
     check(a["request_id"] == a.headers["X-Request-Id"], a)
     a = w.get("/x", Accept="text/html")
     check(a.status == 502 and b"<!doctype html>" in a.body, a)
-    # The agent ends in the middle, and is away then.
-    slow = w.ask(b"GET / HTTP/1.1\r\nHost: none.test\r\n\r\n")
+
+
+def test_agent_lost(t):
+    """The agent ends in the middle, is away, and comes back."""
+    asked = threading.Event()
+
+    def answer(service, s, r):
+        if r.path == "/wait":
+            asked.set()
+            s.recv(1)
+        say(s, "200 OK", b"it")
+        return False
+
+    w = World(t, {HOST: Service(t, answering(answer))})
+    slow = w.ask(b"GET /wait HTTP/1.1\r\nHost: app.test\r\n\r\n")
+    check(asked.wait(PATIENCE), "asked")
     w.agent.kill()
-    check(b" 502 " in slow.recv(65536), "the link's end is told")
+    got = slow.recv(65536)
+    check(b" 502 " in got and b"AGENT_GONE" in got, got)
     w.d.agent_is("edge", "reconnecting", "offline")
     a = w.get("/x")
     equal(a.status, 503)
     check(a.headers["Retry-After"], a.headers)
     w.start_agent()
-    equal(w.get("/x").status, 502)
+    equal(w.get("/x").body, b"it")
 
 
 def test_policy(t):
@@ -483,6 +498,37 @@ def test_many_websockets(t):
 
     asyncio.run(talk())
     until(lambda: "muster_tunnel_websockets 0" in w.d.get("/metrics").body.decode(), "all closed")
+
+
+# Lanes -----------------------------------------------------------------------
+
+def test_lanes(t):
+    """Visitors of another lane move to that of the agent, whole."""
+    def answer(service, s, r):
+        say(s, "200 OK", hashlib.sha256(r.body).hexdigest().encode())
+        return False
+
+    service, echo = Service(t, answering(answer)), WsService(t)
+    w = World(t, {"files.test": service, HOST: echo}, flags=("--lanes", "4"))
+    for size in 0, 1, 70000, 3 << 20:
+        body = os.urandom(size)
+        for _ in range(8):
+            a = w.call("PUT", "/", body, host="files.test")
+            equal((a.status, a.body.decode()), (200, hashlib.sha256(body).hexdigest()))
+    for _ in range(8):
+        with w.connect() as s:
+            s.sendall(b"GET / HTTP/1.1\r\nHost: files.test\r\n\r\n"
+                      b"GET / HTTP/1.1\r\nHost: files.test\r\nConnection: close\r\n\r\n")
+            equal(rest_of(s).count(b" 200 OK"), 2)
+
+    async def talk():
+        for _ in range(8):
+            async with ws_connect(w) as ws:
+                await ws.send("across")
+                equal(await ws.recv(), "across")
+
+    asyncio.run(talk())
+    equal(service.broken, [])
 
 
 # Going home ------------------------------------------------------------------
