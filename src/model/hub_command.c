@@ -574,6 +574,10 @@ end_stored(struct hub *h, struct command *c, int err)
 		return;
 	}
 	h->stats.commands_ended[c->end]++;
+	/* That it is over went to the link of then, or, when it was final
+	 * already, nowhere. */
+	if (c->untold || err != 0)
+		hub_tell_forget(h, a, c->record->id, 0);
 	hub_drop_command(h, c);
 	hub_settle(h, a, SL("command"));
 }

@@ -8,12 +8,13 @@
 
 #include "model/hub_state.h"
 
-/* The agent may forget what the controller has no use for. */
-static void
-tell_forget(struct hub *h, struct agent *a, struct slice id, uint64_t after)
+void
+hub_tell_forget(
+    struct hub *h, const struct agent *a, struct slice id, uint64_t after)
 {
+	if (a->link == NULL || !a->native)
+		return;
 	struct effect *e = outbox_add(h->out, EFFECT_STREAM);
-
 	if (e == NULL)
 		return;
 	e->peer = a->link->peer;
@@ -88,8 +89,11 @@ forget_rest(struct hub *h, struct agent *a, const struct native_hello *n,
 {
 	for (size_t i = 0; i < n->held_count; i++) {
 		const struct held_command *held = &n->held[i];
-		if (map_get(&h->commands, held->id) == NULL)
-			tell_forget(h, a, held->id, after);
+		struct command *c = map_get(&h->commands, held->id);
+		if (c == NULL)
+			hub_tell_forget(h, a, held->id, after);
+		else if (c->outcome != NULL)
+			c->untold = true;
 	}
 }
 

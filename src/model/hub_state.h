@@ -210,6 +210,8 @@ struct command {
 	bool tried;              /* it was, on some link: it may run */
 	bool interrupt;          /* to be interrupted when it is back */
 	bool reopen;             /* the timer is to open its stream again */
+	bool untold;             /* that it is over: its agent has come back
+				  * while that is being stored */
 	struct slice key;        /* owned: hub_make_key; may be absent */
 	uint64_t floor;          /* restored while queued: an agent that has
 				  * taken this number may have run it */
@@ -605,6 +607,9 @@ void hub_judge_restored(
     struct hub *h, struct agent *a, const struct native_hello *n);
 bool hub_doubts(
     const struct hub *h, const struct agent *a, const struct native_hello *n);
+/* A linked agent of ours may forget what the controller has no use for. */
+void hub_tell_forget(
+    struct hub *h, const struct agent *a, struct slice id, uint64_t after);
 /* A foreign agent is gone: its sent commands are unknown now. */
 void hub_forsake_commands(struct hub *h, struct agent *a);
 void hub_dispatch(struct hub *h, struct agent *a);

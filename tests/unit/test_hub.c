@@ -1077,6 +1077,29 @@ test_ended_but_not_stored(void **state)
 }
 
 /* The agent says that it is over, and not all output is on the disk. */
+/* Its agent comes back while the end is being stored: what waits for the disk
+ * is for the link of before, and it would keep the command for ever. */
+static void
+test_back_before_its_end_is_stored(void **state)
+{
+	(void)state;
+	arrive(1, "a", NATIVE);
+	run("a", PLAIN);
+	starts(1, 1);
+	forget();
+	w.store_err = RIG_HOLD;
+	exits(1, 1, 0);
+	leave(1, ERR_TIMEOUT);
+	arrive(2, "a",
+	    (struct back){ .sequence = 1,
+		.held = &(struct held_command){ id_of(1), HELD_EXITED },
+		.count = 1 });
+	expect("2 registered a again\n");
+	w.store_err = 0;
+	rig_settle(&w.rig);
+	expect("1 done #1 completed\n2 done #1\n");
+}
+
 static void
 test_ended_before_its_output(void **state)
 {
@@ -1372,6 +1395,7 @@ main(void)
 		TEST(test_created_but_not_stored),
 		TEST(test_sent_but_not_stored),
 		TEST(test_ended_but_not_stored),
+		TEST(test_back_before_its_end_is_stored),
 		TEST(test_ended_before_its_output),
 		TEST(test_resume_waits_for_the_disk),
 		TEST(test_labels_undone),
