@@ -517,7 +517,7 @@ forward_make(struct forwards *all, uint32_t id)
 }
 
 struct strand *
-forward_new(struct forwards *all, uint32_t id)
+forwards_strand(struct forwards *all, uint32_t id)
 {
 	struct forward *f = forward_make(all, id);
 

@@ -48,7 +48,7 @@ void forwards_init(struct forwards *all, const struct forwards_config *c);
 void forwards_fini(struct forwards *all);
 
 /* A stream's end, to be fed the opening; NULL without memory. */
-struct strand *forward_new(struct forwards *all, uint32_t id);
+struct strand *forwards_strand(struct forwards *all, uint32_t id);
 
 /* Refuse openings, with this sentence, and cut what is open; how many were
  * cut, listeners too.  NULL: take them again. */

@@ -235,7 +235,9 @@ on_dialed(void *owner, struct stream *s, int err, const char *why)
 		fail_because(f, "UNREACHABLE", why);
 	if (err != 0)
 		return;
-	f->address = *(const union addr *)(const void *)stream_remote(s);
+	/* The stream has no room for the path of a socket. */
+	const struct sockaddr *to = stream_remote(s);
+	memcpy(&f->address, to, addr_len(to));
 	if (f->wish.tls)
 		shake_hands(a, s);
 	else

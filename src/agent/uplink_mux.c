@@ -123,7 +123,9 @@ on_drop(struct strand_home *h, struct strand *s)
 {
 	struct uplink *u = uplink_of(h);
 
-	yamux_reset(&u->mux, s->id);
+	/* One that has ended both ways may still have to say so. */
+	if (!s->finished || !s->peer_ended)
+		yamux_reset(&u->mux, s->id);
 	forget(u, s);
 	stir(u);
 }
@@ -191,7 +193,7 @@ make_kind(struct uplink *u, const struct newcomer *c, struct strand **out)
 	    (ours &&
 		(c->begun[1] == OPENING_KIND_TCP ||
 		    c->begun[1] == OPENING_KIND_UDP)))
-		*out = forward_new(&u->forwards, c->strand.id);
+		*out = forwards_strand(&u->forwards, c->strand.id);
 	else
 		return ERR_UNSUPPORTED;
 	return *out == NULL ? ERR_NOMEM : 0;

@@ -174,6 +174,13 @@ static const struct flag events_flags[] = {
 	{ NULL, 'f', NULL, "go on until interrupted" },
 };
 
+static const struct flag forward_flags[] = {
+	{ "via", 0, "AGENT", "the agent that the way goes through" },
+	{ NULL, 'R', "SPEC", "the agent listens, and the target is here" },
+	{ "udp", 0, NULL, "datagrams, not connections" },
+	{ "service", 0, "NS/SERVICE:PORT", "the target of an [ADDR:]PORT" },
+};
+
 const struct verb verbs[] = {
 	{ "login", NULL, "URL", "save a controller and a token as a context",
 	    "The token is taken from --token-file, MUSTER_TOKEN or "
@@ -332,6 +339,16 @@ const struct verb verbs[] = {
 	    "Without -f it ends when the controller closes the stream; with "
 	    "it, it connects again and misses nothing.",
 	    FLAGS(events_flags), 0, 0, false, verb_events },
+	{ "forward", NULL, "[ADDR:]PORT[:HOST:PORT]...",
+	    "reach services behind an agent as if they were here",
+	    "Listens at ADDR (127.0.0.1) and PORT, 0 for any that is free, and "
+	    "carries each connection to HOST and PORT as the agent sees them; "
+	    "HOST may be NS/SERVICE of Kubernetes.  With -R the agent listens, "
+	    "and what comes is carried to HOST and PORT here.  What may be "
+	    "reached, the agent's policy says.  It goes on until Ctrl-C, which "
+	    "returns 130; when the controller is away, connections end and the "
+	    "ports stay.",
+	    FLAGS(forward_flags), 0, 64, false, verb_forward },
 	{ "doctor", NULL, "", "find out why something does not work",
 	    "It looks at the configuration, the URL, the connection, TLS, both "
 	    "clocks, the versions, the token and the terminal, and says what "

@@ -96,6 +96,8 @@ int verb_audit_ls(struct cli *c, const struct args *a);
 int verb_audit_verify(struct cli *c, const struct args *a);
 int verb_audit_export(struct cli *c, const struct args *a);
 int verb_events(struct cli *c, const struct args *a);
+/* forward.c */
+int verb_forward(struct cli *c, const struct args *a);
 /* doctor.c */
 int verb_doctor(struct cli *c, const struct args *a);
 /* help.c */

@@ -488,6 +488,8 @@ wslink_pump(struct wslink *l)
 
 	if (l->ended)
 		return ERR_CLOSED;
+	if (l->fed)
+		return 1; /* came with the 101 */
 	show_life(l, now);
 	take_control(l);
 	err = flush(l);

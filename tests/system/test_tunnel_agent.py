@@ -23,6 +23,7 @@ import test_agent as base  # noqa: E402
 from test_agent import PATIENCE, check, until  # noqa: E402
 
 TCP, UDP = 1, 2
+SANITIZED = 'asan' in base.AGENT  # what it frees stays for a while
 
 
 class Tunnel(base.Stream):
@@ -457,7 +458,7 @@ def test_stall(w):
         check(c.read(4) == b'ping', i)
     with open('/proc/%d/status' % w.process.pid) as f:
         rss = [int(x.split()[1]) for x in f if x.startswith('VmRSS')][0]
-    check(rss < 16 * 1024, 'RSS of %d KiB' % rss)
+    check(SANITIZED or rss < 16 * 1024, 'RSS of %d KiB' % rss)
     check(not pushed, 'a window without end')
     # then both go on
     b.hold = False
@@ -518,7 +519,7 @@ def test_flat(w):
     some(40)
     until(lambda: tunnels(w)['open'] == 0, 'open ones')
     until(lambda: fds(w) <= before[0] + 2, 'descriptors: %d, were %d' % (fds(w), before[0]))
-    check(rss() < before[1] + 1024, 'memory: %d, was %d' % (rss(), before[1]))
+    check(SANITIZED or rss() < before[1] + 1024, 'memory: %d, was %d' % (rss(), before[1]))
 
 
 def test_policy_reload(w):
