@@ -35,7 +35,7 @@ has_data(const struct forward *f)
 static bool
 is_done(const struct forward *f)
 {
-	if (buf_peek(&f->small).len > 0)
+	if (buf_peek(&f->small).len > 0 || f->small.err != 0)
 		return false;
 	return f->state == FORWARD_OVER ||
 	    (f->state == FORWARD_OPEN && f->eof && !has_data(f));
@@ -46,7 +46,8 @@ class_of(const struct forward *f)
 {
 	if (f->strand.finished)
 		return TURN_IDLE;
-	if (buf_peek(&f->small).len > 0 || is_done(f))
+	/* Broken for want of memory, it is reset when it is to send. */
+	if (buf_peek(&f->small).len > 0 || f->small.err != 0 || is_done(f))
 		return TURN_SOON;
 	if (!has_data(f))
 		return TURN_IDLE;

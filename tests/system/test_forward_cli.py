@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""test_forward: `muster forward` through the real programs to services of
+"""test_forward_cli: `muster forward` through the real programs to services of
 this process, and to PostgreSQL where it is installed."""
 
 import glob
