@@ -237,6 +237,7 @@ cannot_connect(struct forwarder *f, struct conn *c, int number)
 	    why, sizeof(why), "cannot connect: %s", strerrordesc_np(number));
 	mux_answer(f, c->id, false, "CONNECT_REFUSED", why);
 	mux_finish(f, c->id);
+	mux_forget(f, c->id);
 	c->id = 0;
 	refuse(f, c, (struct slice){ 0 }, why);
 }

@@ -109,7 +109,7 @@ size_t mux_room(const struct forwarder *f, uint32_t id);
 int mux_send(struct forwarder *f, uint32_t id, struct slice bytes);
 void mux_finish(struct forwarder *f, uint32_t id);
 void mux_reset(struct forwarder *f, uint32_t id);
-/* Both directions have ended: it may still say so. */
+/* It goes on without us, to say what we said last. */
 void mux_forget(struct forwarder *f, uint32_t id);
 void mux_consume(struct forwarder *f, uint32_t id, size_t n);
 /* Open a stream of this kind with this JSON: 0 or ERR_*. */
