@@ -308,7 +308,8 @@ sift(struct approach *a, struct forward_refusal *no)
 }
 
 static void
-on_resolved(void *owner, int err, const union addr *addresses, size_t count)
+on_resolved(void *owner, int err, const char *why, const union addr *addresses,
+    size_t count)
 {
 	struct approach *a = owner;
 	struct forward *f = a->forward;
@@ -323,10 +324,8 @@ on_resolved(void *owner, int err, const union addr *addresses, size_t count)
 		if (err == 0)
 			err = connect_to(a, &no);
 	} else {
-		err = forward_refuse(&no, "NAME_NOT_FOUND", "%s: %s",
-		    f->wish.host,
-		    err == ERR_DNS ? "there is no such name"
-				   : "the resolver does not answer");
+		err = forward_refuse(
+		    &no, "NAME_NOT_FOUND", "%s: %s", f->wish.host, why);
 	}
 	if (err == ERR_DENIED)
 		fail(f, &no);

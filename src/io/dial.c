@@ -1,6 +1,5 @@
 #include <assert.h>
 #include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <unistd.h>
 #include <uv.h>
@@ -11,6 +10,7 @@
 
 #include "io/dial_hop.h"
 #include "io/loop.h"
+#include "io/resolve.h"
 #include "io/stream.h"
 #include "io/sys.h"
 #include "io/tls.h"
@@ -39,14 +39,16 @@ struct dial {
 	struct list attempts;
 	struct loop_timer timeout, stagger;
 	struct stream *stream; /* in its TLS handshake */
-	uv_getaddrinfo_t query;
-	bool querying; /* libuv has the query: the memory must stay */
+	struct resolve *query;
 	bool proxying; /* the way to the proxy is open */
 	struct hop hop;
 	struct loop_task funeral;
 	int err; /* the last failure, with its sentence */
 	char why[DIAL_WHY];
 };
+
+static_assert((int)RESOLVE_ADDRESSES <= (int)DIAL_ADDRESSES,
+    "what is resolved is copied whole");
 
 static void try_next(struct dial *d);
 
@@ -87,17 +89,16 @@ bury(struct loop_task *t)
 	alloc_free(d);
 }
 
-/* Nothing goes on any more; the memory follows when libuv is done with it. */
+/* Nothing goes on any more; the memory follows at the turn's end. */
 static void
 put_down(struct dial *d)
 {
 	drop_attempts(d);
 	loop_timer_stop(d->loop, &d->timeout);
 	loop_timer_stop(d->loop, &d->stagger);
-	if (d->querying)
-		uv_cancel((uv_req_t *)&d->query);
-	else
-		loop_bury(d->loop, &d->funeral);
+	resolve_cancel(d->query);
+	d->query = NULL;
+	loop_bury(d->loop, &d->funeral);
 }
 
 static void
@@ -135,7 +136,7 @@ on_timeout(struct loop_timer *t)
 	struct dial *d = LIST_OF(t, struct dial, timeout);
 	const char *hop = "connect";
 
-	if (d->querying)
+	if (d->query != NULL)
 		hop = "dns";
 	else if (d->stream != NULL)
 		hop = "tls";
@@ -357,66 +358,22 @@ try_next(struct dial *d)
  */
 
 static void
-add_address(struct dial *d, const struct sockaddr *sa, uint16_t port)
+on_resolved(void *owner, int err, const char *why, const union addr *addresses,
+    size_t count)
 {
-	union addr *a = &d->addresses[d->count];
-
-	if (d->count == DIAL_ADDRESSES)
-		return;
-	if (sa->sa_family == AF_INET) {
-		memcpy(&a->in, sa, sizeof(a->in));
-		a->in.sin_port = htons(port);
-	} else {
-		memcpy(&a->in6, sa, sizeof(a->in6));
-		a->in6.sin6_port = htons(port);
-	}
-	d->count++;
-}
-
-/* The resolver's order within a family, the families in turn. */
-static void
-add_in_turn(struct dial *d, const struct addrinfo *list, uint16_t port)
-{
-	const struct addrinfo *next[2] = { list, list };
-	int family = list->ai_family;
-
-	for (int side = 0; next[0] != NULL || next[1] != NULL; side ^= 1) {
-		const struct addrinfo *i = next[side];
-		while (i != NULL && (i->ai_family == family) != (side == 0))
-			i = i->ai_next;
-		if (i != NULL)
-			add_address(d, i->ai_addr, port);
-		next[side] = i == NULL ? NULL : i->ai_next;
-	}
-}
-
-static void
-on_resolved(uv_getaddrinfo_t *query, int status, struct addrinfo *list)
-{
-	struct dial *d = LIST_OF(query, struct dial, query);
+	struct dial *d = owner;
 	bool proxy = d->proxy.kind != DIAL_DIRECT;
-	const char *host = proxy ? d->proxy.host : d->host;
 	char what[DIAL_WHY];
 
-	d->querying = false;
-	if (d->done == NULL) { /* cancelled */
-		uv_freeaddrinfo(list);
-		loop_bury(d->loop, &d->funeral);
-		return;
-	}
-	if (status == 0 && list != NULL)
-		add_in_turn(d, list, proxy ? d->proxy.port : d->port);
-	uv_freeaddrinfo(list);
-	if (d->count == 0) {
-		snprintf(what, sizeof(what), "%s: %s",
-		    status == UV_EAI_NONAME || status == UV_EAI_NODATA ||
-			    status == 0
-			? "no such host"
-			: uv_strerror(status),
-		    host);
+	d->query = NULL;
+	if (err != 0) {
+		snprintf(what, sizeof(what), "%.64s: %s", why,
+		    proxy ? d->proxy.host : d->host);
 		finish(d, NULL, because(d, ERR_DNS, "dns", what));
 		return;
 	}
+	memcpy(d->addresses, addresses, count * sizeof(*addresses));
+	d->count = count;
 	try_next(d);
 }
 
@@ -447,13 +404,9 @@ on_numeric(struct loop_timer *t)
 }
 
 static int
-resolve(struct dial *d, const char *host, uint16_t port)
+find_addresses(struct dial *d, const char *host, uint16_t port)
 {
-	struct addrinfo hints = {
-		.ai_socktype = SOCK_STREAM,
-	};
 	union addr a;
-	int status;
 
 	if (d->count == 0 && addr_parse_ip(slice_from(host), port, &a) == 0) {
 		d->addresses[0] = a;
@@ -465,10 +418,7 @@ resolve(struct dial *d, const char *host, uint16_t port)
 	/* Its place in the heap, so that setting it later cannot fail. */
 	if (loop_timer_set(d->loop, &d->stagger, LOOP_NEVER, on_stagger) != 0)
 		return ERR_NOMEM;
-	status = uv_getaddrinfo(
-	    &d->loop->uv, &d->query, on_resolved, host, NULL, &hints);
-	d->querying = status == 0;
-	return status == 0 ? 0 : ERR_NOMEM;
+	return resolve_start(d->loop, host, port, on_resolved, d, &d->query);
 }
 
 static struct dial *
@@ -515,8 +465,8 @@ dial_start(struct loop *l, const struct dial_config *c, dial_fn *done,
 	if (err == 0)
 		err = loop_timer_set(l, &d->timeout, due, on_timeout);
 	if (err == 0)
-		err = proxy ? resolve(d, d->proxy.host, d->proxy.port)
-			    : resolve(d, d->host, d->port);
+		err = proxy ? find_addresses(d, d->proxy.host, d->proxy.port)
+			    : find_addresses(d, d->host, d->port);
 	if (err != 0) {
 		put_down(d);
 		return err;

@@ -71,9 +71,12 @@ on_resolved(uv_getaddrinfo_t *query, int status, struct addrinfo *list)
 	if (r->done != NULL && status == 0 && list != NULL)
 		add_in_turn(r, list);
 	uv_freeaddrinfo(list);
-	if (r->done != NULL)
-		r->done(r->owner, error_of(status, r->count), r->addresses,
-		    r->count);
+	if (r->done != NULL) {
+		int err = error_of(status, r->count);
+		r->done(r->owner, err,
+		    err == ERR_DNS ? "no such host" : uv_strerror(status),
+		    r->addresses, r->count);
+	}
 	alloc_free(r);
 }
 

@@ -15,9 +15,10 @@ struct resolve;
 enum { RESOLVE_ADDRESSES = 16 }; /* more are left out */
 
 /* Addresses, for as long as the call lasts, ports as asked for; or ERR_DNS
- * (there is no such name), ERR_UNREACHABLE (nobody could say), ERR_NOMEM. */
-typedef void resolve_fn(
-    void *owner, int err, const union addr *addresses, size_t count);
+ * (there is no such name), ERR_UNREACHABLE (nobody could say), ERR_NOMEM, and
+ * a clause that says so. */
+typedef void resolve_fn(void *owner, int err, const char *why,
+    const union addr *addresses, size_t count);
 
 /*
  * Calls done once, from the loop, and not after resolve_cancel.  host is

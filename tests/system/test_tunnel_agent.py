@@ -340,6 +340,25 @@ def test_refused(w):
     check(tunnels(w)['open'] == 0 and tunnels(w)['refused'] > 30, tunnels(w))
 
 
+def test_timeout(w):
+    """A service whose backlog is full answers no SYN."""
+    s = join(w, '127.0.0.1:*')
+    full = socket.socket()
+    full.bind(('127.0.0.1', 0))
+    full.listen(0)
+    waiting = []
+    for _ in range(4):
+        c = socket.socket()
+        c.setblocking(False)
+        c.connect_ex(full.getsockname())
+        waiting.append(c)
+    begun = time.monotonic()
+    to(s, full.getsockname()[1], connect_ms=400).refused('CONNECT_TIMEOUT')
+    check(time.monotonic() - begun >= 0.4, 'too soon')
+    for c in waiting:
+        c.close()
+
+
 def test_no_verb(w):
     check(w.join('--allow', 'exec').returncode == 0, 'join')
     s = w.start().up()
