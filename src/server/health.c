@@ -149,6 +149,9 @@ put_hub(struct buf *b, const struct hub_stats *h)
 	}
 	gauge(b, "muster_stop_epoch", "Number of the last stop or resume.",
 	    h->stop_epoch);
+	gauge(b, "muster_routes", "Routes of the gateway.", h->routes);
+	counter(b, "muster_tunnel_grants_total",
+	    "Leaves to visit a service that were given.", h->tunnel_grants);
 	gauge(b, "muster_stops_standing", "Emergency stops in force.",
 	    h->stops_standing);
 	type(b, "muster_stop_receipts", "gauge",
