@@ -18,6 +18,7 @@ enum {
 	BUCKETS_MAX = 1 << 22,
 	BLAMES = 1024,
 	BLAME_FOR = 5000,
+	FORWARD_FOR = 60000,
 	EXPIRE_STEP = 24 * 3600 * 1000, /* a timer's longest sleep */
 };
 
@@ -40,6 +41,7 @@ struct entry {
 	struct loop *loop;
 	struct slice key; /* owned, in block; absent: never found */
 	bool found;       /* in the table, which has a reference */
+	msec stale_at;    /* it is not found from then on */
 	struct list all;
 	struct list age;
 	struct list doomed;
@@ -537,6 +539,10 @@ show(struct entry *e)
 		withdraw(LIST_OF(t->age.next, struct entry, age));
 	if (map_put(&t->table, e->key, e) != 0)
 		return; /* good for who asked */
+	/* The hub writes each leave for a forward into the journal. */
+	e->stale_at = e->pass.grant.visit->way == TUNNEL_BY_FORWARD
+	    ? loop_now(e->loop) + FORWARD_FOR
+	    : INT64_MAX;
 	e->found = true;
 	e->pass.refs++;
 	list_push(&t->age, &e->age);
@@ -572,6 +578,10 @@ pass_find(struct dock *d, const struct tunnel_visit *visit,
 		return NULL;
 	if (is_over(e)) {
 		expire(e);
+		return NULL;
+	}
+	if (loop_now(e->loop) >= e->stale_at) {
+		withdraw(e);
 		return NULL;
 	}
 	list_remove(&e->age);

@@ -36,7 +36,8 @@ struct pass_holder {
 };
 
 /* A kept one, with a reference for the caller, or NULL: ask the hub.  The
- * credential is part of the question. */
+ * credential is part of the question.  Those for forwards are found for a
+ * minute, for the hub writes down who asks. */
 struct pass *pass_find(struct dock *d, const struct tunnel_visit *visit,
     const struct credential *who);
 

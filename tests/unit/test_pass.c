@@ -458,6 +458,31 @@ test_expiry(void **state)
 	assert_false(found("u"));
 }
 
+/* The hub is to hear of each tool that begins to forward, if not of each of
+ * its connections. */
+static void
+test_forwards(void **state)
+{
+	const struct tunnel_visit v = { .way = TUNNEL_BY_FORWARD,
+		.agent = SL_INIT("a") };
+	struct tunnel_grant g = grant_for(&v, "u");
+	struct credential c = jwt("u");
+	struct traveller t = { .holder.cut = on_cut };
+
+	(void)state;
+	struct pass *p = pass_keep(&w.dock, &g, &c);
+	pass_enter(p, &t.holder);
+	pass_drop(p);
+	p = pass_find(&w.dock, &v, &c);
+	assert_non_null(p);
+	pass_drop(p);
+	w.loop.uv.time += 60000;
+	assert_null(pass_find(&w.dock, &v, &c));
+	assert_int_equal(t.cuts, 0);
+	withdraw((struct tunnel_withdrawal){ .user_id = SL("u"), .cut = true });
+	assert_int_equal(t.cuts, 1);
+}
+
 static void
 test_many(void **state)
 {
@@ -571,6 +596,7 @@ main(void)
 		TEST(test_withdraw),
 		TEST(test_cut),
 		TEST(test_expiry),
+		TEST(test_forwards),
 		TEST(test_many),
 		TEST(test_choose),
 		cmocka_unit_test(test_without_memory),
