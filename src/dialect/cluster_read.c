@@ -1,6 +1,7 @@
 #include "base/err.h"
 
 #include "dialect/cluster_parts.h"
+#include "dialect/cluster_proxy.h"
 
 static const struct slice none;
 
@@ -217,7 +218,8 @@ cluster_read_register(
 {
 	static const char *const but[] = { "muster", NULL };
 	struct registration r = { 0 };
-	struct js_value labels, muster, features;
+	struct proxy_features features;
+	struct js_value labels, muster;
 	struct cluster_keep k;
 	struct js_fields f;
 
@@ -240,8 +242,11 @@ cluster_read_register(
 	int err = cluster_keep_end(&k, a, &r.info_json);
 	if (err == 0 && labels.kind == JS_OBJECT)
 		err = cluster_keep_labels(labels, a, &r.labels_json);
-	features = js_get(payload, "features");
-	js_bool(js_get(features, "supports_websocket_proxy"), &r.proxies);
+	proxy_read_features(js_get(payload, "features"), &features);
+	r.proxies = features.proxy;
+	r.gateways = features.gateway;
+	r.bodies_stream = features.streaming;
+	r.answers_stream = features.response_streaming;
 	if (err == 0)
 		out->registration = r;
 	return err;

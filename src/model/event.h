@@ -195,6 +195,9 @@ struct registration {
 	struct slice info_json;   /* every field, secrets replaced */
 	struct slice labels_json; /* object of strings */
 	bool proxies;             /* features.supports_websocket_proxy */
+	bool gateways;            /* supports_gateway */
+	bool bodies_stream;       /* supports_streaming */
+	bool answers_stream;      /* supports_response_streaming */
 	struct native_hello native;
 };
 

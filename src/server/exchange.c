@@ -6,7 +6,7 @@
 static const struct exchange_kind *const kinds[] = {
 	[TUNNEL_STREAMS] = &exchange_flow,
 	[TUNNEL_STREAMS_V1] = &exchange_flow,
-	[TUNNEL_JSON] = NULL,
+	[TUNNEL_JSON] = &exchange_json,
 };
 
 int

@@ -129,6 +129,7 @@ struct exchange_kind {
 };
 
 extern const struct exchange_kind exchange_flow; /* STREAMS, STREAMS_V1 */
+extern const struct exchange_kind exchange_json; /* JSON */
 
 /*
  * What o points to must stay until answered, upgraded or failed: it may be

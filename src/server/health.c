@@ -211,6 +211,9 @@ put_counts(struct buf *b, struct server *s)
 	    n->ignored);
 	counter(b, "muster_unsigned_total", "Connections refused at /agent.",
 	    n->unsigned_messages);
+	counter(b, "muster_proxy_ignored_total",
+	    "Answers of agents that speak JSON, said twice or for nobody.",
+	    n->proxy_ignored);
 	gauge(b, "muster_streams", "Open streams of commands.", n->pipes);
 	counter(b, "muster_accepted_total", "Connections.", n->accepted);
 	counter(

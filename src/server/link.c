@@ -8,6 +8,7 @@
 
 #include "server/credential.h"
 #include "server/flow.h"
+#include "server/proxy_link.h"
 #include "server/stopkey.h"
 
 #include "server/wsrole.h"
@@ -47,12 +48,6 @@ static struct link_conn *
 link_of(struct conn *c)
 {
 	return c->state;
-}
-
-static struct slice
-remote_of(const struct link_conn *l)
-{
-	return (struct slice){ l->remote, l->remote_len };
 }
 
 static msec
@@ -96,27 +91,59 @@ close_link(struct conn *c, uint16_t code, struct slice reason, int why)
 /* Text ----------------------------------------------------------------------
  */
 
+int
+link_say(struct link_conn *l, struct slice text)
+{
+	struct conn *c = l->conn;
+	struct buf *out = &c->dock->out;
+	uint8_t head[WS_HEAD_MAX];
+	size_t n = wsconn_whole_head(&l->ws, WS_TEXT, text.len, head);
+	bool there;
+
+	if (n > 0) {
+		there = conn_write2(c, (struct slice){ head, n }, text);
+	} else {
+		buf_clear(out);
+		int err = wsconn_send(&l->ws, out, WS_TEXT, text, false);
+		if (err != 0)
+			return err == ERR_CLOSED ? ERR_GONE : err;
+		there = conn_write(c, buf_peek(out));
+	}
+	if (!there)
+		return ERR_GONE;
+	c->dock->server->counts.messages_out++;
+	return 0;
+}
+
 static void
 say(struct conn *c, struct slice text)
 {
-	struct link_conn *l = link_of(c);
-	struct buf *out = &c->dock->out;
+	link_say(link_of(c), text);
+}
 
-	buf_clear(out);
-	if (wsconn_send(&l->ws, out, WS_TEXT, text, false) == 0) {
-		c->dock->server->counts.messages_out++;
-		conn_write(c, buf_peek(out));
-	}
+/* It may announce other things when it registers again. */
+static void
+note_features(struct link_conn *l, const struct registration *r)
+{
+	l->features = (struct proxy_features){
+		.proxy = r->proxies,
+		.gateway = r->gateways,
+		.streaming = r->bodies_stream,
+		.response_streaming = r->answers_stream,
+	};
 }
 
 static void
 on_text(struct conn *c, struct slice text)
 {
+	struct link_conn *l = link_of(c);
 	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_BAD, &a);
 	struct slice copy;
 
 	c->dock->server->counts.messages_in++;
+	if (l->proxy != NULL && proxy_link_text(l, text))
+		return;
+	struct event *ev = conn_event(c, EVENT_BAD, &a);
 	/* The text must outlive this read: the hub sees it at the turn's
 	 * end. */
 	if (ev == NULL || arena_copy(a, text, &copy) != 0) {
@@ -135,9 +162,10 @@ on_text(struct conn *c, struct slice text)
 		struct registration *r = &ev->registration;
 		r->native.stop.proved = stopkey_proves(
 		    c->dock->server, r->agent_id, &r->native.stop);
+		note_features(l, r);
 	}
 	if (ev->kind == EVENT_BAD)
-		log_info("bad_message", kv_s("remote", remote_of(link_of(c))),
+		log_info("bad_message", kv_s("remote", link_remote(link_of(c))),
 		    kv_e("err", ev->complaint.err),
 		    kv_s("field", ev->complaint.field));
 	if (dock_post(c->dock, ev) != 0)
@@ -157,7 +185,8 @@ on_failed(struct trunk *t, int err)
 {
 	struct link_conn *l = LIST_OF(t, struct link_streams, trunk)->link;
 
-	log_warn("mux_failed", kv_s("remote", remote_of(l)), kv_e("err", err));
+	log_warn(
+	    "mux_failed", kv_s("remote", link_remote(l)), kv_e("err", err));
 	close_link(l->conn, WS_CODE_PROTOCOL, SL("yamux"), ERR_PROTOCOL);
 }
 
@@ -206,11 +235,40 @@ end_mux(struct link_conn *l)
 	alloc_free(s);
 }
 
+void
+link_agree(struct link_conn *l, bool agreed)
+{
+	struct arena *a;
+
+	if (!l->offered)
+		return;
+	l->offered = false;
+	log_info("yamux_answered", kv_s("remote", link_remote(l)),
+	    kv_b("agreed", agreed));
+	if (!agreed)
+		return;
+	start_mux(l);
+	if (l->conn->ending)
+		return;
+	struct event *ev = conn_event(l->conn, EVENT_SPEECH, &a);
+	if (ev == NULL) {
+		conn_drop(l->conn);
+		return;
+	}
+	ev->speech = TUNNEL_STREAMS_V1;
+	if (dock_post(l->conn->dock, ev) != 0)
+		conn_drop(l->conn);
+}
+
 static void
 on_binary(struct conn *c, struct slice data)
 {
 	struct link_conn *l = link_of(c);
 
+	if (l->mux == NULL && l->proxy != NULL) {
+		proxy_link_frame(l, data);
+		return;
+	}
 	if (l->mux == NULL) {
 		close_link(
 		    c, WS_CODE_TYPE, SL("binary_not_expected"), ERR_PROTOCOL);
@@ -247,7 +305,7 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 		break;
 	case WSCONN_ERROR:
 		l->why = ev->err;
-		log_info("protocol_error", kv_s("remote", remote_of(l)),
+		log_info("protocol_error", kv_s("remote", link_remote(l)),
 		    kv_i("code", ev->code), kv_e("err", ev->err));
 		break;
 	default:
@@ -336,6 +394,28 @@ prove(struct conn *c, struct event *ev, struct stop_order *stop)
 	}
 }
 
+/* An agent of another program's, registered. */
+static void
+begin_proxying(struct link_conn *l)
+{
+	struct buf *text = &l->conn->dock->text;
+
+	if (!l->features.proxy)
+		return;
+	if (proxy_link_open(l, &l->features) != 0) {
+		conn_drop(l->conn);
+		return;
+	}
+	wsconn_set_caps(&l->ws, PROXY_LINK_TEXT, PROXY_LINK_TEXT);
+	if (!l->features.gateway || l->mux != NULL || l->offered)
+		return;
+	buf_clear(text);
+	if (proxy_put_hello(clock_wall(), text) == 0) {
+		l->offered = true;
+		link_say(l, buf_peek(text));
+	}
+}
+
 static void
 on_event(struct conn *c, const struct event *ev)
 {
@@ -356,6 +436,8 @@ on_event(struct conn *c, const struct event *ev)
 	wsconn_set_caps(&l->ws, TEXT_MAX, BINARY_MAX);
 	if (ev->registered.native && l->native)
 		start_mux(l);
+	else
+		begin_proxying(l);
 	if (!c->ending)
 		finish(c);
 }
@@ -367,6 +449,15 @@ on_close(struct conn *c, uint16_t code, struct slice reason)
 }
 
 static void
+on_drained(struct conn *c)
+{
+	struct link_conn *l = link_of(c);
+
+	if (l->proxy != NULL)
+		proxy_link_drained(l);
+}
+
+static void
 on_gone(struct conn *c, int why)
 {
 	struct link_conn *l = link_of(c);
@@ -374,11 +465,12 @@ on_gone(struct conn *c, int why)
 	(void)why;
 	flow_link_gone(l);
 	end_mux(l);
+	proxy_link_close(l);
 	if (l->why != 0)
 		c->why = l->why;
 	c->dock->server->counts.links--;
 	log_info(
-	    "link_closed", kv_s("remote", remote_of(l)), kv_e("why", c->why));
+	    "link_closed", kv_s("remote", link_remote(l)), kv_e("why", c->why));
 	wsconn_fini(&l->ws);
 	alloc_free(l);
 }
@@ -387,6 +479,7 @@ static const struct conn_role role = {
 	.read = on_read,
 	.eof = on_eof,
 	.pull = on_pull,
+	.drained = on_drained,
 	.timer = on_timer,
 	.event = on_event,
 	.close = on_close,
@@ -523,7 +616,7 @@ link_answer(struct conn *c, struct call *call, const struct event *ev)
 		wsconn_set_deflate(&l->ws, &terms);
 	c->dock->server->counts.links++;
 	stream_set_cap(c->stream, QUEUE_MAX);
-	log_info("link_opened", kv_s("remote", remote_of(l)),
+	log_info("link_opened", kv_s("remote", link_remote(l)),
 	    kv_b("native", l->native));
 	web_upgrade(c, &role, l,
 	    l->native ? SL("muster.v1") : (struct slice){ 0 },

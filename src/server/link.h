@@ -9,8 +9,12 @@
 #ifndef SERVER_LINK_H
 #define SERVER_LINK_H
 
+#include "dialect/cluster_proxy.h"
+
 #include "server/outlet.h"
 #include "server/web.h"
+
+struct proxy_link;
 
 struct link_conn {
 	struct conn *conn;
@@ -18,9 +22,12 @@ struct link_conn {
 	struct yamux
 	    *mux; /* of streams; NULL until a native agent registered */
 	struct list hopeful; /* struct flow.hope: until it has registered */
-	bool native;         /* offered muster.v1 */
-	bool paused;         /* not read while the hub is behind */
-	int why;             /* of its end, for the hub */
+	struct proxy_link *proxy; /* requests by JSON; NULL: there are none */
+	struct proxy_features features; /* as of its latest registration */
+	bool native;                    /* offered muster.v1 */
+	bool offered;                   /* yamux, to another program's agent */
+	bool paused;                    /* not read while the hub is behind */
+	int why;                        /* of its end, for the hub */
 	size_t remote_len;
 	uint8_t remote[]; /* text */
 };
@@ -50,6 +57,19 @@ void link_answer(struct conn *c, struct call *call, const struct event *ev);
 
 /* The link behind an address; NULL when it is gone or no link. */
 struct link_conn *link_find(struct dock *d, struct peer_id peer);
+
+/* The agent's answer to our offer of yamux: what is binary from here on is
+ * that, and the hub learns of it. */
+void link_agree(struct link_conn *l, bool agreed);
+
+/* Send one text message.  0, ERR_GONE, ERR_NOMEM. */
+int link_say(struct link_conn *l, struct slice text);
+
+static inline struct slice
+link_remote(const struct link_conn *l)
+{
+	return (struct slice){ l->remote, l->remote_len };
+}
 
 /* Of a link that has a mux; nothing else. */
 static inline struct trunk *

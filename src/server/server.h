@@ -50,6 +50,7 @@ struct server_counts {
 	atomic_uint_fast64_t compressed;
 	atomic_uint_fast64_t limited;
 	atomic_uint_fast64_t ignored;           /* what boards say */
+	atomic_uint_fast64_t proxy_ignored;     /* answers for nobody */
 	atomic_uint_fast64_t unsigned_messages; /* refused at /agent */
 	atomic_uint_fast64_t pipes;
 	atomic_uint_fast64_t tunnel_requests;
