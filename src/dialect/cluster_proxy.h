@@ -32,7 +32,6 @@ enum {
 
 /* What a registration says of `features`. */
 struct proxy_features {
-	bool told;               /* there are features at all */
 	bool proxy;              /* supports_websocket_proxy */
 	bool gateway;            /* supports_gateway: knows gateway_hello */
 	bool streaming;          /* supports_streaming: bodies in pieces */

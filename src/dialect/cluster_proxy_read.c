@@ -512,7 +512,6 @@ void
 proxy_read_features(struct js_value features, struct proxy_features *out)
 {
 	*out = (struct proxy_features){
-		.told = features.kind == JS_OBJECT,
 		.proxy = feature(features, "supports_websocket_proxy"),
 		.gateway = feature(features, "supports_gateway"),
 		.streaming = feature(features, "supports_streaming"),

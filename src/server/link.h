@@ -2,7 +2,9 @@
  * link: the WebSocket of an agent (floor: server).
  *
  * Text frames are the cluster dialect, decoded into events for the hub;
- * once a Muster agent has registered, binary frames are one yamux session.
+ * once a Muster agent has registered, or another one agreed to it, binary
+ * frames are one yamux session.  Agents that do not are asked for services by
+ * text (proxy_link.h).
  * Urgent words leave first: control text at once, yamux control next, and
  * bytes of streams only when the socket asks for them.
  */
