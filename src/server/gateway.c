@@ -9,6 +9,7 @@
 #include "server/credential.h"
 #include "server/flow_pool.h"
 #include "server/sites.h"
+#include "server/wall.h"
 
 #include "server/gateway_parts.h"
 
@@ -382,7 +383,7 @@ on_reply(struct conn *c, struct call *call, const struct event *ev)
 		return;
 	v->asking = false;
 	if (r->err != 0) {
-		const struct gateway_no no = {
+		struct gateway_no no = {
 			.hop = r->status >= 500 ? HOP_AGENT : HOP_VISITOR,
 			.status = r->status,
 			.code = r->code,
@@ -391,6 +392,8 @@ on_reply(struct conn *c, struct call *call, const struct event *ev)
 			    ? RETRY_AFTER
 			    : r->retry_after,
 		};
+		if (r->status == 401)
+			wall_lead(v, &no);
 		gateway_fail(v, &no, r->err);
 		return;
 	}

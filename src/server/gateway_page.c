@@ -116,7 +116,7 @@ gateway_refuse(struct conn *c, const struct gateway_no *no)
 	struct web *w = web_of(c);
 	struct call *call = w->call;
 	struct buf *text = &c->dock->text, *out = &c->dock->out;
-	struct http1_pair fields[GUARDS + 3];
+	struct http1_pair fields[GUARDS + 4];
 	bool page = call->visit != NULL && call->visit->wants_page;
 	struct buf seconds;
 	size_t n = GUARDS;
@@ -134,6 +134,9 @@ gateway_refuse(struct conn *c, const struct gateway_no *no)
 	} else {
 		put_problem(text, no, call->request_id);
 	}
+	if (no->cookie.len > 0)
+		fields[n++] =
+		    (struct http1_pair){ SL("Set-Cookie"), no->cookie };
 	if (no->retry_after > 0) {
 		buf_put_u64(&seconds, no->retry_after);
 		fields[n++] = (struct http1_pair){ SL("Retry-After"),

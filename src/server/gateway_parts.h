@@ -34,10 +34,11 @@ struct visit {
 	struct exchange *exchange;
 	struct hop hop;
 	struct http1_ask ask;
-	struct slice head;  /* a copy, while the hub is asked */
-	struct slice host;  /* of the route, or tunnel_origin's */
-	struct slice path;  /* as received */
-	struct slice agent; /* whom it goes by, once chosen */
+	struct slice head;   /* a copy, while the hub is asked */
+	struct slice host;   /* of the route, or tunnel_origin's */
+	struct slice path;   /* as received */
+	struct slice target; /* the same with its query */
+	struct slice agent;  /* whom it goes by, once chosen */
 	struct slice agent_id;
 	struct buf early; /* of the body, before the exchange is there */
 	const struct http1_pair *trailers;
@@ -73,6 +74,7 @@ struct gateway_no {
 	struct slice text;
 	uint32_t retry_after;
 	struct slice location; /* of a redirect, instead of all that */
+	struct slice cookie;   /* Set-Cookie, with it */
 };
 
 static inline msec
@@ -114,6 +116,18 @@ extern const struct exchange_ops gateway_ops;
  * ERR_NOMEM. */
 int gateway_locate(
     struct visit *v, const struct http1_head *h, struct gateway_no *no);
+
+/* A host as routes have it: in lower case, in the arena; absent when it can be
+ * no route's. */
+struct slice gateway_host(struct arena *a, struct slice name);
+
+/*
+ * /clusters/AGENT/... or /clusters/AGENT/services/NAMESPACE/SERVICE:PORT/...:
+ * whereto, and how much of the path says so.  0; ERR_INVALID when it is
+ * neither or climbs out by dot segments; ERR_NOMEM.
+ */
+int gateway_read_path(struct slice path, struct arena *a,
+    struct tunnel_visit *what, struct slice *prefix);
 
 /* The options of a route, from its record.  0 or ERR_NOMEM. */
 int gateway_apply(struct visit *v, const struct route_record *r);

@@ -12,6 +12,7 @@
 #include "server/credential.h"
 #include "server/ours.h"
 #include "server/sites.h"
+#include "server/wall.h"
 
 #include "server/gateway_parts.h"
 
@@ -69,6 +70,17 @@ is_tunnel_origin(const struct server *s, const struct url_host *host)
 			     : 80);
 }
 
+struct slice
+gateway_host(struct arena *a, struct slice name)
+{
+	uint8_t text[HOST_MAX];
+	struct slice out = lower(name, text);
+
+	if (out.ptr != NULL && arena_copy(a, out, &out) != 0)
+		out = (struct slice){ 0 };
+	return out;
+}
+
 bool
 gateway_wants(const struct dock *d, const struct http1_head *h)
 {
@@ -79,7 +91,9 @@ gateway_wants(const struct dock *d, const struct http1_head *h)
 		return true;
 	if (is_tunnel_origin(d->server, &h->host))
 		return true;
-	return slice_starts(h->path, SL("/clusters/")) &&
+	return (slice_starts(h->path, SL("/clusters/")) ||
+		   (d->server->settings.unsafe_path_routes &&
+		       slice_starts(h->path, SL(WALL_PATHS)))) &&
 	    ours_is_host(d->server, &h->host);
 }
 
@@ -176,33 +190,27 @@ read_service(struct slice *rest, struct tunnel_target *t)
 	return 0;
 }
 
-/* /clusters/AGENT/..., with all slices into the path but the agent's name. */
-static int
-read_cluster_path(struct visit *v, struct slice path, struct gateway_no *no)
+/* With all slices into the path but the agent's name. */
+int
+gateway_read_path(struct slice path, struct arena *a, struct tunnel_visit *what,
+    struct slice *prefix)
 {
 	struct slice rest = path;
 	int err;
 
-	if (!slice_starts(path, SL("/clusters/")))
-		return refuse(no, 404, SL("NOT_FOUND"),
-		    SL("here are services only, under /clusters/"));
+	if (!slice_starts(path, SL("/clusters/")) || climbs(path))
+		return ERR_INVALID;
 	cut(&rest);
-	err = url_decode(cut(&rest), false, &v->call->arena, &v->what.agent);
-	if (err == ERR_NOMEM)
-		return err;
-	if (err == 0 && v->what.agent.len == 0)
+	*what = (struct tunnel_visit){ .way = TUNNEL_BY_PATH };
+	err = url_decode(cut(&rest), false, a, &what->agent);
+	if (err == 0 && what->agent.len == 0)
 		err = ERR_INVALID;
 	if (err == 0 &&
 	    (slice_starts(rest, SL("/services/")) ||
 		slice_eq(rest, SL("/services"))))
-		err = read_service(&rest, &v->what.target);
-	if (err != 0)
-		return refuse(no, 404, SL("NOT_FOUND"),
-		    SL("the path is not /clusters/AGENT/... or "
-		       "/clusters/AGENT/services/NAMESPACE/SERVICE:PORT/..."));
-	v->what.way = TUNNEL_BY_PATH;
-	v->hop.prefix = slice_first(path, path.len - rest.len);
-	return 0;
+		err = read_service(&rest, &what->target);
+	*prefix = slice_first(path, path.len - rest.len);
+	return err;
 }
 
 /* What is relative on the page needs the slash. */
@@ -238,10 +246,13 @@ locate_path(struct visit *v, const struct http1_head *h, struct gateway_no *no)
 		    SL("services are not answered on the controller's own "
 		       "origin: set tunnel_origin, or give the service a host "
 		       "of its own by a route"));
-	if (climbs(v->path))
-		return refuse(no, 400, SL("INVALID_REQUEST"),
-		    SL("the path has dot segments"));
-	err = read_cluster_path(v, v->path, no);
+	err = gateway_read_path(
+	    v->path, &v->call->arena, &v->what, &v->hop.prefix);
+	if (err == ERR_INVALID)
+		return refuse(no, 404, SL("NOT_FOUND"),
+		    SL("the path is not /clusters/AGENT/... or "
+		       "/clusters/AGENT/services/NAMESPACE/SERVICE:PORT/..., "
+		       "without dot segments"));
 	if (err == 0 && v->hop.prefix.len == v->path.len && v->call->safe)
 		return redirect(v, h, no);
 	return err;
@@ -436,9 +447,16 @@ gateway_locate(
 	v->connect_within = GATEWAY_CONNECT;
 	v->answer_within = GATEWAY_ANSWER;
 	v->idle_within = GATEWAY_IDLE;
-	if (v->path.ptr == NULL)
+	v->target =
+	    call_keep(v->call, h->form == HTTP1_ORIGIN ? h->target : v->path);
+	if (v->path.ptr == NULL || v->target.ptr == NULL)
 		return ERR_NOMEM;
 	by_route = host.ptr != NULL && sites_has_host(d, host);
+	if (slice_starts(v->path, SL(WALL_PATHS))) {
+		v->own_origin =
+		    !by_route && !is_tunnel_origin(d->server, &h->host);
+		return wall_serve(v, h, no);
+	}
 	if (by_route) {
 		r = sites_match(d, host, v->path);
 		err = locate_route(v, r, h, no);
@@ -446,6 +464,8 @@ gateway_locate(
 		err = locate_path(v, h, no);
 	}
 	fill_hop(v, h);
+	if (err == 0 && (r == NULL || r->wall != TUNNEL_PUBLIC))
+		err = wall_admit(v, h, no);
 	if (err == 0 && v->websocket && !gateway_origin_ok(v, r, h))
 		return refuse(no, 403, SL("ORIGIN_NOT_ALLOWED"),
 		    SL("pages of this origin may not open WebSockets here"));

@@ -18,6 +18,7 @@
 #include "server/signed.h"
 #include "server/stops.h"
 #include "server/tunnel_api.h"
+#include "server/wall.h"
 
 #include "server/route.h"
 
@@ -136,6 +137,11 @@ static const struct route table[] = {
 	  .body_max = 16 * KIB, .summary = "Sign an expiring link" },
 	{ "DELETE", "/api/v1/routes/{}/links", TUNNEL, .op = OP_ROUTE_UNLINK,
 	  .ends = true, .summary = "Revoke all links" },
+	{ "GET", "/tunnel/enter", .handle = wall_page },
+	{ "GET", "/tunnel/enter.js", .handle = wall_script },
+	{ "POST", "/api/v1/tunnel/enter", .handle = wall_ask,
+	  .event = wall_answer, .op = OP_VISIT, .body_max = 32 * KIB,
+	  .summary = "Hand a browser over to a walled service" },
 	{ "GET", "/api/v1/exec", .handle = attach_open,
 	  .op = OP_COMMAND_CREATE, .websocket = true },
 	{ "GET", "/api/v1/tunnel", .handle = api_ask, .event = forward_open,

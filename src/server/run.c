@@ -30,6 +30,7 @@
 #include "server/stopkey.h"
 #include "server/tally.h"
 #include "server/vault.h"
+#include "server/wall.h"
 #include "server/wall_token.h"
 
 #include "server/run.h"
@@ -251,9 +252,9 @@ load_stops(struct runner *r, struct arena *a, struct hub_snapshot *all)
 	all->stop_switch =
 	    stopfile_look(&file_real, r->dir, a, &all->stop_switch_text) == 1;
 	err = stopkey_open(r->store, r->server.stop_key, clock_wall());
-	return err != 0
-	    ? err
-	    : wall_key_open(r->store, r->server.wall_key, clock_wall());
+	if (err == 0)
+		err = wall_key_open(r->store, r->server.wall_key, clock_wall());
+	return err != 0 ? err : wall_open(&r->server);
 }
 
 static struct hub *
@@ -605,6 +606,7 @@ run_server(const struct settings *s, run_reload_fn *reload_fn, void *arg)
 	}
 	stop(r);
 	loop_fini(&r->loop);
+	wall_close(&r->server);
 	keyring_free(r->server.keyring);
 	if (status == 0)
 		log_info("stopped");

@@ -72,6 +72,8 @@ struct server_counts {
 	atomic_uint_fast64_t flow_bytes_out;
 };
 
+struct handovers;
+
 struct server {
 	struct settings settings;
 	struct store_config store_config; /* for readers */
@@ -93,8 +95,10 @@ struct server {
 	uint8_t stop_key[32];    /* see stopkey.h */
 	uint8_t wall_key[32];    /* see wall_token.h */
 	uint8_t secrets_key[32]; /* see vault.h */
+	uint8_t wall_key[32];    /* see wall_token.h */
 	struct noncebook *noncebook;
-	uint8_t pin[32]; /* of the TLS key */
+	struct handovers *handovers; /* see wall.h */
+	uint8_t pin[32];             /* of the TLS key */
 	bool has_pin;
 	wall_msec started_at;
 	atomic_uint_fast64_t tickets; /* see mail.h */
