@@ -95,7 +95,6 @@ struct server {
 	uint8_t stop_key[32];    /* see stopkey.h */
 	uint8_t wall_key[32];    /* see wall_token.h */
 	uint8_t secrets_key[32]; /* see vault.h */
-	uint8_t wall_key[32];    /* see wall_token.h */
 	struct noncebook *noncebook;
 	struct handovers *handovers; /* see wall.h */
 	uint8_t pin[32];             /* of the TLS key */
