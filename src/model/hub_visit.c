@@ -544,6 +544,20 @@ go_by(struct hub *h, const struct event *ev, const struct visitor *v,
 	grant(h, ev, v, &t, &c);
 }
 
+/* What the configuration has is the host's word: it asks nobody, and sees the
+ * agents of the first workspace. */
+static void
+visit_by_port(struct hub *h, const struct event *ev)
+{
+	static const struct user_record host = { .workspace_id = 1 };
+	struct visitor v = { .known = false, .who = { .user = &host } };
+	const struct agent *a =
+	    hub_pick_agent(h, ev, &v.who, ev->request.visit->agent);
+
+	if (a != NULL)
+		go_by(h, ev, &v, a);
+}
+
 /* An agent's own pages are for those who may see it; anything else that it
  * reaches is for those who may use it. */
 static void
@@ -578,6 +592,8 @@ hub_visit(struct hub *h, const struct event *ev, const struct access *who)
 	assert(ev->request.visit != NULL);
 	if (ev->request.visit->way == TUNNEL_BY_ROUTE)
 		visit_route(h, ev);
+	else if (ev->request.visit->way == TUNNEL_BY_PORT)
+		visit_by_port(h, ev);
 	else
 		visit_agent(h, ev);
 }

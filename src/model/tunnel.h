@@ -98,8 +98,13 @@ struct tunnel_member {
 };
 
 /* What a visitor asks for: a route; or an agent and a target of its own
- * (paths under /clusters, and forwards). */
-enum tunnel_way { TUNNEL_BY_ROUTE, TUNNEL_BY_PATH, TUNNEL_BY_FORWARD };
+ * (paths under /clusters, forwards, and ports that the configuration has). */
+enum tunnel_way {
+	TUNNEL_BY_ROUTE,
+	TUNNEL_BY_PATH,
+	TUNNEL_BY_FORWARD,
+	TUNNEL_BY_PORT
+};
 
 struct tunnel_visit {
 	enum tunnel_way way;

@@ -200,8 +200,18 @@ refuse(struct dock *d, struct stream *s, int err)
 	stream_abort(s, true);
 }
 
-void
-conn_new(struct dock *d, struct stream *s)
+static void
+forget(struct conn *c, int why)
+{
+	(void)c;
+	(void)why;
+}
+
+/* Of one that did not get as far as having one. */
+static const struct conn_role no_role = { .gone = forget };
+
+struct conn *
+conn_new_with(struct dock *d, struct stream *s, conn_begin_fn *begin, void *arg)
 {
 	struct conn *c = alloc_new(sizeof(*c));
 	int err = ERR_NOMEM;
@@ -220,16 +230,31 @@ conn_new(struct dock *d, struct stream *s)
 	if (err != 0) {
 		alloc_free(c);
 		refuse(d, s, err);
-		return;
+		return NULL;
 	}
 	c->stream = s;
+	c->role = &no_role;
 	list_push(&d->conns, &c->link);
 	d->server->counts.connections++;
 	d->server->counts.accepted++;
-	err = web_begin(c);
+	err = begin(c, arg);
 	stream_start(s, &ops, c);
 	if (err != 0)
 		conn_drop(c);
+	return c;
+}
+
+static int
+begin_web(struct conn *c, void *arg)
+{
+	(void)arg;
+	return web_begin(c);
+}
+
+void
+conn_new(struct dock *d, struct stream *s)
+{
+	conn_new_with(d, s, begin_web, NULL);
 }
 
 int

@@ -58,6 +58,14 @@ struct conn {
 void conn_new(struct dock *d, struct stream *s);
 
 /*
+ * The same for a stream that speaks something else from the beginning: begin
+ * gives it its role.  NULL when there is no room; it may be ending already.
+ */
+typedef int conn_begin_fn(struct conn *c, void *arg);
+struct conn *conn_new_with(
+    struct dock *d, struct stream *s, conn_begin_fn *begin, void *arg);
+
+/*
  * Its credential is good: count it among the connections of that address
  * (numeric, of the client behind a trusted proxy).  0, or ERR_LIMITED when
  * the address has its number, ERR_NOMEM.

@@ -22,6 +22,7 @@
 #include "server/news.h"
 #include "server/pass.h"
 #include "server/pipe.h"
+#include "server/port.h"
 #include "server/readers.h"
 #include "server/signed.h"
 #include "server/sites.h"
@@ -103,6 +104,7 @@ stop_listening(struct dock *d)
 	for (size_t i = 0; i < d->listener_count; i++)
 		listener_close(d->listeners[i]);
 	d->listener_count = 0;
+	ports_stop(d);
 }
 
 static void
@@ -161,6 +163,7 @@ dock_end(struct lane *lane)
 		loop_turn(lane->loop, false);
 		stream_loop_fini(lane->loop);
 	}
+	ports_end(d);
 	readers_end(d);
 	pipe_end(d);
 	gateway_fini(d);
@@ -299,6 +302,8 @@ dock_begin(struct lane *lane)
 
 	init(d);
 	int err = open_listeners(d);
+	if (err == 0)
+		err = ports_open(d);
 	if (err != 0)
 		dock_end(lane);
 	return err;
@@ -651,6 +656,7 @@ on_start(struct dock *d, struct lane_mail *m)
 	(void)m;
 	for (size_t i = 0; i < d->listener_count; i++)
 		listener_pause(d->listeners[i], false);
+	ports_start(d);
 }
 
 /* Agents come last: what is on its way to services goes by their links. */

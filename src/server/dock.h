@@ -24,6 +24,7 @@ struct conn;
 struct flow_pool;
 struct listener;
 struct live_parcel;
+struct port;
 
 enum { DOCK_WHY = 400 };
 
@@ -76,6 +77,8 @@ struct dock {
 	size_t reader_count;
 	struct listener *listeners[LISTENS_MAX];
 	size_t listener_count;
+	struct port *ports; /* owned; as many as there are in the settings */
+	size_t port_count;  /* that listen */
 	char why[DOCK_WHY]; /* begin failed, a sentence */
 	/* What the hub must hear of and its mailbox had no room for. */
 	struct list ghosts;   /* struct conn.link: they are gone */

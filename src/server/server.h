@@ -68,7 +68,8 @@ struct server_counts {
 	atomic_uint_fast64_t flows[2]; /* by enum tunnel_proto; open */
 	atomic_uint_fast64_t flows_opened[2];
 	atomic_uint_fast64_t flows_refused[FLOW_CODES]; /* by flow_code */
-	atomic_uint_fast64_t flow_bytes_in;             /* from services */
+	atomic_uint_fast64_t ports[PORTS_MAX]; /* connections to each */
+	atomic_uint_fast64_t flow_bytes_in;    /* from services */
 	atomic_uint_fast64_t flow_bytes_out;
 };
 

@@ -12,7 +12,7 @@
 
 #include "server/settings.h"
 
-enum { ENTRIES_MAX = 256, FILE_MAX = 1024 * 1024, KEY_MAX = 64 };
+enum { ENTRIES_MAX = 1024, FILE_MAX = 1024 * 1024, KEY_MAX = 64 };
 
 #define AT(member) offsetof(struct settings, member)
 
@@ -260,13 +260,14 @@ read_file(struct settings *s, struct slice file, struct slice text,
 		complain(problems, file, &p, &bad);
 	for (size_t i = 0; i < doc.count; i++) {
 		const struct conf_entry *e = &doc.entries[i];
-		if (slice_eq(e->key, SL("listen")))
+		if (e->section.len == 0 && slice_eq(e->key, SL("listen")))
 			add_listen(s, e->value);
 		if (e->section.len == 0)
 			bad += check_text(
 			    file, e->line, e->key, e->value, problems);
 	}
-	return bad;
+	return bad +
+	    port_conf_read(&doc, file, s->ports, &s->port_count, problems);
 }
 
 static size_t

@@ -10,6 +10,8 @@
 #include "base/arena.h"
 #include "base/conf.h"
 
+#include "server/port_conf.h"
+
 enum { LISTENS_MAX = 16 };
 
 struct settings {
@@ -52,6 +54,8 @@ struct settings {
 	/* "ADDR:PORT[,proxy]", from the strongest source that names any. */
 	struct slice listens[LISTENS_MAX];
 	size_t listen_count;
+	struct port_conf ports[PORTS_MAX];
+	size_t port_count;
 };
 
 /* One "key=value" of the command line; value of a bare flag is "on". */

@@ -579,24 +579,14 @@ web_resume(struct conn *c)
 		web_pump(c);
 }
 
-static void
-forget(struct conn *c, int why)
-{
-	(void)c; /* it never became anything */
-	(void)why;
-}
-
 int
 web_begin(struct conn *c)
 {
 	struct web *w = alloc_new(sizeof(*w));
 	msec now = loop_now(c->dock->lane.loop);
 
-	if (w == NULL) {
-		static const struct conn_role none = { .gone = forget };
-		conn_become(c, &none, NULL);
+	if (w == NULL)
 		return ERR_NOMEM;
-	}
 	http1_server_init(&w->http, &http1_times_default, BODY_DEFAULT, now);
 	conn_become(c, &role, w);
 	conn_wake_at(c, http1_server_deadline(&w->http));
