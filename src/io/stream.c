@@ -68,7 +68,7 @@ take(struct stream *s)
 		s->ops->ready(stream_owner(s));
 		return true;
 	}
-	n = recv(s->fd, to, STREAM_RECEIVE, 0);
+	n = recv(s->fd, to, s->bite, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n < 0)
@@ -391,6 +391,13 @@ stream_set_cap(struct stream *s, size_t cap)
 }
 
 void
+stream_set_bite(struct stream *s, size_t most)
+{
+	assert(most > 0 && most <= STREAM_RECEIVE);
+	s->bite = (uint32_t)most;
+}
+
+void
 stream_set_marks(struct stream *s, size_t low, size_t high)
 {
 	assert(low <= high && high <= UINT32_MAX);
@@ -520,6 +527,7 @@ stream_new(
 		return ERR_NOMEM;
 	s->fd = fd;
 	s->cap = 16 * 1024 * 1024;
+	s->bite = STREAM_RECEIVE;
 	s->low = 64 * 1024;
 	s->high = 256 * 1024;
 	list_init(&s->link);

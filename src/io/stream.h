@@ -110,6 +110,12 @@ bool stream_above_high(const struct stream *s);
 /* Ask for (or give up) pull calls. */
 void stream_want(struct stream *s, bool want);
 
+/* Read at most so many bytes at a time (default STREAM_RECEIVE): what passes
+ * through in pieces is then still in the cache when it is sent.  Plain ones
+ * alone. */
+enum { STREAM_BITE = 128 * 1024 };
+void stream_set_bite(struct stream *s, size_t most);
+
 /* Stop and go on reading: pressure back on the sender. */
 void stream_read_stop(struct stream *s);
 void stream_read_start(struct stream *s);

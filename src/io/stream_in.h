@@ -80,6 +80,7 @@ struct stream {
 	struct list link; /* lane's dirty list or wheel */
 	uint32_t queued;  /* bytes in spans */
 	uint32_t cap;
+	uint32_t bite; /* most that is read at a time */
 	uint32_t low, high;
 	int fd;
 	int16_t why;

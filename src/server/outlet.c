@@ -428,6 +428,7 @@ trunk_start(struct trunk *t, const struct yamux_config *config)
 	list_init(&t->outlets);
 	sched_init(&t->sched);
 	t->busy = false;
+	stream_set_bite(t->conn->stream, STREAM_BITE);
 	yamux_init(&t->mux, YAMUX_SERVER, config, now_of(t));
 }
 

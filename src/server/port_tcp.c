@@ -364,6 +364,7 @@ port_accept(void *owner, struct stream *s)
 	struct caller *p = caller_of(c);
 	stream_set_cap(c->stream, QUEUE_MAX);
 	stream_set_marks(c->stream, LOW_MARK, HIGH_MARK);
+	stream_set_bite(c->stream, STREAM_BITE);
 	stream_read_stop(c->stream);
 	conn_wake_at(c, p->touched + p->conf->idle);
 	if (!c->ending)
