@@ -61,33 +61,50 @@ read_exit(
 
 /*
  * How much a spool surely has.  Its holder died, and perhaps the machine: then
- * a file system may know of the end of its last block and not have the bytes,
- * which read as NULs.  Of those at the end nobody can tell whether they were
- * written, so they are left out.
+ * a file system may know of the end of a block and not have the bytes, which
+ * read as NULs, also before blocks that it has.  So a block that ends in NULs
+ * ends the spool, at the first of them: nobody can tell whether they were
+ * written.  What is punched out in front of the data was stored.
  */
 static uint64_t
-sure_size(
-    struct file_layer *fs, const char *dir, const char *name, struct arena *a)
+sure_size(const char *dir, const char *name, struct arena *a)
 {
-	uint8_t tail[BLOCK];
-	size_t got = 0;
-	uint64_t size = 0;
-	struct file f;
+	uint8_t block[BLOCK];
+	struct stat st;
 	char *path = dir_path(a, dir, name, NULL);
+	int fd = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t size = 0;
 
-	if (path == NULL || file_open(fs, path, FILE_READ, 0, &f) != 0)
+	if (fd < 0)
 		return 0;
-	if (file_size(&f, &size) == 0) {
-		uint64_t at = size > BLOCK ? size - BLOCK : 0;
-		if (file_read(&f, at, tail, (size_t)(size - at), &got) != 0)
-			got = 0;
-		while (got > 0 && at + got == size && tail[got - 1] == 0) {
-			got--;
-			size--;
-		}
+	if (fstat(fd, &st) == 0)
+		size = (uint64_t)st.st_size;
+	off_t at = lseek(fd, 0, SEEK_DATA);
+	at = at < 0 ? 0 : at / BLOCK * BLOCK;
+	for (; (uint64_t)at < size; at += BLOCK) {
+		ssize_t n = pread(fd, block, sizeof(block), at);
+		if (n <= 0 || block[n - 1] != 0)
+			continue;
+		while (n > 0 && block[n - 1] == 0)
+			n--;
+		size = (uint64_t)(at + n);
 	}
-	file_close(&f);
+	close(fd);
 	return size;
+}
+
+/* With holes that are shown as gaps nothing else can be told. */
+static uint64_t
+size_of(const char *dir, const char *name, struct arena *a)
+{
+	struct stat st;
+	char *path = dir_path(a, dir, name, NULL);
+	char *gaps = dir_path(a, dir, "gaps", NULL);
+
+	if (path == NULL || gaps == NULL || stat(path, &st) != 0)
+		return 0;
+	return access(gaps, F_OK) == 0 ? (uint64_t)st.st_size
+				       : sure_size(dir, name, a);
 }
 
 static int
@@ -102,8 +119,7 @@ write_unknown(struct file_layer *fs, const char *dir, struct slice id,
 	if (read_text(fs, dir, "claim", a, &text) == 0)
 		(void)record_read_claim(text, &claim);
 	claim.id = id;
-	uint64_t size[2] = { sure_size(fs, dir, "out", a),
-		sure_size(fs, dir, "err", a) };
+	uint64_t size[2] = { size_of(dir, "out", a), size_of(dir, "err", a) };
 	char *path = dir_path(a, dir, "exit", NULL);
 	buf_init(&b, HOLDER_TEXT_MAX);
 	record_write_unknown(&b, &claim, size);

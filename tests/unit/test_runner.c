@@ -417,39 +417,49 @@ test_holder_killed_is_unknown(void **state)
 	assert_int_equal(w->seen.started, 0);
 }
 
+/* 0 for n is NULs. */
 static void
-put_file(const char *path, const char *text, size_t nuls)
+append(FILE *f, int byte, size_t n)
 {
-	static const char zeros[8192];
-	FILE *f = fopen(path, "we");
-
-	assert_non_null(f);
-	assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
-	assert_int_equal(fwrite(zeros, 1, nuls, f), nuls);
-	assert_int_equal(fclose(f), 0);
+	while (n-- > 0)
+		assert_int_equal(fputc(byte, f), byte);
 }
 
-/* After a power failure the end of a spool may read as zeros: nobody wrote
+/* After a power failure the end of a block may read as zeros: nobody wrote
  * them, or nobody can tell. */
 static void
 test_end_of_a_spool_that_was_lost(void **state)
 {
 	struct world *w = *state;
 	char path[256];
+	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "%s/cmd", w->state);
 	assert_int_equal(mkdir(path, 0700), 0);
 	path_of(w, "cmd_x", "", path);
 	assert_int_equal(mkdir(path, 0700), 0);
+	/* The first block is not there whole, though the second is. */
 	path_of(w, "cmd_x", "out", path);
-	put_file(path, "out 5\nout 6\n", 6);
+	f = fopen(path, "we");
+	append(f, 'x', 3000);
+	append(f, 0, 1096);
+	append(f, 'x', 5000);
+	assert_int_equal(fclose(f), 0);
+	/* Two megabytes are stored and punched out; NULs in a block's middle
+	 * are the program's. */
 	path_of(w, "cmd_x", "err", path);
-	put_file(path, "", 5000);
+	f = fopen(path, "we");
+	assert_int_equal(fseek(f, 2 << 20, SEEK_SET), 0);
+	append(f, 'x', 1);
+	append(f, 0, 100);
+	append(f, 'x', 100);
+	append(f, 0, 6);
+	assert_int_equal(fclose(f), 0);
 	open_runner(w);
 	turn_until(w, &w->seen.ended, 1);
 	assert_string_equal(w->seen.outcome, "unknown");
-	assert_int_equal(w->seen.size[0], 12);
-	assert_int_equal(w->seen.size[1], 5000 - 4096);
+	assert_int_equal(w->seen.size[0], 3000);
+	assert_int_equal(w->seen.size[1], (2 << 20) + 201);
 }
 
 /* A directory whose claim never came: taken, so that no holder can. */

@@ -451,7 +451,9 @@ class World:
             doomed |= {p for p in all_pids() if inside(p, h.disk.path)}
             if not doomed:
                 break
-            for p in doomed:
+            # Holders first: no power lets one write down that its command died.
+            holders = h.holders()
+            for p in sorted(doomed, key=lambda p: p not in holders):
                 with contextlib.suppress(OSError):
                     os.kill(p, signal.SIGKILL)
             time.sleep(0.01)
