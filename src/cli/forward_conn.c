@@ -42,7 +42,7 @@ conn_make(struct forwarder *f)
 }
 
 void
-conn_drop(struct forwarder *f, struct conn *c)
+conn_abort(struct forwarder *f, struct conn *c)
 {
 	const struct linger hard = { .l_onoff = 1, .l_linger = 0 };
 
@@ -89,14 +89,14 @@ maybe_over(struct forwarder *f, struct conn *c)
 		return;
 	mux_forget(f, c->id);
 	c->id = 0;
-	conn_drop(f, c);
+	conn_abort(f, c);
 }
 
 static void
 refuse(struct forwarder *f, struct conn *c, struct slice json, const char *why)
 {
 	tell_refused(f, c->door, &c->peer, json, why);
-	conn_drop(f, c);
+	conn_abort(f, c);
 }
 
 /* To the local side -------------------------------------------------------- */
@@ -108,7 +108,7 @@ shut(struct forwarder *f, struct conn *c)
 		return;
 	c->shut = true;
 	if (c->udp) {
-		conn_drop(f, c);
+		conn_abort(f, c);
 		return;
 	}
 	(void)shutdown(c->fd, SHUT_WR);
@@ -133,7 +133,7 @@ flush(struct forwarder *f, struct conn *c)
 	ssize_t n = s.len == 0 ? 0 : give(c, s);
 
 	if (n < 0) {
-		conn_drop(f, c);
+		conn_abort(f, c);
 		return;
 	}
 	buf_eat(&c->out, (size_t)n);
@@ -149,13 +149,13 @@ to_socket(struct forwarder *f, struct conn *c, struct slice bytes)
 	ssize_t n = buf_peek(&c->out).len == 0 ? give(c, bytes) : 0;
 
 	if (n < 0) {
-		conn_drop(f, c);
+		conn_abort(f, c);
 		return;
 	}
 	mux_consume(f, c->id, (size_t)n);
 	buf_put(&c->out, slice_from_at(bytes, (size_t)n));
 	if (c->out.err != 0)
-		conn_drop(f, c);
+		conn_abort(f, c);
 }
 
 static void
@@ -176,7 +176,7 @@ to_sources(struct forwarder *f, struct conn *c, struct slice bytes)
 	mux_consume(f, c->id, bytes.len);
 	buf_put(&c->part, bytes);
 	if (c->part.err != 0) {
-		conn_drop(f, c);
+		conn_abort(f, c);
 		return;
 	}
 	for (;;) {
@@ -262,7 +262,7 @@ on_opening(struct forwarder *f, struct conn *c)
 	arena_fini(&a);
 	buf_clear(&c->head);
 	if (c->door == NULL || c->door->spec->udp != c->udp) {
-		conn_drop(f, c);
+		conn_abort(f, c);
 		return;
 	}
 	c->state = CONN_DIALS;
@@ -349,7 +349,7 @@ conn_rst(struct forwarder *f, struct conn *c)
 	else if (c->udp && !c->reverse)
 		refuse(f, c, (struct slice){ 0 },
 		    "ended: nobody answers there, or the way is gone");
-	conn_drop(f, c);
+	conn_abort(f, c);
 }
 
 void
@@ -360,7 +360,7 @@ conn_opened(struct forwarder *f, uint32_t id)
 	if (c == NULL || yamux_accept(&f->mux, id, c) != 0) {
 		mux_reset(f, id);
 		if (c != NULL)
-			conn_drop(f, c);
+			conn_abort(f, c);
 		return;
 	}
 	c->id = id;
@@ -458,7 +458,7 @@ take_tcp(struct forwarder *f, struct conn *c)
 		local_end(f, c);
 	else if (n < 0 ||
 	    mux_send(f, c->id, (struct slice){ f->bytes, (size_t)n }) != 0)
-		conn_drop(f, c);
+		conn_abort(f, c);
 }
 
 /* What finds no room is lost, as anywhere on a datagram's way. */
@@ -474,7 +474,7 @@ conn_datagram(struct forwarder *f, struct conn *c, struct slice bytes)
 	be_put16(head, (uint16_t)bytes.len);
 	if (mux_send(f, c->id, (struct slice){ head, UDP_HEAD }) != 0 ||
 	    mux_send(f, c->id, bytes) != 0)
-		conn_drop(f, c);
+		conn_abort(f, c);
 }
 
 static void
@@ -485,7 +485,7 @@ take_udp(struct forwarder *f, struct conn *c)
 	if (n >= 0)
 		conn_datagram(f, c, (struct slice){ f->bytes, (size_t)n });
 	else if (errno != EAGAIN && errno != EINTR)
-		conn_drop(f, c);
+		conn_abort(f, c);
 }
 
 void
@@ -506,5 +506,5 @@ conn_ready(struct forwarder *f, struct conn *c, short events)
 	else if (!c->local_ended)
 		take_tcp(f, c);
 	else if ((events & POLLERR) != 0)
-		conn_drop(f, c);
+		conn_abort(f, c);
 }

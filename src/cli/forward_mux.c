@@ -321,7 +321,7 @@ mux_close(struct forwarder *f)
 	for (struct list *i = f->conns.next; i != &f->conns; i = i->next) {
 		struct conn *c = LIST_OF(i, struct conn, link);
 		c->id = 0;
-		conn_drop(f, c);
+		conn_abort(f, c);
 	}
 	for (size_t i = 0; i < f->door_count; i++)
 		door_lost(f, &f->doors[i], NULL);

@@ -137,7 +137,7 @@ void conn_ready(struct forwarder *f, struct conn *c, short events);
 /* A datagram from its source. */
 void conn_datagram(struct forwarder *f, struct conn *c, struct slice bytes);
 /* At once, both ways. */
-void conn_drop(struct forwarder *f, struct conn *c);
+void conn_abort(struct forwarder *f, struct conn *c);
 void conn_sweep(struct forwarder *f);
 
 /* forward_door.c */
