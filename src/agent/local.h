@@ -12,7 +12,7 @@
 #include "base/buf.h"
 #include "io/loop.h"
 
-enum { LOCAL_TEXT = 64 * 1024 };
+enum { LOCAL_TEXT = 256 * 1024 };
 
 struct local {
 	uv_pipe_t pipe;

@@ -40,7 +40,7 @@ enum {
 	UPLINK_WHY = 400,
 	UPLINK_TEXT_CAP = 2 * 1024 * 1024, /* text waiting to be sent */
 	UPLINK_HELD = 32 * 1024 * 1024,    /* for services that are slow */
-	UPLINK_TUNNELS_SHOWN = 50,         /* by status */
+	UPLINK_TUNNELS_SHOWN = 20,         /* by status */
 };
 
 enum uplink_state {

@@ -1,6 +1,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -16,7 +17,7 @@
 #include "agent/uplink.h"
 #include "agent/verbs.h"
 
-enum { TIMERS = 16 * 1024, WS_MESSAGE = 1024 * 1024 };
+enum { TIMERS = 16 * 1024, WS_MESSAGE = 1024 * 1024, DESCRIPTORS = 4096 };
 
 struct running {
 	struct agent agent;
@@ -296,6 +297,19 @@ open_wsconn(struct agent *a)
 	};
 }
 
+/* A tunnel is a descriptor, and a command some; the usual 1,024 are fewer
+ * than the policy's defaults. */
+static void
+raise_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur >= DESCRIPTORS)
+		return;
+	l.rlim_cur = l.rlim_max < DESCRIPTORS ? l.rlim_max : DESCRIPTORS;
+	(void)setrlimit(RLIMIT_NOFILE, &l);
+}
+
 static int
 run(struct running *r, const char *dir)
 {
@@ -308,6 +322,7 @@ run(struct running *r, const char *dir)
 	if (loop_init(&a->loop, TIMERS) != 0)
 		return complain(EXIT_OTHER, "cannot make an event loop");
 	open_wsconn(a);
+	raise_limit();
 	probe_facts(&a->facts, "/");
 	forward_domain(a->domain);
 	r->started_at = clock_wall();
