@@ -63,7 +63,7 @@ put_key(struct visit *v, struct http1_reply *r)
 		SL_INIT("; Secure") };
 	struct arena *a = &v->conn->dock->scratch;
 	struct http1_pair *all = arena_array(a, r->count + 1, sizeof(*all));
-	struct slice value;
+	struct slice value = { 0 };
 	struct buf b;
 
 	if (all == NULL)
