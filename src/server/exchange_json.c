@@ -15,8 +15,9 @@
 
 enum {
 	OPEN_WITHIN = 10000,  /* a WebSocket's 101 */
-	BUFFERED = 120000,    /* least time for an answer that comes whole */
+	BUFFERED = 120000,    /* an answer that comes whole */
 	IDLE_LAST = 86400000, /* the gateway's own limit is shorter */
+	LOOK_EVERY = 1000,    /* at how much of the link's queue is left */
 	OFFER_MAX = 64 * 1024,
 };
 
@@ -178,6 +179,9 @@ due_of(const struct asked *x)
 	if (x->told && buf_peek(&x->out).len > 0 && !x->p.held &&
 	    !proxy_use_full(&x->use) && x->next_at < due)
 		due = x->next_at;
+	/* The link does not tell of each byte that it takes. */
+	if (x->p.queued[PROXIED_AGENT] > 0 && due > now_of(x) + LOOK_EVERY)
+		due = now_of(x) + LOOK_EVERY;
 	return due;
 }
 
@@ -265,9 +269,11 @@ terms_of(const struct exchange_order *o, const struct proxy_features *f)
 	t.websocket = o->ask->upgrade;
 	t.answer_within = o->answer_within;
 	t.idle_within = IDLE_LAST;
-	if (!f->response_streaming && t.answer_within < BUFFERED)
+	/* Unless the route says so: all of the answer must be there by then. */
+	if (!f->response_streaming &&
+	    t.answer_within == proxied_defaults.answer_within)
 		t.answer_within = BUFFERED;
-	if (t.websocket)
+	if (t.websocket && t.answer_within > OPEN_WITHIN)
 		t.answer_within = OPEN_WITHIN;
 	return t;
 }

@@ -61,12 +61,17 @@ class World:
 
     async def seen(self, kind):
         """The first message of that type that the agent got."""
-        for _ in range(1000):
-            for m in self.agent.seen:
-                if m["type"] == kind:
-                    return m
-            await asyncio.sleep(0.01)
-        raise AssertionError("the agent never got " + kind)
+        def found():
+            return [m for m in self.agent.seen if m["type"] == kind]
+        await until_async(found)
+        return found()[0]
+
+
+async def until_async(condition, limit=20):
+    end = time.monotonic() + limit
+    while not condition():
+        check(time.monotonic() < end, "it never came")
+        await asyncio.sleep(0.01)
 
 
 def world(t, handlers, work, features=None):
@@ -283,6 +288,34 @@ def test_failures(t):
         await w.seen("proxy_cancel")
     world(t, broken, work)
     world(t, cut, work_cut)
+
+
+def test_times(t):
+    """No answer in time is 504, and the agent hears that nobody waits."""
+    async def work(w):
+        w.route("app.example", answer_ms=300)
+        loop = asyncio.get_running_loop()
+        a = await loop.run_in_executor(
+            None, lambda: w.d.get("/never", token=False, headers={"Host": "app.example"}))
+        equal((a.status, a.code), (504, "ANSWER_TIMEOUT"))
+        try:
+            async with websockets.connect("ws://app.example/never", host="127.0.0.1", port=w.d.port):
+                raise AssertionError("it was opened")
+        except websockets.InvalidStatusCode as e:
+            equal(e.status_code, 504)
+        await until_async(lambda: [m["type"] for m in w.agent.seen].count("proxy_cancel") == 2)
+    world(t, {}, work)
+
+
+def test_stuck_agent(t):
+    """Its link takes nothing more: the upload fails, others do not wait for ever."""
+    async def work(w):
+        w.agent.ws.transport.pause_reading()
+        a = await w.ask("/up", "POST", b"x" * 24000000)
+        equal((a.status, a.code), (504, "AGENT_STUCK"))
+        w.agent.ws.transport.resume_reading()
+        equal((await w.ask("/fine")).body, b"fine")
+    world(t, {"/fine": whole(body=b"fine")}, work)
 
 
 def test_mixed_up_ends(t):
