@@ -14,12 +14,14 @@
 #include "server/port_conf.h"
 
 struct listener;
+union addr;
 
 /* One port on one lane. */
 struct port {
 	struct dock *dock;
 	const struct port_conf *conf; /* borrowed: of the settings */
-	struct listener *listener;
+	size_t index;                 /* among them */
+	struct listener *listener;    /* NULL: of UDP */
 };
 
 /* 0, or ERR_* and a sentence in d->why. */
@@ -29,6 +31,10 @@ void ports_start(struct dock *d);
 /* Take no more. */
 void ports_stop(struct dock *d);
 void ports_end(struct dock *d);
+
+/* Bind one of UDP, on the first lane: *at becomes where it is.  It moves to
+ * the lane of the agent's link by itself.  0 or ERR_*. */
+int port_open_udp(struct port *p, union addr *at);
 
 /* As accept_fn of a port of TCP: the owner is a struct port. */
 void port_accept(void *owner, struct stream *s);

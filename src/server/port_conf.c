@@ -11,17 +11,18 @@ static const struct conf_option options[] = {
 	{ "listen", CONF_TEXT, CONF_RESTART, 1, 300, NULL,
 	  "ADDRESS:PORT where the controller takes connections.", AT(listen) },
 	{ "protocol", CONF_TEXT, CONF_RESTART, 3, 3, "tcp",
-	  "tcp.", AT(protocol) },
+	  "tcp or udp.", AT(protocol) },
 	{ "agent", CONF_TEXT, CONF_RESTART, 1, 255, NULL,
 	  "Id or name of the agent that connects.", AT(agent) },
 	{ "to", CONF_TEXT, CONF_RESTART, 1, 300, NULL,
 	  "HOST:PORT of the service, as the agent's network knows it.",
 	  AT(to) },
 	{ "connections", CONF_COUNT, CONF_RESTART, 1, 100000, "1000",
-	  "At most so many at a time.",
+	  "At most so many at a time; of udp, so many sources.",
 	  AT(connections) },
 	{ "idle", CONF_DURATION, CONF_RESTART, 1000, 0, "1h",
-	  "A connection that is quiet for so long is cut.", AT(idle) },
+	  "A connection that is quiet for so long is cut; a source of udp is "
+	  "forgotten after five minutes at most.", AT(idle) },
 	{ "connect_timeout", CONF_DURATION, CONF_RESTART, 100, 60000, "10s",
 	  "How long the agent may take to connect.", AT(connect) },
 };
@@ -101,9 +102,11 @@ judge(struct port_conf *p, struct slice file, struct buf *problems)
 	if (read_target(p->to, &p->target) != 0)
 		return complain(
 		    problems, file, p, "has a to that is not HOST:PORT");
-	if (!slice_eq(p->protocol, SL("tcp")))
+	if (slice_eq(p->protocol, SL("udp")))
+		p->proto = TUNNEL_UDP;
+	else if (!slice_eq(p->protocol, SL("tcp")))
 		return complain(
-		    problems, file, p, "has a protocol that is not tcp");
+		    problems, file, p, "has a protocol that is not tcp or udp");
 	return 0;
 }
 

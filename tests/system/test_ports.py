@@ -161,6 +161,50 @@ def test_agent_comes_back(t):
     service.close()
 
 
+def test_udp(t):
+    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    u.bind(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            data, source = u.recvfrom(65536)
+            if data == b"end":
+                return
+            u.sendto(data[::-1], source)
+    threading.Thread(target=serve, daemon=True).start()
+    to = u.getsockname()[1]
+    for d, a in each(t, section("dns", to, protocol="udp", idle="1s", connections=3)):
+        where = ("127.0.0.1", port_of(d, "dns"))
+        sources = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+        for i, s in enumerate(sources):
+            s.settimeout(30)
+            for data in (b"%d" % i, b"%dab" % i * 300, b"%dc" % i * 4000):
+                s.sendto(data, where)
+                equal(s.recv(65536), data[::-1])
+        check('muster_streams_open{kind="udp"} 3' in d.get("/metrics").body.decode(), "three sources")
+        # Those that are quiet are forgotten, and make room.
+        until(lambda: 'muster_streams_open{kind="udp"} 0' in d.get("/metrics").body.decode(), "idle")
+        # It follows its agent, to whichever lane that comes back on.
+        for _ in range(2):
+            a.kill()
+            until(lambda: d.agent("web-1")["status"] != "online", "its agent is gone")
+            a = a.again()
+            until(lambda: d.agent("web-1")["status"] == "online", "back")
+
+            def answered():
+                sources[0].settimeout(0.3)
+                sources[0].sendto(b"xyz", where)
+                try:
+                    return sources[0].recv(100) == b"zyx"
+                except TimeoutError:
+                    return False
+            until(answered, "served again")
+        for s in sources:
+            s.close()
+        a.stop()
+    u.sendto(b"end", ("127.0.0.1", to))
+
+
 def test_slow_reader(t):
     """What a visitor does not read stays with the service."""
     sent = [0]
