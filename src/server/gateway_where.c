@@ -246,13 +246,15 @@ locate_path(struct visit *v, const struct http1_head *h, struct gateway_no *no)
 		    SL("services are not answered on the controller's own "
 		       "origin: set tunnel_origin, or give the service a host "
 		       "of its own by a route"));
+	if (climbs(v->path))
+		return refuse(no, 400, SL("INVALID_REQUEST"),
+		    SL("the path has dot segments"));
 	err = gateway_read_path(
 	    v->path, &v->call->arena, &v->what, &v->hop.prefix);
 	if (err == ERR_INVALID)
 		return refuse(no, 404, SL("NOT_FOUND"),
 		    SL("the path is not /clusters/AGENT/... or "
-		       "/clusters/AGENT/services/NAMESPACE/SERVICE:PORT/..., "
-		       "without dot segments"));
+		       "/clusters/AGENT/services/NAMESPACE/SERVICE:PORT/..."));
 	if (err == 0 && v->hop.prefix.len == v->path.len && v->call->safe)
 		return redirect(v, h, no);
 	return err;
