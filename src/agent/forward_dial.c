@@ -154,6 +154,7 @@ opened(struct forward *f, struct stream *s)
 {
 	f->stream = s;
 	stream_set_marks(s, FORWARD_MARK, FORWARD_MARK);
+	stream_set_bite(s, FORWARD_HOLD);
 	forward_accepted(f);
 	forward_approach_free(f);
 	stream_start(s, &forward_stream_ops, f);

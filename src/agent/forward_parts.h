@@ -20,7 +20,7 @@
 #include "agent/forward_order.h"
 
 enum {
-	FORWARD_HELD = 512 * 1024,  /* of a service over TLS, not yet sent */
+	FORWARD_HELD = 256 * 1024,  /* of a service over TLS, not yet sent */
 	FORWARD_HOLD = 64 * 1024,   /* beyond it TLS is not read */
 	FORWARD_QUEUE = 256 * 1024, /* datagrams on their way to the link */
 	FORWARD_MARK = 64 * 1024,   /* waiting for a service's socket */

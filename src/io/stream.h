@@ -111,8 +111,8 @@ bool stream_above_high(const struct stream *s);
 void stream_want(struct stream *s, bool want);
 
 /* Read at most so many bytes at a time (default STREAM_RECEIVE): what passes
- * through in pieces is then still in the cache when it is sent.  Plain ones
- * alone. */
+ * through in pieces is then still in the cache when it is sent, and who must
+ * keep it keeps less.  Of TLS so many encrypted ones. */
 enum { STREAM_BITE = 128 * 1024 };
 void stream_set_bite(struct stream *s, size_t most);
 

@@ -294,7 +294,7 @@ tls_take(struct stream *s)
 	/* The others have their turn; the event comes again. */
 	if (s->shaking && s->lane->shakes++ >= SHAKES)
 		return true;
-	n = recv(s->fd, raw, RAW_ROOM, 0);
+	n = recv(s->fd, raw, s->bite < RAW_ROOM ? s->bite : RAW_ROOM, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n < 0) {

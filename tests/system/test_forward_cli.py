@@ -229,6 +229,9 @@ def test_refusals(case):
     busy = socket.create_server(("127.0.0.1", 0))
     e = case.cli(d, "forward", "%d:x:1" % busy.getsockname()[1], "--via", "web-1", code=1)
     check(b"cannot listen" in e.err, e)
+    case.cli(d, "user", "add", "v", "--role", "viewer", "--no-password", code=0)
+    token = case.cli(d, "user", "token", "v", "--ttl", "1h", code=0).out.decode().strip()
+    equal(case.cli(d, "forward", "0:x:1", "--via", "web-1", env={"MUSTER_TOKEN": token}).code, 4)
     e = case.cli(d, "forward", "-R", "0:localhost:1", "--via", "web-1", code=4)
     check(b"NOT_PERMITTED" in e.err, e)
 
