@@ -10,13 +10,13 @@ enum { ROOM_MIN = 16 };
 
 /* The first whose id is not below. */
 static size_t
-place(const struct pool *p, struct slice id)
+place(const struct roster *r, struct slice id)
 {
-	size_t low = 0, high = p->count;
+	size_t low = 0, high = r->count;
 
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
-		if (slice_cmp(p->agents[mid]->id, id) < 0)
+		if (slice_cmp(r->agents[mid]->id, id) < 0)
 			low = mid + 1;
 		else
 			high = mid;
@@ -24,31 +24,64 @@ place(const struct pool *p, struct slice id)
 	return low;
 }
 
-static int
-insert(struct pool *p, size_t at, struct agent *a)
+static bool
+has(const struct roster *r, const struct agent *a)
 {
-	if (p->count == p->room) {
-		size_t room = p->room == 0 ? ROOM_MIN : p->room * 2;
+	size_t at = place(r, a->id);
+
+	return at < r->count && r->agents[at] == a;
+}
+
+static int
+insert(struct roster *r, struct agent *a)
+{
+	size_t at = place(r, a->id);
+
+	if (r->count == r->room) {
+		size_t room = r->room == 0 ? ROOM_MIN : r->room * 2;
 		struct agent **wider =
-		    alloc_resize(p->agents, room * sizeof(struct agent *));
+		    alloc_resize(r->agents, room * sizeof(struct agent *));
 		if (wider == NULL)
 			return ERR_NOMEM;
-		p->agents = wider;
-		p->room = room;
+		r->agents = wider;
+		r->room = room;
 	}
-	memmove(&p->agents[at + 1], &p->agents[at],
-	    (p->count - at) * sizeof(p->agents[0]));
-	p->agents[at] = a;
-	p->count++;
+	memmove(&r->agents[at + 1], &r->agents[at],
+	    (r->count - at) * sizeof(r->agents[0]));
+	r->agents[at] = a;
+	r->count++;
 	return 0;
 }
 
 static void
-drop(struct pool *p, size_t at)
+drop(struct roster *r, const struct agent *a)
 {
-	p->count--;
-	memmove(&p->agents[at], &p->agents[at + 1],
-	    (p->count - at) * sizeof(p->agents[0]));
+	size_t at = place(r, a->id);
+
+	if (at == r->count || r->agents[at] != a)
+		return;
+	r->count--;
+	memmove(&r->agents[at], &r->agents[at + 1],
+	    (r->count - at) * sizeof(r->agents[0]));
+}
+
+static int
+join(struct pool *p, struct agent *a)
+{
+	int err = insert(&p->all, a);
+
+	if (err != 0)
+		return err;
+	a->pools++;
+	return a->link != NULL ? insert(&p->there, a) : 0;
+}
+
+static void
+leave(struct pool *p, struct agent *a)
+{
+	drop(&p->all, a);
+	drop(&p->there, a);
+	a->pools--;
 }
 
 static bool
@@ -65,6 +98,17 @@ chooses(struct hub *h, const struct pool *p, const struct agent *a)
 /* Life ------------------------------------------------------------------- */
 
 static void
+free_memory(struct pool *p)
+{
+	for (size_t i = 0; i < p->all.count; i++)
+		p->all.agents[i]->pools--;
+	hub_unkeep(&p->key);
+	alloc_free(p->all.agents);
+	alloc_free(p->there.agents);
+	alloc_free(p);
+}
+
+static void
 free_pool(struct hub *h, struct pool *p)
 {
 	while (!list_empty(&p->routes))
@@ -73,9 +117,7 @@ free_pool(struct hub *h, struct pool *p)
 	if (p->key.ptr != NULL)
 		map_del(&h->tunnels.pools, p->key);
 	list_remove(&p->use);
-	hub_unkeep(&p->key);
-	alloc_free(p->agents);
-	alloc_free(p);
+	free_memory(p);
 }
 
 void
@@ -136,7 +178,7 @@ fill(struct hub *h, struct pool *p)
 
 	for (size_t i = 0; err == 0 && i < h->agents.count; i++) {
 		if (chooses(h, p, h->sorted[i]))
-			err = insert(p, p->count, h->sorted[i]);
+			err = join(p, h->sorted[i]);
 	}
 	return err;
 }
@@ -163,9 +205,7 @@ new_pool(struct hub *h, const struct route_record *r)
 		return p;
 	}
 	/* The map may have another of this key: it is not to be taken out. */
-	hub_unkeep(&p->key);
-	alloc_free(p->agents);
-	alloc_free(p);
+	free_memory(p);
 	return same;
 }
 
@@ -213,17 +253,15 @@ lost(struct hub *h, const struct pool *p, const struct agent *a)
 static void
 judge(struct hub *h, struct pool *p, struct agent *a)
 {
-	size_t at = place(p, a->id);
-	bool was = at < p->count && p->agents[at] == a;
-	bool is = chooses(h, p, a);
+	bool was = has(&p->all, a), is = chooses(h, p, a);
 
 	if (was == is)
 		return;
 	forget_pool(h, p);
 	if (was) {
-		drop(p, at);
+		leave(p, a);
 		lost(h, p, a);
-	} else if (insert(p, at, a) != 0) {
+	} else if (join(p, a) != 0) {
 		free_pool(h, p); /* made anew when it is asked for */
 	}
 }
@@ -240,15 +278,44 @@ hub_judge_pools(struct hub *h, struct agent *a)
 	}
 }
 
+/* One that a grant would have named, had it been there. */
+static void
+missed(struct hub *h, struct pool *p)
+{
+	if (!p->scarce)
+		return;
+	p->scarce = false;
+	forget_pool(h, p);
+}
+
 void
-hub_drop_from_pools(struct hub *h, const struct agent *a)
+hub_track_link(struct hub *h, struct agent *a)
 {
 	struct list *l = h->tunnels.pool_use.next;
 
-	for (; l != &h->tunnels.pool_use; l = l->next) {
+	while (a->pools > 0 && l != &h->tunnels.pool_use) {
 		struct pool *p = LIST_OF(l, struct pool, use);
-		size_t at = place(p, a->id);
-		if (at < p->count && p->agents[at] == a)
-			drop(p, at);
+		l = l->next;
+		if (!has(&p->all, a))
+			continue;
+		missed(h, p);
+		if (a->link == NULL) {
+			drop(&p->there, a);
+		} else if (!has(&p->there, a) && insert(&p->there, a) != 0) {
+			forget_pool(h, p);
+			free_pool(h, p);
+		}
+	}
+}
+
+void
+hub_drop_from_pools(struct hub *h, struct agent *a)
+{
+	struct list *l = h->tunnels.pool_use.next;
+
+	for (; a->pools > 0 && l != &h->tunnels.pool_use; l = l->next) {
+		struct pool *p = LIST_OF(l, struct pool, use);
+		if (has(&p->all, a))
+			leave(p, a);
 	}
 }

@@ -185,8 +185,9 @@ struct agent {
 	uint64_t fan_round; /* the last that it was named in */
 	msec pause;         /* between what it is offered: it refused some */
 	msec paused_until;
-	bool probing; /* one was offered since */
-	bool visited; /* some grant named it */
+	bool probing;   /* one was offered since */
+	bool visited;   /* some grant named it */
+	uint16_t pools; /* that have it */
 };
 
 /* By what whoever is attached was let in; each may be withdrawn. */

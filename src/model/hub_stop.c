@@ -342,6 +342,8 @@ hub_repeat_stop(struct hub *h, struct stop *s, const struct event *asked)
 			continue;
 		hub_reset_receipt(h, r, a);
 		a->stop.want = h->stop.epoch;
+		/* It may have become stricter. */
+		hub_cut_stopped(h, a);
 	}
 	hub_enforce_stop(h, s, asked);
 	hub_save_epoch(h);

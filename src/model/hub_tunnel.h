@@ -20,15 +20,21 @@
 
 enum { POOLS = 256 };
 
+struct roster {
+	struct agent **agents; /* owned array, by id */
+	size_t count;
+	size_t room;
+};
+
 struct pool {
 	struct list use;  /* of tunnels.pool_use */
 	struct slice key; /* owned: workspace, NUL, selector */
 	struct selector selector;
 	int64_t workspace_id;
-	struct list routes;    /* of struct route.by_pool */
-	struct agent **agents; /* owned array, by id */
-	size_t count;
-	size_t room;
+	struct list routes; /* of struct route.by_pool */
+	struct roster all;
+	struct roster there; /* those of them that have a link */
+	bool scarce; /* some grant named fewer than could be of use to it */
 };
 
 struct route {
@@ -75,8 +81,10 @@ void hub_free_pools(struct hub *h);
 /* The agent is new, has other labels, or was removed: all grants that this
  * makes wrong are withdrawn. */
 void hub_judge_pools(struct hub *h, struct agent *a);
+/* Its link has come, or gone. */
+void hub_track_link(struct hub *h, struct agent *a);
 /* It is freed. */
-void hub_drop_from_pools(struct hub *h, const struct agent *a);
+void hub_drop_from_pools(struct hub *h, struct agent *a);
 
 /* hub_visit.c -------------------------------------------------------------- */
 
@@ -93,7 +101,7 @@ bool hub_tunnels_stopped(const struct agent *a);
 
 void hub_withdraw(struct hub *h, const struct tunnel_withdrawal *w);
 /* Its link came or went, or it may be asked in another way. */
-void hub_forget_agent(struct hub *h, const struct agent *a);
+void hub_forget_agent(struct hub *h, struct agent *a);
 /* It was removed, or (unless tunnels are kept) stopped. */
 void hub_cut_agent(struct hub *h, const struct agent *a, struct slice why);
 void hub_cut_stopped(struct hub *h, const struct agent *a);

@@ -77,23 +77,32 @@ fill_up(struct choice *c)
 }
 
 static int
-choose(struct hub *h, const struct access *who, struct route *r,
+choose(struct hub *h, const struct access *who, struct route *route,
     const struct tunnel_visit *v, struct choice *c)
 {
 	*c = (struct choice){ .count = 0 };
-	if (r->record->selector.len == 0) {
-		const struct agent *a = map_get(&h->agents, r->record->agent);
+	if (route->record->selector.len == 0) {
+		const struct agent *a =
+		    map_get(&h->agents, route->record->agent);
 		if (a != NULL && a->record->removed_at == 0)
 			consider(h, who, a, v, c);
 		fill_up(c);
 		return 0;
 	}
-	const struct pool *p = hub_pool_of(h, r);
+	struct pool *p = hub_pool_of(h, route);
 	if (p == NULL)
 		return ERR_NOMEM;
-	for (size_t i = 0; i < p->count && c->usable < TUNNEL_MEMBERS; i++)
-		consider(h, who, p->agents[i], v, c);
+	const struct roster *r = &p->there;
+	for (size_t i = 0; i < r->count && c->usable < TUNNEL_MEMBERS; i++)
+		consider(h, who, r->agents[i], v, c);
+	r = &p->all;
+	for (size_t i = 0;
+	     i < r->count && c->usable + c->away_count < TUNNEL_MEMBERS; i++) {
+		if (r->agents[i]->link == NULL)
+			consider(h, who, r->agents[i], v, c);
+	}
 	fill_up(c);
+	p->scarce |= c->usable < TUNNEL_MEMBERS && c->count < p->all.count;
 	return 0;
 }
 

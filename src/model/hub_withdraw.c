@@ -42,10 +42,11 @@ hub_withdraw(struct hub *h, const struct tunnel_withdrawal *w)
 }
 
 void
-hub_forget_agent(struct hub *h, const struct agent *a)
+hub_forget_agent(struct hub *h, struct agent *a)
 {
 	const struct tunnel_withdrawal w = { .agent_id = a->id };
 
+	hub_track_link(h, a);
 	if (a->visited)
 		hub_withdraw(h, &w);
 }

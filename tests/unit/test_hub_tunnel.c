@@ -27,7 +27,9 @@ static struct world {
 	char id[40];   /* of the last route that was answered with */
 	uint64_t number;
 	wall_msec expires_at;
-	size_t told; /* lists of routes */
+	size_t told;    /* lists of routes */
+	size_t members; /* of the last grant */
+	size_t agents;  /* of the last list */
 	size_t audits;
 	char audit[64]; /* the last action */
 	char cursor[300];
@@ -50,6 +52,7 @@ note_grant(const struct tunnel_grant *g)
 	assert_true(g->number > w.number);
 	w.number = g->number;
 	w.expires_at = g->expires_at;
+	w.members = g->member_count;
 	note(" to %.*s%.*s:%u", SLICE_FMT(g->target.host),
 	    SLICE_FMT(g->target.service), g->target.port);
 	if (g->user_id.len > 0)
@@ -83,6 +86,8 @@ note_reply(const struct reply *r)
 	for (size_t i = 0; i < r->member_count; i++)
 		note(" %.*s%s", SLICE_FMT(r->members[i].agent_id),
 		    peer_some(r->members[i].link) ? "+" : "-");
+	if (r->op == OP_AGENT_LIST)
+		w.agents = r->agent_count;
 	if (slice_cstr(r->cursor, w.cursor, sizeof(w.cursor)) != 0)
 		fail();
 	note("\n");
@@ -797,6 +802,48 @@ test_large_pool(void **state)
 	assert_non_null(strstr(w.log, " m000- "));
 	assert_non_null(strstr(w.log, " m134@135/1\n"));
 	assert_non_null(strstr(w.log, " m058- m130@131/1"));
+	/* One that no grant names comes back, and is asked for. */
+	forget();
+	arrive(500, "m199", IN_DEV, OURS);
+	expect("forget route\n");
+	visit(ROOT);
+	assert_non_null(strstr(w.log, " m199@500/1\n"));
+	forget();
+	leave(500);
+	expect("forget route\nforget agent m199\n");
+}
+
+/* More pools than are kept: the longest unused is found anew. */
+static void
+test_many_pools(void **state)
+{
+	char host[16], selector[32];
+	struct route_record r = { .wall = TUNNEL_SESSION };
+
+	(void)state;
+	arrive(1, "a", IN_DEV, OURS);
+	for (int i = 0; i < 300; i++) {
+		snprintf(host, sizeof(host), "h%03d", i);
+		snprintf(selector, sizeof(selector), "env=dev,!k%03d", i);
+		r.host = slice_from(host);
+		r.selector = slice_from(selector);
+		add(ROOT, r);
+		forget();
+		visit(ROOT);
+		if (i < 256)
+			expect("200 to 127.0.0.1:80 user root by tok_r "
+			       "a@1/1\n");
+		else
+			expect("forget route\n200 to 127.0.0.1:80 user root by "
+			       "tok_r a@1/1\n");
+	}
+	leave(1);
+	expect("forget agent a\n");
+	ask(OP_ROUTE_REMOVE, ROOT, "h000");
+	ask(OP_ROUTE_REMOVE, ROOT, "h299");
+	forget();
+	visit(ROOT);
+	expect("404 ROUTE_NOT_FOUND route\n");
 }
 
 static void
@@ -885,6 +932,86 @@ test_users(void **state)
 	expect("204\ncut route: route_removed\nroutes\n");
 }
 
+/* Whatever happens: as long as nothing was withdrawn a lane that kept an
+ * answer would be told the same again, and who is chosen is who has the
+ * labels. */
+static void
+random_step(uint32_t n, uint32_t peer)
+{
+	static const char *const labels[] = { IN_DEV, "{\"env\":\"prod\"}",
+		NULL };
+	struct event ev;
+	char id[8];
+
+	snprintf(id, sizeof(id), "m%03u", n / 8 % 90);
+	switch (n % 8) {
+	case 0:
+	case 1:
+	case 2:
+		arrive(peer, id, labels[n / 1024 % 3], OURS);
+		break;
+	case 3:
+		arrive(peer, id, IN_DEV, n % 16 < 8 ? JSON : MUTE);
+		break;
+	case 4:
+		leave(1 + n / 1024 % peer);
+		break;
+	case 5:
+	case 6:
+		ev = request(OP_AGENT_LABEL, ROOT, id);
+		ev.request.labels_json = n / 1024 % 2 == 0
+		    ? SL("{\"env\":\"dev\"}")
+		    : SL("{\"env\":null}");
+		rig_input(&w.rig, &ev);
+		break;
+	default:
+		if (n / 1024 % 8 == 0)
+			ask(OP_AGENT_REMOVE, ROOT, id);
+		else
+			stop_all(n / 1024 % 2 == 0, n / 2048 % 2 == 0);
+	}
+}
+
+static void
+test_anything(void **state)
+{
+	char before[sizeof(w.log)] = "";
+	uint32_t n = 1;
+
+	(void)state;
+	add(ROOT, ON_DEV);
+	forget();
+	for (uint32_t i = 1; i < 3000; i++) {
+		n = n * 1664525 + 1013904223;
+		rig_advance(&w.rig, i * 500);
+		random_step(n >> 8, i);
+		bool told = strstr(w.log, "forget") != NULL ||
+		    strstr(w.log, "cut") != NULL;
+		forget();
+		visit(i % 2 == 0 ? ROOT : DEV);
+		/* The other one's answer differs in who it is for. */
+		char *who = strstr(w.log, " user ");
+		if (who != NULL)
+			memmove(who, strstr(who, " by tok_") + 9,
+			    strlen(strstr(who, " by tok_") + 9) + 1);
+		bool was_granted = strncmp(before, "200", 3) == 0;
+		/* 64 of more are as good as any others. */
+		bool full = w.members == 64 && strstr(w.log, "- ") == NULL;
+		if (was_granted && !told && !full && strcmp(before, w.log) != 0)
+			fail_msg("step %u: untold\n%s\n%s", i, before, w.log);
+		memcpy(before, w.log, sizeof(before));
+		forget();
+		struct event ev = request(OP_AGENT_LIST, ROOT, NULL);
+		ev.request.filter.selector = SL("env=dev");
+		rig_input(&w.rig, &ev);
+		size_t most = w.agents < 64 ? w.agents : 64;
+		if (strncmp(before, "200", 3) == 0 && w.members != most)
+			fail_msg("step %u: %zu of %zu\n%s", i, w.members,
+			    w.agents, before);
+		forget();
+	}
+}
+
 /* Memory ------------------------------------------------------------------- */
 
 static void
@@ -966,9 +1093,11 @@ main(void)
 		TEST(test_speech),
 		TEST(test_pools),
 		TEST(test_large_pool),
+		TEST(test_many_pools),
 		TEST(test_paths),
 		TEST(test_stops),
 		TEST(test_users),
+		TEST(test_anything),
 		cmocka_unit_test(test_without_memory),
 		cmocka_unit_test(test_lost_words),
 	};
