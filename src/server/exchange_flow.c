@@ -445,20 +445,37 @@ may_repeat(const struct http1_ask *ask)
 		slice_eq(ask->method, SL("OPTIONS")));
 }
 
+/* The same request on a new flow.  Whether it is on its way. */
+static bool
+ask_again(struct ride *r)
+{
+	bool asked = r->asked;
+
+	leave_flow(r);
+	http1_client_fini(&r->http);
+	http1_client_init(&r->http, UINT64_MAX);
+	loop_timer_stop(r->dock->lane.loop, &r->timer);
+	return begin(r) == 0 &&
+	    (!asked || r->order.ask->upgrade || finish(r, NULL, 0) == 0);
+}
+
 /* Whether the flow that ended under it was an old one, and another is on its
  * way with the same request. */
 static bool
 try_again(struct ride *r)
 {
-	bool asked = r->asked;
+	return r->reused && !r->begun && !r->over && may_repeat(r->order.ask) &&
+	    ask_again(r);
+}
 
-	if (!r->reused || r->begun || r->over || !may_repeat(r->order.ask))
+/* The agent has as many streams as it may: perhaps too many idle ones. */
+static bool
+make_room(struct ride *r)
+{
+	if (r->over || r->order.ask->length != 0 ||
+	    !flow_pool_evict(r->dock, &r->order.link))
 		return false;
-	leave_flow(r);
-	http1_client_fini(&r->http);
-	http1_client_init(&r->http, UINT64_MAX);
-	loop_timer_stop(r->dock->lane.loop, &r->timer);
-	return begin(r) == 0 && (!asked || finish(r, NULL, 0) == 0);
+	return ask_again(r);
 }
 
 static int
@@ -549,7 +566,9 @@ on_answered(void *owner, const struct flow_answer *a)
 	struct ride *r = owner;
 
 	enter(r);
-	if (a->err != 0) {
+	if (a->err == ERR_LIMITED && make_room(r)) {
+		/* Each time one idle flow less. */
+	} else if (a->err != 0) {
 		fail_to_reach(r, a);
 	} else if (!r->over) {
 		r->reached = true;

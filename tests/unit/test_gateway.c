@@ -250,6 +250,18 @@ got_body(void)
 	return (struct slice){ 0 };
 }
 
+static const char open_ws[] =
+    "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\n"
+    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    "Sec-WebSocket-Protocol: chat, other\r\n"
+    "Origin: http://app.test\r\n\r\n";
+static const char opened_ws[] =
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+    "Connection: Upgrade\r\n"
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+    "Sec-WebSocket-Protocol: chat\r\nX-Service: 1\r\n\r\n";
+
 static const char get[] = "GET /a?b=c HTTP/1.1\r\nHost: app.test\r\n"
 			  "User-Agent: x\r\n\r\n";
 
@@ -516,6 +528,39 @@ test_refused(void **state)
 	assert_has(got(), "HTTP/1.1 504 ");
 }
 
+/* An agent that is full gets rid of an idle stream before it is asked again. */
+static void
+test_full_agent(void **state)
+{
+	struct probe other;
+
+	(void)state;
+	pass(get);
+	reach(0);
+	answer(0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	assert_int_equal(flow_pool_count(&kit.dock), 1);
+	/* Not what is idle itself, but a WebSocket. */
+	let_in(&other);
+	assert_int_equal(stream_write(other.s, slice_from(open_ws)), 0);
+	kit_run(&kit);
+	const struct event *ev = question();
+	if (ev != NULL)
+		grant_to(ev);
+	assert_int_equal(kit.agent.count, 2);
+	kit_answer(&kit, 1, 1, "{\"code\":\"TOO_MANY\",\"text\":\"full\"}");
+	kit_run(&kit);
+	assert_int_equal(flow_pool_count(&kit.dock), 0);
+	assert_true(kit_stream(&kit, 0)->rst);
+	assert_int_equal(kit.agent.count, 3);
+	assert_has(heard(2), "GET /ws HTTP/1.1\r\n");
+	kit_answer(&kit, 2, 1, "{\"code\":\"TOO_MANY\",\"text\":\"full\"}");
+	kit_run(&kit);
+	assert_int_equal(kit.agent.count, 3);
+	assert_has(buf_peek(&other.got), "HTTP/1.1 503 ");
+	assert_has(buf_peek(&other.got), "\"code\":\"TOO_MANY\"");
+	send_away(&other);
+}
+
 static void
 test_bad_answers(void **state)
 {
@@ -691,18 +736,6 @@ test_slow_service(void **state)
 
 /* WebSockets ----------------------------------------------------------------
  */
-
-static const char open_ws[] =
-    "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\n"
-    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    "Sec-WebSocket-Protocol: chat, other\r\n"
-    "Origin: http://app.test\r\n\r\n";
-static const char opened_ws[] =
-    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-    "Connection: Upgrade\r\n"
-    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-    "Sec-WebSocket-Protocol: chat\r\nX-Service: 1\r\n\r\n";
 
 static void
 open_relay(void)
@@ -1034,6 +1067,7 @@ main(void)
 		TEST(test_old_visitor),
 		TEST(test_pipelined),
 		TEST(test_refused),
+		TEST(test_full_agent),
 		TEST(test_bad_answers),
 		TEST(test_cut_in_the_middle),
 		TEST(test_agent_lost),
