@@ -220,6 +220,19 @@ on_drained(struct proxy_use *u)
 	asked_leave(x);
 }
 
+/* The message before has been read: the next one may go soon. */
+static void
+on_proved(struct proxy_use *u)
+{
+	struct asked *x = LIST_OF(u, struct asked, use);
+
+	asked_enter(x);
+	if (x->next_at > now_of(x) + ASKED_MOMENT)
+		x->next_at = now_of(x) + ASKED_MOMENT;
+	asked_settle(x);
+	asked_leave(x);
+}
+
 static void
 on_lost(struct proxy_use *u)
 {
@@ -242,6 +255,7 @@ on_lost(struct proxy_use *u)
 static const struct proxy_use_ops use_ops = {
 	.said = on_said,
 	.drained = on_drained,
+	.proved = on_proved,
 	.lost = on_lost,
 };
 

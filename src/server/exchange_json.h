@@ -19,10 +19,13 @@ enum {
 	ASKED_LENT = 256 * 1024, /* of a body, with the visitor at once */
 	ASKED_IN_MAX = 4 << 20,  /* of what comes in pieces or messages */
 	ASKED_LOG_ID = 64,
-	/* Agents hand each message to a thread of its own: what comes in the
-	 * same moment may be turned about there, and more than 100 at once are
-	 * thrown away.  So messages keep this distance, ms. */
-	ASKED_GAP = 1,
+	/* Agents hand each message to a thread of its own: what they read
+	 * in the same moment may be turned about there, and more than 100 at
+	 * once are thrown away.  So a message waits until a ping behind the
+	 * one before is answered and a moment more has passed for the thread
+	 * to begin, or for ASKED_GAP; ms. */
+	ASKED_MOMENT = 2,
+	ASKED_GAP = 50,
 	ASKED_BYE = 5000, /* for the last of them, when the visitor has gone */
 };
 

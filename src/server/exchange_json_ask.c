@@ -239,6 +239,9 @@ send_items(struct asked *x)
 	    buf_peek(&x->out).len > 0 && now_of(x) >= x->next_at &&
 	    !x->p.held && !proxy_use_full(&x->use))
 		err = send_item(x);
+	if (err == 0 && buf_peek(&x->out).len > 0 &&
+	    now_of(x) + ASKED_MOMENT < x->next_at)
+		proxy_use_await(&x->use);
 	/* The link is about to be lost, and will say so. */
 	if (err == ERR_GONE)
 		buf_clear(&x->out);

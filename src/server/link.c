@@ -299,6 +299,10 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 	case WS_BINARY:
 		on_binary(c, ev->data);
 		break;
+	case WS_PONG:
+		if (l->proxy != NULL)
+			proxy_link_pong(l, ev->data);
+		break;
 	case WS_CLOSE:
 		if (l->why == 0 && wsrole_broke(ev->code))
 			l->why = ERR_CLOSED;

@@ -1,13 +1,18 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
+#include "wire/be.h"
+
 #include "io/log.h"
+
+#include "server/wsrole.h"
 
 #include "server/proxy_link.h"
 
 enum {
 	ARENA_MAX = 64 << 20,
 	KEPT = 64 * 1024, /* of scratch, between messages */
+	PROBE = 10,       /* bytes of a ping: "px", a number */
 };
 
 int
@@ -23,6 +28,7 @@ proxy_link_open(struct link_conn *l, const struct proxy_features *f)
 		l->proxy->link = l;
 		map_init(&l->proxy->uses, PROXY_USES, seed);
 		list_init(&l->proxy->list);
+		list_init(&l->proxy->awaiting);
 		arena_init(&l->proxy->arena, ARENA_MAX);
 		buf_init(&l->proxy->body, PROXY_BODY_MAX);
 		stream_set_cap(l->conn->stream, PROXY_LINK_QUEUE * 2);
@@ -42,6 +48,7 @@ proxy_link_close(struct link_conn *l)
 	while ((at = list_pop(&p->list)) != NULL) {
 		struct proxy_use *u = LIST_OF(at, struct proxy_use, of_link);
 		map_del(&p->uses, proxy_use_id(u));
+		list_remove(&u->awaiting);
 		u->link = NULL;
 		u->ops->lost(u);
 	}
@@ -186,6 +193,7 @@ proxy_use_begin(
 	*u = (struct proxy_use){ .ops = ops };
 	rand_id("prx_", u->id);
 	list_init(&u->of_link);
+	list_init(&u->awaiting);
 	int err = map_put(&p->uses, proxy_use_id(u), u);
 	if (err != 0)
 		return err;
@@ -201,6 +209,7 @@ proxy_use_end(struct proxy_use *u)
 		return;
 	map_del(&u->link->uses, proxy_use_id(u));
 	list_remove(&u->of_link);
+	list_remove(&u->awaiting);
 	u->link = NULL;
 }
 
@@ -229,7 +238,48 @@ proxy_use_say(struct proxy_use *u, struct slice text)
 		return err;
 	p->written += text.len;
 	u->mark = p->written;
+	list_remove(&u->awaiting);
 	return 0;
+}
+
+/* Pings ----------------------------------------------------------------------
+ */
+
+void
+proxy_use_await(struct proxy_use *u)
+{
+	struct proxy_link *p = u->link;
+	uint8_t payload[PROBE] = { 'p', 'x' };
+
+	if (p == NULL || !list_empty(&u->awaiting))
+		return;
+	u->probe = ++p->probes;
+	be_put64(payload + 2, u->probe);
+	/* Without it the owner's own time passes. */
+	if (wsconn_ping(&p->link->ws, (struct slice){ payload, PROBE }) != 0)
+		return;
+	list_push(&p->awaiting, &u->awaiting);
+	wsrole_flush(p->link->conn, &p->link->ws);
+}
+
+void
+proxy_link_pong(struct link_conn *l, struct slice payload)
+{
+	struct list *at = &l->proxy->awaiting;
+
+	if (payload.len != PROBE || payload.ptr[0] != 'p' ||
+	    payload.ptr[1] != 'x')
+		return;
+	uint64_t number = be_get64(payload.ptr + 2);
+	/* Each time from the front: ops may end any of them. */
+	while (!list_empty(at)) {
+		struct proxy_use *u =
+		    LIST_OF(at->next, struct proxy_use, awaiting);
+		if (u->probe > number)
+			break;
+		list_remove(&u->awaiting);
+		u->ops->proved(u);
+	}
 }
 
 size_t

@@ -36,6 +36,7 @@ struct proxy_use;
 struct proxy_use_ops {
 	void (*said)(struct proxy_use *u, const struct proxy_said *said);
 	void (*drained)(struct proxy_use *u); /* the link takes more */
+	void (*proved)(struct proxy_use *u);  /* see proxy_use_await */
 	void (*lost)(struct proxy_use *u);    /* it is gone: the last call */
 };
 
@@ -44,6 +45,8 @@ struct proxy_use {
 	struct proxy_link *link; /* NULL: none any more */
 	const struct proxy_use_ops *ops;
 	struct list of_link;
+	struct list awaiting; /* in proxy_link.awaiting, in order of: */
+	uint64_t probe;
 	uint64_t mark; /* its last byte, counted on the link */
 	char id[RAND_ID_SIZE];
 };
@@ -55,9 +58,11 @@ struct proxy_link {
 	struct list list;
 	struct arena arena; /* scratch of one message */
 	struct buf body;    /* the same */
-	uint64_t written;   /* bytes handed to the link */
-	uint64_t left;      /* of them, sent for sure */
-	size_t held;        /* bytes of answers that wait for visitors */
+	struct list awaiting;
+	uint64_t probes;  /* pings sent */
+	uint64_t written; /* bytes handed to the link */
+	uint64_t left;    /* of them, sent for sure */
+	size_t held;      /* bytes of answers that wait for visitors */
 	char ended[PROXY_ENDED][RAND_ID_SIZE];
 	size_t end_count;
 	bool unable;    /* does not know proxy_request after all */
@@ -76,6 +81,9 @@ void proxy_link_frame(struct link_conn *l, struct slice frame);
 /* The link's queue has fallen below its low mark. */
 void proxy_link_drained(struct link_conn *l);
 
+/* A pong of the agent's. */
+void proxy_link_pong(struct link_conn *l, struct slice payload);
+
 /* Begin a request, with an id that nobody had before.  0, ERR_FULL,
  * ERR_NOMEM. */
 int proxy_use_begin(
@@ -91,6 +99,12 @@ void proxy_link_ignored(struct proxy_link *p, const struct proxy_said *said);
 /* Send one message.  0, ERR_FULL (the link is behind by PROXY_LINK_QUEUE),
  * ERR_GONE, ERR_NOMEM. */
 int proxy_use_say(struct proxy_use *u, struct slice text);
+/*
+ * Call proved when the agent's reader is known to have passed all that was
+ * said so far: it answers a ping that goes behind it.  Once, unless more is
+ * said before, or ended.
+ */
+void proxy_use_await(struct proxy_use *u);
 /* Bytes up to its last one that have not left. */
 size_t proxy_use_waits(struct proxy_use *u);
 /* Whether the link has enough to do. */

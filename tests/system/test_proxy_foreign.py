@@ -624,18 +624,17 @@ def test_not_announced(t):
     world(t, {"/a": whole(body=b"x")}, work, {})
 
 
-# yamux -----------------------------------------------------------------------
+# in Go -----------------------------------------------------------------------
 
-def yamux_agent(t, d, mode, *services, ident="edge-1"):
+def go_agent(t, d, name, *words, ident="edge-1"):
     for library in ("gorilla/websocket", "hashicorp/yamux"):
         if not os.path.isdir("/usr/share/gocode/src/github.com/" + library):
             raise Skip("no %s; tools/setup test gets it" % library)
-    program = t.path("yamux_agent")
-    subprocess.run(["go", "build", "-o", program, "./tests/system/yamux_agent"], check=True, cwd=ROOT,
+    program = t.path(name)
+    subprocess.run(["go", "build", "-o", program, "./tests/system/" + name], check=True, cwd=ROOT,
                    env=dict(t.env, GOPATH="/usr/share/gocode", GO111MODULE="off", GOFLAGS="",
                             GOCACHE=os.path.join(BUILD, "gocache")))
-    return t.start("yamux_agent", [program, "ws" + d.url[4:], d.make_token(), ident, mode,
-                                   *services])
+    return t.start(name, [program, "ws" + d.url[4:], d.make_token(), ident, *words])
 
 
 def said(program, what):
@@ -654,18 +653,57 @@ async def service(reader, writer):
         writer.close()
 
 
+async def echoes(ws, path):
+    del path
+    async for m in ws:
+        await ws.send(m)
+
+
+def service_words(ports):
+    return ["%s.shop:8080=127.0.0.1:%d" % pair for pair in zip(("web", "ws"), ports)]
+
+
+def test_go_agent(t):
+    """The habits of real agents: a goroutine a message, 100 of them waiting, gorilla's dialer that
+    refuses what it says itself, packed binary answers."""
+    page = b"a" * 20000
+
+    async def pages(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" + page)
+        writer.close()
+
+    async def work(d, head):
+        plain = await asyncio.start_server(pages, "127.0.0.1", 0)
+        sockets = await websockets.serve(echoes, "127.0.0.1", 0, subprotocols=["chat"])
+        agent = go_agent(t, d, "proxy_agent", *service_words(
+            [s.sockets[0].getsockname()[1] for s in (plain, sockets)]))
+        loop = asyncio.get_running_loop()
+        await until_async(lambda: b"registered" in agent.out())
+        a = await loop.run_in_executor(None, lambda: d.get(SERVICE + "/", token=False, headers=head))
+        equal((a.status, a.body == page), (200, True))
+        url = "ws" + d.url[4:] + SERVICE.replace("/web:", "/ws:") + "/"
+        async with websockets.connect(url, extra_headers=head, subprotocols=["chat"]) as ws:
+            equal(ws.subprotocol, "chat")
+            # Sent at once they would be turned about, and lost beyond 100.
+            for n in range(200):
+                await ws.send(str(n))
+            equal([await ws.recv() for _ in range(200)], [str(n) for n in range(200)])
+        plain.close()
+        sockets.close()
+
+    d = t.musterd("--unsafe-path-routes=on")
+    head = {"X-Muster-Authorization": "Bearer " + d.token}
+    asyncio.run(asyncio.wait_for(work(d, head), 60))
+
+
 def test_yamux(t):
     """Agents that agree on yamux get streams with the version-1 header."""
-    async def echoes(ws, path):
-        async for m in ws:
-            await ws.send(m)
-
     async def work(d, head):
         plain = await asyncio.start_server(service, "127.0.0.1", 0)
         sockets = await websockets.serve(echoes, "127.0.0.1", 0)
         ports = [s.sockets[0].getsockname()[1] for s in (plain, sockets)]
-        agent = yamux_agent(t, d, "agree", *("%s.shop:8080=127.0.0.1:%d" % pair
-                                             for pair in zip(("web", "ws"), ports)))
+        agent = go_agent(t, d, "yamux_agent", "agree", *service_words(ports))
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, d.log_has, "event=yamux_answered")
         for path in ("/a?b=1", "/b"):
@@ -693,7 +731,7 @@ def test_yamux(t):
 def test_yamux_refusals(t):
     """Who declines is asked by messages; binary answers under yamux break it."""
     d = t.musterd("--unsafe-path-routes=on")
-    agent = yamux_agent(t, d, "decline")
+    agent = go_agent(t, d, "yamux_agent", "decline")
     d.log_has("event=yamux_answered")
     check("agreed=false" in d.log())
     visitor = threading.Thread(target=lambda: d.get(
@@ -702,7 +740,7 @@ def test_yamux_refusals(t):
     until(lambda: said(agent, "proxy_request"), "a request by messages")
     agent.kill()
     visitor.join()
-    broken = yamux_agent(t, d, "binary", ident="edge-2")
+    broken = go_agent(t, d, "yamux_agent", "binary", ident="edge-2")
     until(lambda: said(broken, "close"), "the end of the link")
     equal(said(broken, "close"), [1002])
 
