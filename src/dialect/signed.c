@@ -58,32 +58,35 @@ signed_read(struct slice text, struct arena *a, struct signed_envelope *out,
 
 /* The same work for an agent that there is not. */
 static int
-check_signature(const struct signed_envelope *e, const struct slice *keys,
-    size_t count, struct buf *scratch, size_t *key)
+check_signature(
+    const struct signed_envelope *e, const struct signed_judge *j, size_t *key)
 {
 	static const struct slice nobody = SL_INIT("nobody's");
-	int err = canon_verify(js_root(&e->doc), count == 0 ? &nobody : keys,
-	    count == 0 ? 1 : count, scratch, NULL, key);
+	struct canon_match how = { 0 };
+	bool none = j->count == 0;
+	int err = canon_verify(js_root(&e->doc), none ? &nobody : j->keys,
+	    none ? 1 : j->count, j->work, &how);
 
-	return err == 0 && count == 0 ? ERR_DENIED : err;
+	*key = how.key;
+	return err == 0 && none ? ERR_DENIED : err;
 }
 
 int
-signed_check(const struct signed_envelope *e, struct slice agent_id,
-    const struct slice *keys, size_t count, wall_msec now, struct buf *scratch,
+signed_check(const struct signed_envelope *e, const struct signed_judge *j,
     struct signed_refusal *no, size_t *key)
 {
-	int err = check_signature(e, keys, count, scratch, key);
+	int err = check_signature(e, j, key);
 
 	*no = (struct signed_refusal){ 0 };
 	if (err != 0 && err != ERR_DENIED)
 		return err;
-	if (count == 0 || !slice_eq(e->agent_id, agent_id))
+	if (j->count == 0 || !slice_eq(e->agent_id, j->agent_id))
 		*no =
 		    refuse(WS_CODE_POLICY, SL("unknown_agent"), ERR_NOT_FOUND);
 	else if (err != 0)
 		*no = refuse(WS_CODE_POLICY, SL("invalid_signature"), err);
-	else if (e->ts < now - SIGNED_OLD_MAX || e->ts > now + SIGNED_AHEAD_MAX)
+	else if (e->ts < j->now - SIGNED_OLD_MAX ||
+	    e->ts > j->now + SIGNED_AHEAD_MAX)
 		*no = refuse(
 		    WS_CODE_POLICY, SL("invalid_timestamp"), ERR_EXPIRED);
 	else if (e->nonce.len == 0 || e->nonce.len > SIGNED_NONCE_MAX)
@@ -126,7 +129,7 @@ put_payload(const struct verb_call *v, struct buf *out)
 /* One is given when the one before is over, in whatever way. */
 static void
 note_order(struct signed_peer *p, const struct command_record *r,
-    struct slice verb, msec now, wall_msec wall)
+    struct slice verb, const struct signed_context *c)
 {
 	if (p->order_count == SIGNED_ORDERS) {
 		p->order_count--;
@@ -135,44 +138,44 @@ note_order(struct signed_peer *p, const struct command_record *r,
 	}
 	for (size_t i = 0; i < p->order_count; i++) {
 		if (!p->orders[i].over)
-			p->orders[i].over_at = now;
+			p->orders[i].over_at = c->now;
 		p->orders[i].over = true;
 	}
 	struct signed_order *o = &p->orders[p->order_count++];
-	*o = (struct signed_order){ .given_at = now, .wall = wall };
-	assert(r->id.len <= sizeof(o->id) && verb.len <= sizeof(o->verb));
+	assert(r->id.len <= sizeof(o->id));
+	*o = (struct signed_order){ .id_len = (uint8_t)r->id.len,
+		.verb = (int8_t)verbs_find(verb),
+		.given_at = c->now,
+		.wall = c->wall };
 	memcpy(o->id, r->id.ptr, r->id.len);
-	o->id_len = r->id.len;
-	memcpy(o->verb, verb.ptr, verb.len);
-	o->verb_len = verb.len;
 }
 
 int
 signed_encode(struct signed_peer *p, const struct command_record *r,
-    struct slice key, struct slice nonce, msec now, wall_msec wall,
-    struct arena *a, struct buf *out)
+    const struct signed_pen *pen, const struct signed_context *c,
+    struct buf *out)
 {
 	struct verb_call v;
 	struct slice why;
 	struct buf payload;
 	size_t before = buf_peek(out).len;
 
-	int err = verbs_read(r, a, &v, &why);
+	int err = verbs_read(r, c->a, &v, &why);
 	if (err != 0)
 		return err;
 	buf_init(&payload, SIGNED_SEND_MAX);
 	err = put_payload(&v, &payload);
 	const struct canon_message m = { .type = SL("command"),
 		.agent_id = p->agent_id,
-		.ts = wall,
-		.nonce = nonce,
+		.ts = c->wall,
+		.nonce = pen->nonce,
 		.payload = buf_peek(&payload) };
 	if (err == 0)
-		err = canon_sign(key, &m, out);
+		err = canon_sign(pen->key, &m, out);
 	buf_fini(&payload);
 	if (err == 0 && buf_peek(out).len - before > SIGNED_SEND_MAX)
 		err = ERR_TOO_BIG;
 	if (err == 0)
-		note_order(p, r, v.verb, now, wall);
+		note_order(p, r, v.verb, c);
 	return err;
 }

@@ -19,6 +19,7 @@
 
 #include "model/event.h"
 
+#include "wire/canon.h"
 #include "wire/nonces.h"
 
 enum {
@@ -32,7 +33,7 @@ enum {
 	SIGNED_RATE = 10,         /* messages a second */
 	SIGNED_BURST = 100,
 	SIGNED_SURPLUS = 600,      /* so many over it are only dropped */
-	SIGNED_ORDERS = 16,        /* commands that may be unanswered */
+	SIGNED_ORDERS = 8,         /* commands that may be unanswered */
 	SIGNED_LATE = 300000,      /* ms that one is still waited for */
 	SIGNED_KEYS = 2,           /* secrets that are good at a time */
 	SIGNED_METRICS_MAX = 4096, /* bytes of what is kept of metrics */
@@ -63,13 +64,20 @@ struct signed_envelope {
 int signed_read(struct slice text, struct arena *a, struct signed_envelope *out,
     struct signed_refusal *no);
 
+/* Whose messages these are, and when. */
+struct signed_judge {
+	struct slice agent_id;
+	const struct slice *keys;
+	size_t count; /* 0: there is no such agent; the work is done anyway */
+	wall_msec now;
+	struct canon_work *work;
+};
+
 /*
- * Whether it is signed by one of the keys, of this agent, and of now.  With
- * count 0 (there is no such agent) the work is done all the same.  key: the
- * one that fits.  0, ERR_NOMEM or ERR_FULL (scratch); the verdict in *no.
+ * Whether it is signed by one of the keys, of this agent, and of now.  key:
+ * the one that fits.  0, ERR_NOMEM or ERR_FULL (work); the verdict in *no.
  */
-int signed_check(const struct signed_envelope *e, struct slice agent_id,
-    const struct slice *keys, size_t count, wall_msec now, struct buf *scratch,
+int signed_check(const struct signed_envelope *e, const struct signed_judge *j,
     struct signed_refusal *no, size_t *key);
 
 /* What nonces_take says of its nonce. */
@@ -77,14 +85,13 @@ struct signed_refusal signed_nonce_refusal(int err);
 
 /* A command it was given. */
 struct signed_order {
-	uint8_t id[40];
-	size_t id_len;
-	uint8_t verb[32];
-	size_t verb_len;
+	uint8_t id[30];
+	uint8_t id_len;
+	int8_t verb; /* verbs_find */
+	bool over;   /* nobody waits for its result any more */
+	msec over_at;
 	msec given_at;
 	wall_msec wall;
-	bool over; /* nobody waits for its result any more */
-	msec over_at;
 };
 
 /* All zero at the start but agent_id. */
@@ -119,21 +126,31 @@ struct signed_message {
 	msec took;          /* AGENT_ENDED */
 };
 
-/*
- * What a checked envelope says.  text and a as above.  0 or ERR_NOMEM.  *no:
- * it said too much.
- */
+/* Now, and where what is read may live. */
+struct signed_context {
+	msec now;
+	wall_msec wall;
+	struct arena *a;
+};
+
+/* What a checked envelope says.  0 or ERR_NOMEM.  *no: it said too much. */
 int signed_decode(struct signed_peer *p, const struct signed_envelope *e,
-    msec now, wall_msec wall, struct arena *a, struct signed_message *out,
+    const struct signed_context *c, struct signed_message *out,
     struct signed_refusal *no);
 
+/* What a message of ours is signed with. */
+struct signed_pen {
+	struct slice key;
+	struct slice nonce; /* unique */
+};
+
 /*
- * Append the message that gives it a command, and remember it.  nonce is
- * unique.  0; ERR_UNSUPPORTED: it is none that this dialect has words for;
- * ERR_TOO_BIG; ERR_FULL or ERR_NOMEM.
+ * Append the message that gives it a command, and remember it.  0;
+ * ERR_UNSUPPORTED: it is none that this dialect has words for; ERR_TOO_BIG;
+ * ERR_FULL or ERR_NOMEM.
  */
 int signed_encode(struct signed_peer *p, const struct command_record *r,
-    struct slice key, struct slice nonce, msec now, wall_msec wall,
-    struct arena *a, struct buf *out);
+    const struct signed_pen *pen, const struct signed_context *c,
+    struct buf *out);
 
 #endif

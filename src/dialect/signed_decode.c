@@ -5,6 +5,8 @@
 
 #include "wire/ws.h"
 
+#include "model/verbs.h"
+
 #include "dialect/signed.h"
 
 struct reader {
@@ -154,8 +156,9 @@ read_heartbeat(struct reader *r)
 	js_opt_string(&f, "status", &status);
 	if (f.err != 0)
 		return bad(r, f.field);
-	event(r, EVENT_HEARTBEAT)->heartbeat.status =
-	    first_bytes(status, SIGNED_WORD_MAX);
+	event(r, EVENT_HEARTBEAT)->heartbeat.status = status.len == 0
+	    ? SL("alive")
+	    : first_bytes(status, SIGNED_WORD_MAX);
 	return 0;
 }
 
@@ -203,10 +206,11 @@ static bool
 find_order(struct reader *r, struct slice verb, struct signed_order *out)
 {
 	struct signed_peer *p = r->p;
+	int number = verbs_find(verb);
 
 	for (size_t i = 0; i < p->order_count; i++) {
 		struct signed_order *o = &p->orders[i];
-		if (!slice_eq((struct slice){ o->verb, o->verb_len }, verb) ||
+		if (o->verb != number ||
 		    (o->over && r->now - o->over_at > SIGNED_LATE))
 			continue;
 		*out = *o;
@@ -342,19 +346,19 @@ register_first(struct reader *r)
 }
 
 int
-signed_decode(struct signed_peer *p, const struct signed_envelope *e, msec now,
-    wall_msec wall, struct arena *a, struct signed_message *out,
+signed_decode(struct signed_peer *p, const struct signed_envelope *e,
+    const struct signed_context *c, struct signed_message *out,
     struct signed_refusal *no)
 {
 	struct reader r = { .p = p,
 		.e = e,
 		.payload = js_get(js_root(&e->doc), "payload"),
-		.now = now,
-		.wall = wall,
-		.a = a,
+		.now = c->now,
+		.wall = c->wall,
+		.a = c->a,
 		.out = out };
 	const struct type *type = find_type(e->type);
-	bool fits = take_token(p, now);
+	bool fits = take_token(p, c->now);
 	int err = 0;
 
 	*out = (struct signed_message){ .word = SIGNED_NOTHING };

@@ -758,7 +758,8 @@ hub_stats_get(const struct hub *h, struct hub_stats *out)
 	hub_watch_stats(h, out);
 	out->commands_live = h->commands.count;
 	memset(out->by_presence, 0, sizeof(out->by_presence));
-	out->bytes = h->commands.count * sizeof(struct command);
+	out->bytes =
+	    h->commands.count * sizeof(struct command) + h->figure_bytes;
 	hub_stop_stats(h, out);
 	out->routes = h->tunnels.count;
 	out->tunnel_grants = h->tunnels.grants;

@@ -47,7 +47,8 @@ hub_refuses(const struct hub *h, const struct request *q, const struct agent *a,
 	else if (r->foreground && a->attached >= h->config.foreground_max)
 		*no = refusal(ERR_FULL, 429, SL("QUEUE_FULL"),
 		    SL("too many attached commands on this agent"));
-	else if (!r->foreground && a->queued >= h->config.queue_limit)
+	else if ((!r->foreground || hub_is_signed(a)) &&
+	    a->queued >= h->config.queue_limit)
 		*no = refusal(ERR_FULL, 429, SL("QUEUE_FULL"),
 		    SL("the agent's queue is full"));
 	return no->err;

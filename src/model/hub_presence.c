@@ -227,7 +227,9 @@ hub_on_heartbeat(struct hub *h, struct link *l, const struct event *ev)
 		h->out->err = ERR_NOMEM;
 	if (b->metadata_json.ptr != NULL)
 		hub_note_figures(h, a);
-	a->claim = presence_claim(b->status);
+	/* Figures alone say nothing of how it is. */
+	if (!a->verbs || b->status.ptr != NULL)
+		a->claim = presence_claim(b->status);
 	a->ill = illness(b->ill);
 	hub_look_at_clock(a, ev);
 	hub_settle(h, a, SL("heartbeat"));

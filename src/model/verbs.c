@@ -9,14 +9,14 @@ static const struct slice verbs[] = { SL_INIT("ping"),
 	SL_INIT("run_health_check"), SL_INIT("get_version"),
 	SL_INIT("get_machine_id"), SL_INIT("get_status") };
 
-static bool
-is_verb(struct slice word)
+int
+verbs_find(struct slice word)
 {
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
 		if (slice_eq(verbs[i], word))
-			return true;
+			return (int)i;
 	}
-	return false;
+	return -1;
 }
 
 static bool
@@ -85,7 +85,7 @@ read_words(struct js_value argv, struct verb_call *out)
 	struct js_value v;
 
 	if (!js_next(&w, NULL, &v) || js_string(v, &out->verb) != 0 ||
-	    !is_verb(out->verb))
+	    verbs_find(out->verb) < 0)
 		return SL("this agent knows ping, run_health_check, "
 			  "get_version, get_machine_id and get_status alone");
 	while (why.ptr == NULL && js_next(&w, NULL, &v)) {

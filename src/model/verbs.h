@@ -24,6 +24,9 @@ struct verb_call {
 	size_t count;
 };
 
+/* Its number, from 0; -1 for what is none. */
+int verbs_find(struct slice word);
+
 /*
  * What a command asks.  0; ERR_UNSUPPORTED, and why (a literal): such an
  * agent cannot be asked that; ERR_NOMEM.  What is read lives in a.

@@ -184,6 +184,7 @@ dock_end(struct lane *lane)
 	wsconn_lane_fini(&d->ws);
 	buf_fini(&d->out);
 	buf_fini(&d->text);
+	canon_work_fini(&d->canon);
 	arena_fini(&d->scratch);
 	map_fini(&d->pipes);
 	alloc_free(d->slots);
@@ -301,7 +302,9 @@ dock_begin(struct lane *lane)
 	struct dock *d = dock_of(lane);
 
 	init(d);
-	int err = open_listeners(d);
+	int err = canon_work_init(&d->canon, TEXT_CAP);
+	if (err == 0)
+		err = open_listeners(d);
 	if (err == 0)
 		err = ports_open(d);
 	if (err != 0)

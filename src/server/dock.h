@@ -10,6 +10,7 @@
 
 #include "model/newsfeed.h"
 
+#include "wire/canon.h"
 #include "wire/http1.h"
 #include "wire/wsconn.h"
 
@@ -38,9 +39,10 @@ struct dock {
 	struct wsconn_config monitor_config;
 	struct wsconn_config tunnel_config; /* of visitors, in messages */
 	struct wsconn_config signed_config;
-	struct http1_head head; /* scratch of the HTTP machines */
-	struct buf out;         /* scratch: what a connection says next */
-	struct buf text;        /* scratch: one JSON text */
+	struct canon_work canon; /* scratch: signed agents' messages */
+	struct http1_head head;  /* scratch of the HTTP machines */
+	struct buf out;          /* scratch: what a connection says next */
+	struct buf text;         /* scratch: one JSON text */
 	struct arena scratch;
 	struct conn **slots;   /* owned array; NULL = free */
 	uint32_t *generations; /* of the slots, alive or not */

@@ -206,7 +206,7 @@ put_counts(struct buf *b, struct server *s)
 	    "Messages to dashboards and boards sent compressed.",
 	    n->compressed);
 	counter(b, "muster_rate_limited_total",
-	    "Messages of dashboards refused by their rate.", n->limited);
+	    "Messages refused or dropped by their rate.", n->limited);
 	counter(b, "muster_ignored_total", "Messages that count for nothing.",
 	    n->ignored);
 	counter(b, "muster_unsigned_total", "Connections refused at /agent.",

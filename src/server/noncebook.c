@@ -5,8 +5,6 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
-#include "wire/nonces.h"
-
 #include "dialect/signed.h"
 
 #include "io/file.h"
@@ -189,18 +187,12 @@ noncebook_close(struct noncebook *b)
 }
 
 int
-noncebook_take(
-    struct noncebook *b, struct slice agent_id, struct slice nonce, msec now)
+noncebook_take(struct noncebook *b, const struct nonce *x, msec now)
 {
-	struct nonce x;
-	int err = nonce_make(agent_id, nonce, &x);
-
-	if (err != 0)
-		return err;
 	pthread_mutex_lock(&b->lock);
-	err = nonces_take(&b->set, &x, now);
+	int err = nonces_take(&b->set, x, now);
 	if (err == 0)
-		write_down(b, &x);
+		write_down(b, x);
 	pthread_mutex_unlock(&b->lock);
 	return err;
 }

@@ -12,6 +12,8 @@
 #include "base/heap.h"
 #include "base/slice.h"
 
+#include "wire/nonces.h"
+
 struct noncebook;
 
 /* 0 or ERR_*; dir is the data directory.  NULL: in memory alone. */
@@ -20,7 +22,6 @@ void noncebook_close(struct noncebook *b);
 
 /* 0; ERR_EXISTS: it was used; ERR_FULL: too many were; ERR_NOMEM.  Any
  * thread. */
-int noncebook_take(
-    struct noncebook *b, struct slice agent_id, struct slice nonce, msec now);
+int noncebook_take(struct noncebook *b, const struct nonce *x, msec now);
 
 #endif

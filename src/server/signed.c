@@ -5,19 +5,14 @@
 
 #include "model/clone.h"
 
-#include "dialect/signed.h"
-
-#include "wire/seal.h"
-
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/rand.h"
 
-#include "server/live.h"
 #include "server/noncebook.h"
 #include "server/wsrole.h"
 
-#include "server/signed.h"
+#include "server/signed_parts.h"
 
 enum {
 	TEXT_BEFORE = 64 * 1024, /* before it is believed */
@@ -29,41 +24,7 @@ enum {
 	PROVE_WITHIN = 10000,
 	COMPRESS_FROM = 1024,
 	QUEUE_MAX = 1 << 20,
-	SECRETS_MAX = 128 * 1024,
 	SCRATCH_MAX = 4 << 20,
-};
-
-enum stage {
-	STAGE_GUEST, /* has said nothing */
-	STAGE_ASKED, /* the hub is asked for its secret */
-	STAGE_KNOWN, /* that is here, and nothing was verified yet */
-	STAGE_LIVE,
-	STAGE_OVER,
-};
-
-struct signer {
-	struct conn *conn;
-	struct wsconn ws;
-	enum stage stage;
-	struct signed_peer peer;
-	struct buf held;    /* ASKED: lengths and texts */
-	struct buf secrets; /* opened, one behind the other */
-	size_t lengths[SIGNED_KEYS];
-	size_t count;
-	wall_msec old_until; /* the second is good until then */
-	size_t key;          /* that its last message was signed with */
-	bool registered;     /* the hub says so */
-	bool counted;        /* among the links */
-	bool paused;
-	msec prove_due;
-	int why;
-	/* The command it was given last; zero when there is none. */
-	struct live live;
-	struct command_record *command; /* owned */
-	struct peer_id viewer;
-	struct slice remote;   /* owned */
-	struct slice address;  /* owned */
-	struct slice agent_id; /* owned */
 };
 
 void
@@ -76,12 +37,6 @@ signed_setup(struct dock *d)
 		.ping_every = PING_EVERY,
 		.dead_after = DEAD_AFTER,
 		.close_within = CLOSE_WITHIN };
-}
-
-static struct signer *
-signer_of(struct conn *c)
-{
-	return c->state;
 }
 
 static msec
@@ -127,7 +82,7 @@ settle(struct conn *c)
 		return;
 	}
 	msec due = wsconn_deadline(&s->ws);
-	if (s->stage < STAGE_LIVE && s->prove_due < due)
+	if (s->stage < SIGNER_LIVE && s->prove_due < due)
 		due = s->prove_due;
 	if (s->paused && now_of(c) + WSROLE_PAUSE < due)
 		due = now_of(c) + WSROLE_PAUSE;
@@ -139,9 +94,9 @@ finish(struct conn *c, uint16_t code, struct slice reason, int why)
 {
 	struct signer *s = signer_of(c);
 
-	if (c->ending || s->stage == STAGE_OVER)
+	if (c->ending || s->stage == SIGNER_OVER)
 		return;
-	s->stage = STAGE_OVER;
+	s->stage = SIGNER_OVER;
 	if (s->why == 0)
 		s->why = why;
 	wsconn_close(&s->ws, code, reason, now_of(c));
@@ -164,72 +119,6 @@ static void
 fail(struct conn *c)
 {
 	finish(c, WS_CODE_INTERNAL, SL("internal_error"), ERR_NOMEM);
-}
-
-/* Secrets ------------------------------------------------------------------ */
-
-static void
-forget_secrets(struct signer *s)
-{
-	if (s->secrets.mem != NULL)
-		explicit_bzero(s->secrets.mem, s->secrets.alloc);
-	buf_clear(&s->secrets);
-	s->count = 0;
-}
-
-/* Secrets are sealed for whom they are of: "agent-1", or "prod-*". */
-static int
-open_one(struct signer *s, const uint8_t *key, const struct secret_record *r,
-    struct slice sealed)
-{
-	size_t before = buf_peek(&s->secrets).len;
-	struct buf owner;
-
-	buf_init(&owner, 256);
-	buf_put(&owner, r->agent_id);
-	if (r->prefix)
-		buf_put_byte(&owner, '*');
-	int err = owner.err != 0
-	    ? owner.err
-	    : seal_open(key, buf_peek(&owner), sealed, &s->secrets);
-	buf_fini(&owner);
-	if (err == 0)
-		s->lengths[s->count++] = buf_peek(&s->secrets).len - before;
-	return err;
-}
-
-static int
-take_secrets(struct conn *c, const struct secret_record *r)
-{
-	struct signer *s = signer_of(c);
-	const uint8_t *key = c->dock->server->secrets_key;
-
-	forget_secrets(s);
-	int err = open_one(s, key, r, r->sealed);
-	if (err == 0 && r->old_sealed.len > 0)
-		err = open_one(s, key, r, r->old_sealed);
-	s->old_until = r->old_until;
-	if (s->key >= s->count)
-		s->key = 0;
-	if (err != 0)
-		log_error(
-		    "secret_unreadable", kv_s("id", r->id), kv_e("err", err));
-	return err;
-}
-
-/* Those that are good now. */
-static size_t
-good_keys(const struct signer *s, struct slice keys[SIGNED_KEYS])
-{
-	struct slice all = buf_peek(&s->secrets);
-	size_t n = 0;
-
-	for (size_t i = 0; i < s->count; i++) {
-		if (i == 0 || clock_wall() < s->old_until)
-			keys[n++] = slice_first(all, s->lengths[i]);
-		all = slice_from_at(all, s->lengths[i]);
-	}
-	return n;
 }
 
 /* Reading ------------------------------------------------------------------ */
@@ -257,23 +146,24 @@ post(struct conn *c, const struct event *said)
 static void
 drop_command(struct signer *s)
 {
-	if (s->command == NULL)
+	if (s->given == NULL)
 		return;
-	live_fini(&s->live);
-	alloc_free(s->command);
-	s->command = NULL;
+	live_fini(&s->given->live);
+	alloc_free(s->given->command);
+	alloc_free(s->given);
+	s->given = NULL;
 }
 
 /* What is attached sees it before it hears that it is over. */
 static void
 show_result(struct conn *c, const struct outcome *o)
 {
-	struct signer *s = signer_of(c);
+	struct given *g = signer_of(c)->given;
 
-	if (s->command == NULL || !slice_eq(s->command->id, o->command_id))
+	if (g == NULL || !slice_eq(g->command->id, o->command_id))
 		return;
-	live_to_viewer(c->dock, &s->live, s->viewer, OUTPUT_OUT, 0, o->out);
-	live_to_viewer(c->dock, &s->live, s->viewer, OUTPUT_ERR, 0, o->err);
+	live_to_viewer(c->dock, &g->live, g->viewer, OUTPUT_OUT, 0, o->out);
+	live_to_viewer(c->dock, &g->live, g->viewer, OUTPUT_ERR, 0, o->err);
 	c->dock->server->counts.output_bytes += o->out.len + o->err.len;
 }
 
@@ -305,13 +195,13 @@ begin(struct conn *c)
 {
 	struct signer *s = signer_of(c);
 
-	if (s->stage != STAGE_KNOWN)
+	if (s->stage != SIGNER_KNOWN)
 		return true;
 	if (conn_know(c, s->address) != 0) {
 		finish(c, WS_CODE_LATER, SL("connection_limit"), ERR_LIMITED);
 		return false;
 	}
-	s->stage = STAGE_LIVE;
+	s->stage = SIGNER_LIVE;
 	s->counted = true;
 	c->dock->server->counts.links++;
 	wsconn_set_caps(&s->ws, TEXT_MAX, TEXT_BEFORE);
@@ -325,9 +215,13 @@ static void
 on_envelope(struct conn *c, const struct signed_envelope *e, struct arena *a)
 {
 	struct signer *s = signer_of(c);
-	struct signed_refusal no = signed_nonce_refusal(noncebook_take(
-	    c->dock->server->noncebook, s->agent_id, e->nonce, now_of(c)));
 	struct signed_message m;
+	struct nonce x;
+	int err = nonce_of(&c->dock->canon.hasher, s->owner, e->nonce, &x);
+
+	if (err == 0)
+		err = noncebook_take(c->dock->server->noncebook, &x, now_of(c));
+	struct signed_refusal no = signed_nonce_refusal(err);
 
 	if (no.code != 0) {
 		refuse(c, &no);
@@ -335,8 +229,8 @@ on_envelope(struct conn *c, const struct signed_envelope *e, struct arena *a)
 	}
 	if (!begin(c))
 		return;
-	if (signed_decode(&s->peer, e, now_of(c), clock_wall(), a, &m, &no) !=
-	    0)
+	const struct signed_context now = { now_of(c), clock_wall(), a };
+	if (signed_decode(&s->peer, e, &now, &m, &no) != 0)
 		fail(c);
 	else if (no.code != 0)
 		refuse(c, &no);
@@ -359,12 +253,15 @@ verify(struct conn *c, const struct signed_envelope *e, struct arena *a)
 {
 	struct signer *s = signer_of(c);
 	struct slice keys[SIGNED_KEYS];
-	size_t n = good_keys(s, keys), key = 0;
+	size_t n = signer_good_keys(s, keys), key = 0;
 	struct signed_refusal no;
 
-	buf_clear(&c->dock->text);
-	if (signed_check(e, s->agent_id, keys, n, clock_wall(), &c->dock->text,
-		&no, &key) != 0) {
+	const struct signed_judge judge = { .agent_id = s->agent_id,
+		.keys = keys,
+		.count = n,
+		.now = clock_wall(),
+		.work = &c->dock->canon };
+	if (signed_check(e, &judge, &no, &key) != 0) {
 		fail(c);
 		return;
 	}
@@ -387,7 +284,8 @@ ask(struct conn *c, const struct signed_envelope *e)
 	struct event *ev = conn_event(c, EVENT_HELLO, &a);
 	struct slice id = slice_first(e->agent_id, 256);
 
-	if (ev == NULL || keep(&s->agent_id, id) != 0) {
+	if (ev == NULL || keep(&s->agent_id, id) != 0 ||
+	    nonce_owner(&c->dock->canon.hasher, id, &s->owner) != 0) {
 		conn_drop(c);
 		return;
 	}
@@ -403,7 +301,7 @@ ask(struct conn *c, const struct signed_envelope *e)
 		conn_drop(c);
 		return;
 	}
-	s->stage = STAGE_ASKED;
+	s->stage = SIGNER_ASKED;
 	stream_read_stop(c->stream);
 }
 
@@ -430,7 +328,7 @@ on_text(struct conn *c, struct slice text)
 	struct arena *a;
 
 	c->dock->server->counts.messages_in++;
-	if (s->stage == STAGE_ASKED) {
+	if (s->stage == SIGNER_ASKED) {
 		hold(c, text);
 		return;
 	}
@@ -445,7 +343,7 @@ on_text(struct conn *c, struct slice text)
 	}
 	if (no.code != 0) {
 		refuse(c, &no);
-	} else if (s->stage == STAGE_GUEST) {
+	} else if (s->stage == SIGNER_GUEST) {
 		ask(c, e);
 		if (!c->ending)
 			hold(c, text);
@@ -463,9 +361,9 @@ go_on(struct conn *c)
 	size_t len;
 
 	buf_init(&s->held, HELD_MAX);
-	s->stage = STAGE_KNOWN;
+	s->stage = SIGNER_KNOWN;
 	for (struct slice rest = buf_peek(&held);
-	     rest.len > 0 && !c->ending && s->stage != STAGE_OVER;) {
+	     rest.len > 0 && !c->ending && s->stage != SIGNER_OVER;) {
 		memcpy(&len, rest.ptr, sizeof(len));
 		rest = slice_from_at(rest, sizeof(len));
 		on_text(c, slice_first(rest, len));
@@ -483,9 +381,9 @@ on_message(struct conn *c, const struct wsconn_event *ev)
 {
 	struct signer *s = signer_of(c);
 
-	if (ev->kind == WS_TEXT && s->stage != STAGE_OVER)
+	if (ev->kind == WS_TEXT && s->stage != SIGNER_OVER)
 		on_text(c, ev->data);
-	else if (ev->kind == WS_BINARY && s->stage != STAGE_OVER)
+	else if (ev->kind == WS_BINARY && s->stage != SIGNER_OVER)
 		finish(
 		    c, WS_CODE_TYPE, SL("binary_not_expected"), ERR_PROTOCOL);
 	else if (ev->kind == WS_CLOSE && s->why == 0 && wsrole_broke(ev->code))
@@ -509,7 +407,7 @@ on_read(struct conn *c, uint8_t *bytes, size_t n)
 		if (!on_message(c, &ev))
 			return;
 	}
-	if (s->stage != STAGE_ASKED)
+	if (s->stage != SIGNER_ASKED)
 		s->paused = wsrole_pace(c, s->paused);
 	settle(c);
 }
@@ -544,11 +442,11 @@ on_timer(struct conn *c)
 		conn_drop(c);
 		return;
 	}
-	if (s->stage < STAGE_LIVE && s->prove_due <= now)
+	if (s->stage < SIGNER_LIVE && s->prove_due <= now)
 		finish(c, WS_CODE_POLICY, SL("auth_timeout"), ERR_TIMEOUT);
 	if (c->ending)
 		return;
-	if (s->stage != STAGE_ASKED)
+	if (s->stage != SIGNER_ASKED)
 		s->paused = wsrole_pace(c, s->paused);
 	settle(c);
 }
@@ -562,11 +460,11 @@ on_welcome(struct conn *c, const struct event *ev)
 
 	if (ev->welcome.secret == NULL)
 		return;
-	if (take_secrets(c, ev->welcome.secret) != 0) {
+	if (signer_take_secrets(c, ev->welcome.secret) != 0) {
 		fail(c);
 		return;
 	}
-	if (s->stage == STAGE_ASKED)
+	if (s->stage == SIGNER_ASKED)
 		go_on(c);
 }
 
@@ -576,7 +474,7 @@ on_denied(struct conn *c)
 {
 	struct signer *s = signer_of(c);
 
-	if (s->stage == STAGE_ASKED)
+	if (s->stage == SIGNER_ASKED)
 		go_on(c);
 }
 
@@ -603,15 +501,19 @@ note_command(struct conn *c, const struct event *ev)
 	struct signer *s = signer_of(c);
 
 	drop_command(s);
-	s->command = clone_new(CLONE_COMMAND, ev->execute.command);
-	if (s->command == NULL)
+	struct given *g = alloc_new(sizeof(*g));
+	if (g == NULL)
 		return ERR_NOMEM;
-	live_init(&s->live);
-	s->live.command = s->command;
-	s->live.seen_by = ev->execute.seen_by;
-	s->live.asked_by = ev->execute.asked_by;
-	s->viewer = ev->execute.viewer;
-	live_command_line(c->dock, &s->live);
+	s->given = g;
+	live_init(&g->live);
+	g->command = clone_new(CLONE_COMMAND, ev->execute.command);
+	if (g->command == NULL)
+		return ERR_NOMEM;
+	g->live.command = g->command;
+	g->live.seen_by = ev->execute.seen_by;
+	g->live.asked_by = ev->execute.asked_by;
+	g->viewer = ev->execute.viewer;
+	live_command_line(c->dock, &g->live);
 	return 0;
 }
 
@@ -622,19 +524,21 @@ on_execute(struct conn *c, const struct event *ev)
 	struct signer *s = signer_of(c);
 	struct buf *text = &c->dock->text, *out = &c->dock->out;
 	struct slice keys[SIGNED_KEYS];
-	size_t n = good_keys(s, keys);
+	size_t n = signer_good_keys(s, keys);
 	char nonce[RAND_UUID_SIZE];
 	struct arena a;
 
-	if (s->stage != STAGE_LIVE || n == 0 || note_command(c, ev) != 0) {
+	if (s->stage != SIGNER_LIVE || n == 0 || note_command(c, ev) != 0) {
 		conn_drop(c);
 		return;
 	}
 	rand_uuid(nonce);
 	buf_clear(text);
 	arena_init(&a, SCRATCH_MAX);
-	int err = signed_encode(&s->peer, r, keys[s->key < n ? s->key : 0],
-	    slice_from(nonce), now_of(c), clock_wall(), &a, text);
+	const struct signed_pen pen = { keys[s->key < n ? s->key : 0],
+		slice_from(nonce) };
+	const struct signed_context now = { now_of(c), clock_wall(), &a };
+	int err = signed_encode(&s->peer, r, &pen, &now, text);
 	arena_fini(&a);
 	if (err == ERR_UNSUPPORTED || err == ERR_TOO_BIG) {
 		give_up(c, r);
@@ -670,7 +574,7 @@ on_event(struct conn *c, const struct event *ev)
 {
 	struct signer *s = signer_of(c);
 
-	if (s->stage == STAGE_OVER)
+	if (s->stage == SIGNER_OVER)
 		return;
 	if (ev->kind == EVENT_WELCOME)
 		on_welcome(c, ev);
@@ -680,9 +584,9 @@ on_event(struct conn *c, const struct event *ev)
 		s->registered = true;
 	else if (ev->kind == EVENT_EXECUTE)
 		on_execute(c, ev);
-	else if (ev->kind == EVENT_AUDIENCE && s->command != NULL &&
-	    slice_eq(s->command->id, ev->execute.command->id))
-		s->viewer = ev->execute.viewer;
+	else if (ev->kind == EVENT_AUDIENCE && s->given != NULL &&
+	    slice_eq(s->given->command->id, ev->execute.command->id))
+		s->given->viewer = ev->execute.viewer;
 	else if (ev->kind == EVENT_ERROR)
 		on_error(c, &ev->complaint);
 	if (!c->ending)
@@ -699,7 +603,7 @@ on_close(struct conn *c, uint16_t code, struct slice reason)
 static void
 free_signer(struct signer *s)
 {
-	forget_secrets(s);
+	signer_forget_secrets(s);
 	drop_command(s);
 	buf_fini(&s->secrets);
 	buf_fini(&s->held);
@@ -744,7 +648,6 @@ new_signer(struct conn *c, struct call *call)
 	if (s == NULL)
 		return NULL;
 	buf_init(&s->held, HELD_MAX);
-	buf_init(&s->secrets, SECRETS_MAX);
 	if (keep(&s->remote, call->credential.remote) != 0 ||
 	    keep(&s->address, call->credential.address) != 0) {
 		free_signer(s);

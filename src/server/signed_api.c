@@ -105,7 +105,7 @@ make_secret(struct call *call, struct wish *w)
 }
 
 static int
-seal(struct conn *c, struct call *call, const struct wish *w, struct arena *a,
+seal(struct conn *c, const struct wish *w, struct arena *a,
     struct secret_record *out)
 {
 	struct buf owner;
@@ -122,7 +122,6 @@ seal(struct conn *c, struct call *call, const struct wish *w, struct arena *a,
 		err = vault_seal(c->dock->server->secrets_key, buf_peek(&owner),
 		    w->secret, a, &out->sealed);
 	buf_fini(&owner);
-	(void)call;
 	return err;
 }
 
@@ -136,7 +135,7 @@ read_request(struct conn *c, struct call *call, struct arena *a,
 	if (err == 0)
 		err = make_secret(call, w);
 	if (err == 0)
-		err = seal(c, call, w, a, r);
+		err = seal(c, w, a, r);
 	q->secret = r;
 	q->overlap = w->overlap;
 	return err;

@@ -111,11 +111,7 @@ read_command(struct call *call, struct arena *a, struct request *q)
 	q->command = r;
 	q->or_fail = true;
 	err = put_argv(verb, args, a, &r->argv_json);
-	if (err == 0)
-		err = arena_copy(&call->arena, verb, &call->query);
-	if (err == 0)
-		err = arena_copy(a, call->request_key, &q->request_key);
-	return err;
+	return err != 0 ? err : arena_copy(&call->arena, verb, &call->query);
 }
 
 void

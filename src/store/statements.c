@@ -148,12 +148,11 @@ const struct statement store_statements[STATEMENTS] = {
 	    " FROM logs WHERE at < ?1 OR place <= (SELECT max(place) FROM logs)"
 	    " - ?2 ORDER BY place LIMIT ?3)", NULL },
 	/* Of those agents that have more than their share. */
-	[ST_LOGS_MANY] = { "DELETE FROM logs WHERE place IN (SELECT l.place"
-	    " FROM (SELECT agent_id, count(*) - ?1 AS extra FROM logs"
-	    " GROUP BY agent_id HAVING count(*) > ?1) AS busy JOIN logs AS l"
-	    " ON l.agent_id = busy.agent_id AND l.place <= (SELECT place"
-	    " FROM logs WHERE agent_id = busy.agent_id ORDER BY place"
-	    " LIMIT 1 OFFSET extra - 1) LIMIT ?2)", NULL },
+	[ST_LOGS_MANY] = { "DELETE FROM logs WHERE place IN (SELECT place FROM"
+	    " (SELECT place, row_number() OVER (PARTITION BY agent_id"
+	    " ORDER BY place DESC) AS n FROM logs WHERE agent_id IN"
+	    " (SELECT agent_id FROM logs GROUP BY agent_id"
+	    " HAVING count(*) > ?1)) WHERE n > ?1 LIMIT ?2)", NULL },
 	[ST_PUT_ROUTE] = { "INSERT INTO routes ($COLS) VALUES ($ARGS)"
 	    " ON CONFLICT (id) DO UPDATE SET $SETS", &table_route },
 	[ST_COUNT_ROUTES] = { "SELECT count(*) FROM routes"

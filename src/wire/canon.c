@@ -493,44 +493,70 @@ canon_put_signed(struct buf *out, struct js_value message, enum canon_form form)
 		put_cut(out, whole, member);
 }
 
+int
+canon_work_init(struct canon_work *w, size_t cap)
+{
+	buf_init(&w->text, cap);
+	return token_hasher_init(&w->hasher);
+}
+
+void
+canon_work_fini(struct canon_work *w)
+{
+	buf_fini(&w->text);
+	token_hasher_fini(&w->hasher);
+}
+
+/* 16 for what is no digit. */
+static unsigned
+digit_of(uint8_t c)
+{
+	unsigned lower = c | 0x20u;
+
+	if (c >= '0' && c <= '9')
+		return c - (unsigned)'0';
+	return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : 16;
+}
+
 static int
 read_signature(struct js_value message, uint8_t out[SHA256_LEN])
 {
 	struct slice text;
-	struct buf b;
 
 	if (js_string(js_get(message, "signature"), &text) != 0 ||
 	    text.len != CANON_HEX)
 		return ERR_DENIED;
-	buf_init(&b, SHA256_LEN);
-	int err = enc_get_hex(text, &b);
-	if (err == 0)
-		memcpy(out, buf_peek(&b).ptr, SHA256_LEN);
-	buf_fini(&b);
-	return err == ERR_NOMEM ? err : err != 0 ? ERR_DENIED : 0;
+	for (size_t i = 0; i < SHA256_LEN; i++) {
+		unsigned high = digit_of(text.ptr[2 * i]);
+		unsigned low = digit_of(text.ptr[2 * i + 1]);
+		if (high > 15 || low > 15)
+			return ERR_DENIED;
+		out[i] = (uint8_t)(high << 4 | low);
+	}
+	return 0;
 }
 
 int
 canon_verify(struct js_value message, const struct slice *keys, size_t count,
-    struct buf *scratch, enum canon_form *form, size_t *key)
+    struct canon_work *w, struct canon_match *how)
 {
 	uint8_t given[SHA256_LEN], mac[SHA256_LEN];
 	int err = read_signature(message, given);
 
 	for (int f = 0; err == 0 && f < CANON_FORMS; f++) {
-		buf_clear(scratch);
-		canon_put_signed(scratch, message, (enum canon_form)f);
-		err = scratch->err;
+		buf_clear(&w->text);
+		canon_put_signed(&w->text, message, (enum canon_form)f);
+		err = w->text.err;
 		for (size_t k = 0; err == 0 && k < count; k++) {
-			err = token_hmac(keys[k], buf_peek(scratch), mac);
+			err = token_hasher_hmac(
+			    &w->hasher, keys[k], buf_peek(&w->text), mac);
 			if (err != 0 ||
 			    !token_equal((struct slice){ mac, SHA256_LEN },
 				(struct slice){ given, SHA256_LEN }))
 				continue;
-			if (form != NULL)
-				*form = (enum canon_form)f;
-			if (key != NULL)
-				*key = k;
+			if (how != NULL)
+				*how = (struct canon_match){ (enum canon_form)f,
+					k };
 			return 0;
 		}
 	}

@@ -22,6 +22,8 @@
 #include "base/buf.h"
 #include "base/js.h"
 
+#include "wire/token.h"
+
 enum { CANON_HEX = 64 }; /* digits of a signature */
 
 enum canon_form { CANON_RECEIVED, CANON_RAW, CANON_ECMA, CANON_FORMS };
@@ -41,14 +43,29 @@ void canon_put_number(struct buf *out, double d);
 void canon_put_signed(
     struct buf *out, struct js_value message, enum canon_form form);
 
+/* What verifying needs, and keeps for the next time; one thread at a time. */
+struct canon_work {
+	struct buf text;
+	struct token_hasher hasher;
+};
+/* cap: longest text.  0 or ERR_NOMEM. */
+int canon_work_init(struct canon_work *w, size_t cap);
+void canon_work_fini(struct canon_work *w);
+
+/* What fitted. */
+struct canon_match {
+	enum canon_form form;
+	size_t key; /* which of the keys */
+};
+
 /*
  * Whether the member `signature` fits one of the forms under one of the
- * keys.  0 and, unless NULL, the form and which key; ERR_DENIED; ERR_NOMEM,
- * and ERR_FULL when scratch is too small.  Digits are compared in constant
+ * keys.  0 and, unless NULL, how; ERR_DENIED; ERR_NOMEM,
+ * and ERR_FULL when the text is too long.  Digits are compared in constant
  * time; how long it takes tells the form and the key that fits.
  */
 int canon_verify(struct js_value message, const struct slice *keys,
-    size_t count, struct buf *scratch, enum canon_form *form, size_t *key);
+    size_t count, struct canon_work *w, struct canon_match *how);
 
 /* What is to be sent. */
 struct canon_message {

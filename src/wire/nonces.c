@@ -33,25 +33,49 @@ nonces_fini(struct nonces *n)
 }
 
 int
-nonce_make(struct slice owner, struct slice text, struct nonce *out)
+nonce_owner(struct token_hasher *h, struct slice name, uint64_t *out)
 {
-	uint8_t of_owner[SHA256_LEN], both[2 * SHA256_LEN], of_both[SHA256_LEN];
-	int err = token_sha256(owner, of_owner);
+	const struct slice none = { 0 };
+	uint8_t hash[SHA256_LEN];
+	int err = token_hasher_sha256(h, name, none, hash);
 
-	memcpy(both, of_owner, SHA256_LEN);
-	if (err == 0)
-		err = token_sha256(text, both + SHA256_LEN);
-	if (err == 0)
-		err =
-		    token_sha256((struct slice){ both, sizeof(both) }, of_both);
 	if (err != 0)
 		return err;
-	memcpy(&out->owner, of_owner, sizeof(out->owner));
+	memcpy(out, hash, sizeof(*out));
 	/* 0 stands for free. */
-	out->owner |= 1;
-	memcpy(out->hash, of_both, NONCE_HASH);
+	*out |= 1;
+	return 0;
+}
+
+int
+nonce_of(struct token_hasher *h, uint64_t owner, struct slice text,
+    struct nonce *out)
+{
+	const struct slice first = { (const uint8_t *)&owner, sizeof(owner) };
+	uint8_t hash[SHA256_LEN];
+	int err = token_hasher_sha256(h, first, text, hash);
+
+	if (err != 0)
+		return err;
+	out->owner = owner;
+	memcpy(out->hash, hash, NONCE_HASH);
 	out->hash[0] |= 1;
 	return 0;
+}
+
+int
+nonce_make(struct slice owner, struct slice text, struct nonce *out)
+{
+	struct token_hasher h;
+	uint64_t id;
+	int err = token_hasher_init(&h);
+
+	if (err == 0)
+		err = nonce_owner(&h, owner, &id);
+	if (err == 0)
+		err = nonce_of(&h, id, text, out);
+	token_hasher_fini(&h);
+	return err;
 }
 
 /* Tables ------------------------------------------------------------------- */

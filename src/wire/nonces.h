@@ -15,6 +15,8 @@
 #include "base/heap.h"
 #include "base/slice.h"
 
+struct token_hasher;
+
 enum { NONCE_HASH = 16, NONCE_GENERATIONS = 5 };
 
 struct nonce_table {
@@ -60,6 +62,11 @@ struct nonce {
 	uint8_t hash[NONCE_HASH];
 };
 int nonce_make(struct slice owner, struct slice text, struct nonce *out);
+/* The same for those who do it all the time: of an owner's name once, and then
+ * of each of their nonces. */
+int nonce_owner(struct token_hasher *h, struct slice name, uint64_t *out);
+int nonce_of(struct token_hasher *h, uint64_t owner, struct slice text,
+    struct nonce *out);
 
 /*
  * Take one in.  0; ERR_EXISTS: it was said before; ERR_FULL: its owner, or

@@ -27,6 +27,68 @@ token_hmac(struct slice key, struct slice in, uint8_t out[SHA256_LEN])
 	    : ERR_NOMEM;
 }
 
+int
+token_hasher_init(struct token_hasher *h)
+{
+	h->md = EVP_MD_fetch(NULL, "SHA256", NULL);
+	h->work = EVP_MD_CTX_new();
+	if (h->md != NULL && h->work != NULL)
+		return 0;
+	token_hasher_fini(h);
+	return ERR_NOMEM;
+}
+
+void
+token_hasher_fini(struct token_hasher *h)
+{
+	EVP_MD_CTX_free(h->work);
+	EVP_MD_free(h->md);
+	*h = (struct token_hasher){ NULL, NULL };
+}
+
+int
+token_hasher_sha256(struct token_hasher *h, struct slice a, struct slice b,
+    uint8_t out[SHA256_LEN])
+{
+	unsigned n = SHA256_LEN;
+
+	return EVP_DigestInit_ex2(h->work, h->md, NULL) == 1 &&
+		EVP_DigestUpdate(h->work, a.ptr, a.len) == 1 &&
+		EVP_DigestUpdate(h->work, b.ptr, b.len) == 1 &&
+		EVP_DigestFinal_ex(h->work, out, &n) == 1
+	    ? 0
+	    : ERR_NOMEM;
+}
+
+enum { BLOCK = 64 }; /* of SHA-256 */
+
+/* RFC 2104. */
+int
+token_hasher_hmac(struct token_hasher *h, struct slice key, struct slice in,
+    uint8_t out[SHA256_LEN])
+{
+	const struct slice none = { 0 };
+	uint8_t pad[BLOCK] = { 0 };
+	const struct slice block = { pad, BLOCK };
+	int err = 0;
+
+	if (key.len > BLOCK)
+		err = token_hasher_sha256(h, key, none, pad);
+	else if (key.len > 0)
+		memcpy(pad, key.ptr, key.len);
+	for (size_t i = 0; i < BLOCK; i++)
+		pad[i] ^= 0x36;
+	if (err == 0)
+		err = token_hasher_sha256(h, block, in, out);
+	for (size_t i = 0; i < BLOCK; i++)
+		pad[i] ^= 0x36 ^ 0x5c;
+	if (err == 0)
+		err = token_hasher_sha256(
+		    h, block, (struct slice){ out, SHA256_LEN }, out);
+	OPENSSL_cleanse(pad, sizeof(pad));
+	return err;
+}
+
 bool
 token_equal(struct slice a, struct slice b)
 {

@@ -6,10 +6,11 @@ import hashlib
 import hmac
 import json
 import os
+import subprocess
 import time
 import uuid
 
-from harness import ROOT, Skip, check, equal, main, until
+from harness import BUILD, ROOT, Skip, check, equal, main, until
 from hostile import Peer
 
 
@@ -119,6 +120,39 @@ def test_document_agent(t):
         equal(ended.code, 4, argv)
     equal(t.cli(d, "exec", "-n", "--shell", "server-01", "--", "ping").code, 4)
     equal(len(lines(a, "message")), before)
+    # Existing agents read 32 KiB and no more.
+    equal(t.cli(d, "exec", "-n", "server-01", "--", "ping", "a=" + "x" * 30000).code, 4)
+    equal(t.cli(d, "exec", "-n", "server-01", "--", "ping", "a=" + "x" * 20000).code, 0)
+
+
+def test_gorilla(t):
+    if not os.path.isdir("/usr/share/gocode/src/github.com/gorilla/websocket"):
+        raise Skip("no gorilla websocket; tools/setup test gets it")
+    program = t.path("gorilla_signed")
+    subprocess.run(["go", "build", "-o", program, "./tests/system/gorilla_signed"], check=True,
+                   cwd=ROOT, env=dict(t.env, GOPATH="/usr/share/gocode", GO111MODULE="off",
+                                      GOFLAGS="", GOCACHE=os.path.join(BUILD, "gocache")))
+    d = t.musterd()
+    add(t, d, "go-1")
+    a = t.start("gorilla", [program, "ws%s/agent" % d.url[4:], SECRET, "go-1"])
+    d.agent_is("go-1", "online")
+    ended = t.cli(d, "exec", "-n", "go-1", "--", "ping", "b=2", "a=1 \"quoted\"", code=0)
+    equal(ended.out.decode(), "pong <&>\n")
+    heard = lines(a, "message")
+    equal([(m["command"], m["args"], m["good"]) for m in heard],
+          [("ping", {"a": '1 "quoted"', "b": "2"}, True)])
+    until(lambda: d.get("/api/v1/agents/go-1/logs?text=%3CB%3E").json["items"], "its log")
+
+
+def test_two_at_once(t):
+    d = t.musterd()
+    add(t, d, "a-1")
+    a = node_agent(t, d, "a-1", "slow")
+    d.agent_is("a-1", "online")
+    both = [t.cli_start(d, "exec", "-n", "a-1", "--", verb) for verb in ("ping", "get_version")]
+    equal([p.wait() for p in both], [0, 0])
+    equal(sorted(p.out().decode() for p in both), ["4.0.3\n", "pong\n"])
+    equal(len(lines(a, "message")), 2)
 
 
 def test_figures_and_logs(t):
@@ -208,6 +242,20 @@ def test_replay_after_restart(t):
     with WebSocket(d) as w:
         w.say(auth("a-1"))
         d.agent_is("a-1", "online")
+
+
+def test_replay_on_many_lanes(t):
+    d = t.musterd("--lanes", "2")
+    add(t, d, "a-1")
+    text = auth("a-1")
+    all_ = [WebSocket(d) for _ in range(8)]
+    for w in all_:
+        w.say(text)
+    d.agent_is("a-1", "online")
+    until(lambda: d.log().count("reason=replayed_nonce") == len(all_) - 1, "the others are refused")
+    equal(d.agent("a-1")["status"], "online")
+    for w in all_:
+        w.close()
 
 
 def test_replacement(t):

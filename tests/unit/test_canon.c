@@ -21,6 +21,7 @@ static const struct js_limits limits = { 1 << 20, 64 };
 
 static struct arena arena;
 static struct buf out;
+static struct canon_work work;
 
 static int
 setup(void **state)
@@ -28,7 +29,7 @@ setup(void **state)
 	(void)state;
 	arena_init(&arena, 16 << 20);
 	buf_init(&out, 1 << 20);
-	return 0;
+	return canon_work_init(&work, 1 << 20);
 }
 
 static int
@@ -37,6 +38,7 @@ teardown(void **state)
 	(void)state;
 	arena_fini(&arena);
 	buf_fini(&out);
+	canon_work_fini(&work);
 	return 0;
 }
 
@@ -68,23 +70,22 @@ verdict_of(struct slice text, struct slice secret)
 {
 	static const char *const forms[] = { "received", "raw", "ecma" };
 	const struct slice keys[] = { SL("not this one"), secret };
-	enum canon_form form;
+	struct canon_match how = { 0 };
 	struct js_doc doc;
-	size_t key = 9;
 
 	assert_int_equal(js_parse(&doc, text, &limits, &arena), 0);
 	if (doc.repeated.ptr != NULL)
 		return "duplicate";
-	int err = canon_verify(js_root(&doc), keys, 2, &out, &form, &key);
+	int err = canon_verify(js_root(&doc), keys, 2, &work, &how);
 	if (err == ERR_DENIED)
 		return "denied";
 	assert_int_equal(err, 0);
-	assert_int_equal(key, 1);
+	assert_int_equal(how.key, 1);
 	assert_int_equal(
-	    canon_verify(js_root(&doc), keys, 1, &out, NULL, NULL), ERR_DENIED);
+	    canon_verify(js_root(&doc), keys, 1, &work, NULL), ERR_DENIED);
 	assert_int_equal(
-	    canon_verify(js_root(&doc), keys + 1, 1, &out, NULL, NULL), 0);
-	return forms[form];
+	    canon_verify(js_root(&doc), keys + 1, 1, &work, NULL), 0);
+	return forms[how.form];
 }
 
 static void
@@ -182,8 +183,7 @@ what_is_signed_is_the_same_in_every_form(void **state)
 	       "\"ts\":1731819422000,\"nonce\":\"n-1\",\"payload\":" PAYLOAD
 	       ",\"signature\":\"")));
 	assert_int_equal(js_parse(&doc, text, &limits, &arena), 0);
-	assert_int_equal(
-	    canon_verify(js_root(&doc), &key, 1, &out, NULL, NULL), 0);
+	assert_int_equal(canon_verify(js_root(&doc), &key, 1, &work, NULL), 0);
 	for (int i = 0; i < CANON_FORMS; i++) {
 		buf_init(&forms[i], 1 << 16);
 		canon_put_signed(&forms[i], js_root(&doc), (enum canon_form)i);
@@ -214,8 +214,8 @@ every_bit_counts(void **state)
 		bool digit = i / 8 >= text.len - 66 && i % 8 == 5 &&
 		    bytes[i / 8] >= 'A' && bytes[i / 8] <= 'F';
 		if (js_parse(&doc, text, &limits, &a) == 0 && !digit)
-			assert_int_equal(canon_verify(js_root(&doc), &key, 1,
-					     &out, NULL, NULL),
+			assert_int_equal(
+			    canon_verify(js_root(&doc), &key, 1, &work, NULL),
 			    ERR_DENIED);
 		bytes[i / 8] ^= (uint8_t)(1u << i % 8);
 		arena_fini(&a);
@@ -226,6 +226,7 @@ static void
 limits_are_kept(void **state)
 {
 	struct slice key = SL("key");
+	struct canon_work tight;
 	struct buf small;
 	struct js_doc doc;
 
@@ -243,12 +244,12 @@ limits_are_kept(void **state)
 				"00000000000000000000000000000000\"}"),
 			     &limits, &arena),
 	    0);
-	buf_init(&small, 10);
+	assert_int_equal(canon_work_init(&tight, 10), 0);
 	assert_int_equal(
-	    canon_verify(js_root(&doc), &key, 1, &small, NULL, NULL), ERR_FULL);
-	buf_fini(&small);
+	    canon_verify(js_root(&doc), &key, 1, &tight, NULL), ERR_FULL);
+	canon_work_fini(&tight);
 	assert_int_equal(
-	    canon_verify(js_root(&doc), NULL, 0, &out, NULL, NULL), ERR_DENIED);
+	    canon_verify(js_root(&doc), NULL, 0, &work, NULL), ERR_DENIED);
 }
 
 static void
@@ -269,19 +270,21 @@ static void
 without_memory(void *arg)
 {
 	struct slice key = SL("key");
+	struct canon_work w;
 	struct buf text, scratch;
 	struct arena a;
 	struct js_doc doc;
 
 	(void)arg;
+	if (canon_work_init(&w, 1 << 16) != 0)
+		return;
 	arena_init(&a, 1 << 20);
 	buf_init(&text, 1 << 16);
 	buf_init(&scratch, 1 << 16);
 	int err = canon_sign(key, &said, &text);
 	assert_true(err == 0 || err == ERR_NOMEM);
 	if (err == 0 && js_parse(&doc, buf_peek(&text), &limits, &a) == 0) {
-		err =
-		    canon_verify(js_root(&doc), &key, 1, &scratch, NULL, NULL);
+		err = canon_verify(js_root(&doc), &key, 1, &w, NULL);
 		assert_true(err == 0 || err == ERR_NOMEM);
 	}
 	buf_clear(&scratch);
@@ -294,7 +297,38 @@ without_memory(void *arg)
 	}
 	buf_fini(&scratch);
 	buf_fini(&text);
+	canon_work_fini(&w);
 	arena_fini(&a);
+}
+
+/* RFC 4231 2, 6, and a key of just one block. */
+static void
+a_hasher_does_what_openssl_does_at_once(void **state)
+{
+	uint8_t key[131], one[SHA256_LEN], two[SHA256_LEN];
+	struct token_hasher h;
+
+	(void)state;
+	memset(key, 0xaa, sizeof(key));
+	assert_int_equal(token_hasher_init(&h), 0);
+	for (size_t n = 0; n <= sizeof(key); n++) {
+		const struct slice k = { key, n };
+		const struct slice text = slice_first(
+		    SL("Test Using Larger Than Block-Size Key - Hash Key "
+		       "First, and a text of more than one block."),
+		    n);
+		assert_int_equal(token_hmac(k, text, one), 0);
+		assert_int_equal(token_hasher_hmac(&h, k, text, two), 0);
+		assert_memory_equal(one, two, SHA256_LEN);
+		assert_int_equal(token_sha256(text, one), 0);
+		assert_int_equal(
+		    token_hasher_sha256(&h, slice_first(text, n / 2),
+			slice_from_at(text, n / 2), two),
+		    0);
+		assert_memory_equal(one, two, SHA256_LEN);
+	}
+	token_hasher_fini(&h);
+	token_hasher_fini(&h);
 }
 
 static void
@@ -318,6 +352,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    limits_are_kept, setup, teardown),
 		cmocka_unit_test(plain_is_what_all_write_alike),
+		cmocka_unit_test(a_hasher_does_what_openssl_does_at_once),
 		cmocka_unit_test(memory_may_run_out),
 	};
 
