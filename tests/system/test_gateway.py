@@ -9,7 +9,6 @@ import json
 import os
 import re
 import socket
-import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -18,7 +17,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from harness import (  # noqa: E402
-    BUILD, PATIENCE, ROOT, Skip, check, equal, main, need, rss_kib, until)
+    BUILD, PATIENCE, ROOT, Skip, check, equal, main, need, until)
 
 import websockets  # noqa: E402
 
@@ -154,23 +153,6 @@ def answering(answer):
 
 # Controller and agent --------------------------------------------------------
 
-def add_routes(d, routes):
-    """Before there is a road for it: where the controller keeps them."""
-    equal(d.stop(), 0)
-    with sqlite3.connect(os.path.join(d.data, "muster.db")) as db:
-        workspace = db.execute("SELECT workspace_id FROM users LIMIT 1").fetchone()[0]
-        for i, route in enumerate(routes):
-            row = dict(dict(
-                id="rte_%d" % i, name="route-%d" % i, host=HOST, prefix="/", strip=0, agent=None,
-                selector=None, target_host="127.0.0.1", target_port=0, target_tls=0,
-                target_insecure=0, wall=1, connect_within=0, answer_within=0, idle_within=0,
-                message_rate=0, byte_rate=0, links_from=0, workspace_id=workspace, created_at=1,
-                removed_at=0), **route)
-            db.execute("INSERT INTO routes (%s) VALUES (%s)" % (
-                ",".join(row), ",".join("?" * len(row))), list(row.values()))
-    db.close()
-
-
 class World:
     """A controller, an agent and routes to services."""
 
@@ -178,14 +160,20 @@ class World:
                  **options):
         need("musterd", "muster-agent")
         self.t = t
-        d = t.musterd("--dev", *flags)
-        state = t.join(d, "edge", allow="observe,tunnel", flags=agent_flags)
-        ident = d.agent("edge")["agent_id"]
-        add_routes(d, [dict({"host": host, "agent": ident, "target_port": s.port}, **options)
-                       for host, s in services.items()])
-        self.d = d.again()
-        self.state = state
+        self.d = t.musterd("--dev", *flags)
+        self.state = t.join(self.d, "edge", allow="observe,tunnel", flags=agent_flags)
         self.start_agent()
+        for host, service in services.items():
+            self.add_route(host, service, **options)
+
+    def add_route(self, host, service, **options):
+        route = dict({"host": host, "agent": "edge", "public": True,
+                      "to": {"host": "127.0.0.1", "port": service.port}}, **options)
+        if "selector" in options:
+            del route["agent"]
+        a = self.d.post("/api/v1/routes", route)
+        equal(a.status, 201, a)
+        return a["id"]
 
     def start_agent(self):
         self.agent = self.t.start("agent", [os.path.join(BUILD, "muster-agent"), "run",
@@ -321,7 +309,7 @@ def test_broken_services(t):
         return True
 
     service = Service(t, answering(answer))
-    w = World(t, {HOST: service}, answer_within=500)
+    w = World(t, {HOST: service}, answer_ms=500)
     for path in "/half", "/chunk":
         with w.ask(("GET %s HTTP/1.1\r\nHost: app.test\r\n\r\n" % path).encode()) as s:
             got = rest_of(s)
@@ -385,6 +373,95 @@ def test_unknown_hosts(t):
     # Nothing of the controller's is at the service's name, nor the other way.
     equal(w.get("/api/v1/agents").body, b"it")
     equal(w.get("/metrics").body, b"it")
+
+
+# Ways and walls ----------------------------------------------------------------
+
+def test_paths(t):
+    """Under /clusters/, on an origin of its own and with a token alone."""
+    def answer(service, s, r):
+        say(s, "302 Found", b"", "Location: /login", "Set-Cookie: sid=1; Path=/; Domain=tunnel.test",
+            "Set-Cookie: muster_route=evil", "Service-Worker-Allowed: /")
+        return False
+
+    service = Service(t, answering(answer))
+    w = World(t, {}, flags=("--tunnel-origin", "http://tunnel.test:1"),
+              agent_flags=("--allow-target", "127.0.0.1:*"))
+    path = "/clusters/edge/services/default/web:%d/a?b" % service.port
+    a = w.get(path, host="tunnel.test:1")
+    check(a.status in (302, 303, 401, 403), a)
+    equal(service.connections, 0)
+    a = w.get(path, host="127.0.0.1:%d" % w.d.port)
+    equal((a.status, a.code), (421, "MISDIRECTED"))
+    token = {"X-Muster-Authorization": "Bearer " + w.d.token}
+    a = w.get(path, host="tunnel.test:1", **token)
+    # The agent was asked, and its policy has not heard of that service.
+    equal((a.status, a.code, a["hop"]), (502, "NOT_PERMITTED", "agent"))
+    a = w.get("/clusters/nobody/", host="tunnel.test:1", **token)
+    equal(a.status, 404)
+
+
+def test_nothing_leaks(t):
+    """Muster's own cookies and tokens reach no service, and no service sets them."""
+    def answer(service, s, r):
+        say(s, "200 OK", json.dumps(r.fields).encode(), "Set-Cookie: muster_route=evil",
+            "Set-Cookie: __Host-muster=evil; Path=/; Secure", "Set-Cookie: =muster_route=evil",
+            "Set-Cookie: own=1")
+        return False
+
+    service = Service(t, answering(answer))
+    w = World(t, {HOST: service})
+    a = w.get("/", Cookie="a=b; __Host-muster=secret; muster_route=secret; c=d",
+              Authorization="Basic eDp5", Connection="X-Forwarded-For, Authorization",
+              **{"X-Muster-Authorization": "Bearer secret", "X-Forwarded-For": "6.6.6.6",
+                 "X-Real-IP": "6.6.6.6", "Forwarded": "for=6.6.6.6", "Proxy": "http://evil"})
+    fields = json.loads(a.body)
+    text = json.dumps(fields)
+    check("secret" not in text and "6.6.6.6" not in text and "evil" not in text, text)
+    check(["Cookie", "a=b; c=d"] in fields and ["X-Forwarded-For", "127.0.0.1"] in fields, fields)
+    equal(a.headers.get_all("Set-Cookie"), ["own=1"])
+
+
+def test_withdrawn(t):
+    """A route that is removed cuts who travels by it, and leads nowhere."""
+    service = WsService(t)
+    w = World(t, {})
+    route = w.add_route(HOST, service)
+
+    async def talk():
+        async with ws_connect(w) as ws:
+            await ws.send("x")
+            equal(await ws.recv(), "x")
+            equal(w.d.delete("/api/v1/routes/" + route).status, 204)
+            try:
+                await asyncio.wait_for(ws.recv(), PATIENCE)
+                check(False, "still open")
+            except websockets.ConnectionClosed as e:
+                equal(e.rcvd.code, 1008)
+
+    asyncio.run(talk())
+    until(lambda: w.get("/").status == 421, "the host is nobody's")
+
+
+def test_pool(t):
+    """A visitor stays with one agent of a pool, and goes to another when that is gone."""
+    service = Service(t, answering(lambda service, s, r: say(s, "200 OK", b"it")))
+    w = World(t, {})
+    second = t.agent(w.d, "edge-2", allow="observe,tunnel", flags=("--allow-target", "127.0.0.1:*"))
+    for name in "edge", "edge-2":
+        equal(w.d.patch("/api/v1/agents/%s/labels" % name, {"pool": "web"}).status, 200)
+    w.add_route(HOST, service, selector="pool=web")
+    a = w.get("/", Accept="text/html")
+    equal(a.body, b"it")
+    cookie = a.headers["Set-Cookie"]
+    check(re.fullmatch(r"muster_route=[0-9a-f]{16}; Path=/; HttpOnly; SameSite=Lax", cookie), cookie)
+    for _ in range(5):
+        a = w.get("/", Cookie=cookie.split(";")[0])
+        equal((a.body, a.headers.get("Set-Cookie")), (b"it", None))
+    w.agent.stop()
+    w.d.agent_is("edge", "reconnecting", "offline")
+    equal(w.get("/", Cookie=cookie.split(";")[0]).body, b"it")
+    second.stop()
 
 
 # WebSockets ------------------------------------------------------------------
