@@ -4,6 +4,8 @@
 // are watched from outside of it, for applications fall back silently.
 'use strict';
 
+const { createHash } = require('crypto');
+const { createReadStream } = require('fs');
 const { chromium } = require('playwright-core');
 
 const PATIENCE = 60000;
@@ -28,9 +30,12 @@ async function person(browser, url) {
   return page;
 }
 
+// Engine.IO's pings, of the first.
+const beats = (page) => page.sockets[0].texts.filter((x) => x === '2').length;
+
 const seen = (page) => ({
   wrong: page.wrong,
-  sockets: page.sockets.map(({ texts, ...s }) => ({ ...s, beats: texts.filter((x) => x === '2').length })),
+  sockets: page.sockets.map(({ texts, ...s }) => s),
 });
 
 async function until(what, condition) {
@@ -45,7 +50,6 @@ async function chat(browser, urls) {
   const people = await Promise.all(urls.map((url) => person(browser, url)));
   for (const p of people) {
     await p.waitForFunction(() => transport() === 'websocket').catch(() => { throw new Error('no upgrade to websocket'); });
-    p.before = p.sockets[0].texts.length;
   }
   for (const p of people) {
     await p.evaluate(async (who) => {
@@ -54,7 +58,9 @@ async function chat(browser, urls) {
       await send('throw', who, new Uint8Array(3 << 20));
     }, String(people.indexOf(p)));
   }
-  await until('heartbeats', () => people.every((p) => p.sockets[0].texts.filter((x) => x === '2').length >= 4));
+  await Promise.all(people.map((p) => p.waitForFunction(() => said.length === 101)));
+  const from = people.map(beats);
+  await until('heartbeats', () => people.every((p, i) => beats(p) >= from[i] + 4));
   return Promise.all(people.map(async (p) => ({
     ...seen(p), ...await p.evaluate(() => ({ ...seen, said, transport: transport() })),
   })));
@@ -104,22 +110,23 @@ async function nodered(browser, [url]) {
   return { ...seen(page), status, shown, pushed };
 }
 
-// A file is saved by a link, and sent by a form field.
-async function files(browser, [url, name]) {
+// A file is saved by a link, and sent back by a form field.
+async function files(browser, [url]) {
   const page = await person(browser, url);
-  const saved = page.waitForEvent('download', { timeout: 4 * PATIENCE });
-  const begun = Date.now();
+  let begun = Date.now();
+  const saved = page.waitForEvent('download');
   await page.click('a');
-  const d = await saved;
-  await d.saveAs(name);
+  const path = await (await saved).path();
   const down = Date.now() - begun;
-  await page.setInputFiles('input', name);
-  const sum = await page.evaluate(async () => {
-    const t = performance.now();
-    const a = await fetch('/sum', { method: 'POST', body: document.querySelector('input').files[0] });
-    return { status: a.status, sum: await a.text(), took: performance.now() - t };
+  const sum = createHash('sha256');
+  for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 })) sum.update(piece);
+  await page.setInputFiles('input', path);
+  begun = Date.now();
+  const answer = await page.evaluate(async () => {
+    const a = await fetch('/file', { method: 'POST', body: document.querySelector('input').files[0] });
+    return { status: a.status, sum: await a.text() };
   });
-  return { ...seen(page), ...sum, down };
+  return { ...seen(page), saved: sum.digest('hex'), down, sent: answer, up: Date.now() - begun };
 }
 
 async function main([executablePath, scenario, ...words]) {
