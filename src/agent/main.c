@@ -27,8 +27,9 @@ static const struct {
 	    "kill what runs for controllers, and start nothing more" },
 	{ "resume", verb_resume, "resume [--state DIR]",
 	    "end what `stop` began" },
-	{ "policy", verb_policy, "policy [--state DIR] [check ARGV...]",
-	    "show what this host permits, or judge one command" },
+	{ "policy", verb_policy,
+	    "policy [--state DIR] [check ARGV... | target HOST:PORT]",
+	    "show what this host permits, or judge one command or target" },
 	{ "version", verb_version, "version", "print the version" },
 	{ "help", verb_help, "help", "print this" },
 };

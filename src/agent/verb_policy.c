@@ -6,6 +6,7 @@
 
 #include "agent/policy.h"
 #include "agent/state.h"
+#include "agent/target.h"
 #include "agent/verbs.h"
 
 enum { ARGS_MAX = 4096 };
@@ -62,6 +63,20 @@ show(const struct policy *p, const char *path)
 }
 
 static int
+say_verdict(const struct policy_verdict *v, const char *path)
+{
+	if (v->allowed) {
+		(void)printf("allowed by %s:%u\n", path, v->line);
+		return EXIT_OK;
+	}
+	if (v->line > 0)
+		(void)printf("refused by %s:%u: %s\n", path, v->line, v->why);
+	else
+		(void)printf("refused: %s\n", v->why);
+	return EXIT_NOT_PERMITTED;
+}
+
+static int
 check(const struct policy *p, const char *path, int argc, char **argv)
 {
 	static struct slice words[ARGS_MAX];
@@ -72,15 +87,60 @@ check(const struct policy *p, const char *path, int argc, char **argv)
 	for (int i = 0; i < argc; i++)
 		words[i] = slice_from(argv[i]);
 	struct policy_verdict v = policy_check_exec(p, &e);
-	if (v.allowed) {
-		(void)printf("allowed by %s:%u\n", path, v.line);
-		return EXIT_OK;
+	return say_verdict(&v, path);
+}
+
+/* Cut host and port at the last colon. */
+static int
+split_place(const char *text, char host[TARGET_HOST], uint16_t *port)
+{
+	struct slice s = slice_from(text);
+	uint64_t n = 0;
+	size_t at = s.len;
+
+	while (at > 0 && s.ptr[at - 1] != ':')
+		at--;
+	if (at < 2 || slice_u64(slice_from_at(s, at), 65535, &n) != 0)
+		return ERR_INVALID;
+	*port = (uint16_t)n;
+	return target_spell(slice_first(s, at - 1), host);
+}
+
+/* What no policy opens, or only one that spells it; names are judged when
+ * they are resolved. */
+static bool
+always_refused(const struct policy *p, const char *host, uint16_t port)
+{
+	bool loopback = target_is_loopback(host) &&
+	    policy_names_target(p, slice_from(host), port);
+	union addr a;
+
+	if (addr_parse_ip(slice_from(host), port, &a) != 0)
+		return target_is_loopback(host) && !loopback;
+	return target_sift(&a, 1, loopback) == 0;
+}
+
+static int
+check_target(const struct policy *p, const char *path, const char *text)
+{
+	char host[TARGET_HOST];
+	uint16_t port = 0;
+
+	int err = split_place(text, host, &port);
+	if (err == ERR_DENIED)
+		return complain(EXIT_NOT_PERMITTED,
+		    "%s is no plain address: always refused", text);
+	if (err != 0)
+		return misused("policy target: \"%s\" is not HOST:PORT", text);
+	struct policy_verdict v =
+	    policy_check_target(p, slice_from(host), port);
+	if (v.allowed && always_refused(p, host, port)) {
+		(void)printf("refused: %s is reached by no policy, or only by "
+			     "one that spells it\n",
+		    host);
+		return EXIT_NOT_PERMITTED;
 	}
-	if (v.line > 0)
-		(void)printf("refused by %s:%u: %s\n", path, v.line, v.why);
-	else
-		(void)printf("refused: %s\n", v.why);
-	return EXIT_NOT_PERMITTED;
+	return say_verdict(&v, path);
 }
 
 int
@@ -102,7 +162,10 @@ verb_policy(int argc, char **argv)
 		dir = optarg;
 	}
 	bool judge = optind < argc && strcmp(argv[optind], "check") == 0;
-	if (!judge && optind < argc)
+	bool target = optind < argc && strcmp(argv[optind], "target") == 0;
+	if (target && argc - optind != 2)
+		return misused("policy target: which HOST:PORT?");
+	if (!judge && !target && optind < argc)
 		return misused("policy: \"%s\" is too much", argv[optind]);
 	code = load(dir, &p, path);
 	if (code != EXIT_OK)
@@ -112,6 +175,8 @@ verb_policy(int argc, char **argv)
 		first++;
 	if (judge)
 		code = check(&p, path, argc - first, argv + first);
+	else if (target)
+		code = check_target(&p, path, argv[optind + 1]);
 	else
 		show(&p, path);
 	policy_fini(&p);

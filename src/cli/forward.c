@@ -114,8 +114,10 @@ fill_polls(struct forwarder *f, msec now)
 		struct conn *c = LIST_OF(i, struct conn, link);
 		short events = conn_wants(f, c);
 		f->polled[n] = c;
-		/* Unasked, a hang-up would be told again and again. */
-		p[n++] = (struct pollfd){ .fd = events == 0 ? -1 : c->fd,
+		/* Errors are always told, and so is a hang-up: again and
+		 * again, where we have ended our side. */
+		bool mute = events == 0 && (c->shut || c->udp);
+		p[n++] = (struct pollfd){ .fd = mute ? -1 : c->fd,
 			.events = events };
 	}
 	return n;

@@ -497,6 +497,11 @@ conn_ready(struct forwarder *f, struct conn *c, short events)
 		connected(f, c);
 		return;
 	}
+	/* Reset, while it may not be read. */
+	if ((events & POLLERR) != 0 && (events & POLLIN) == 0 && !c->udp) {
+		conn_abort(f, c);
+		return;
+	}
 	if ((events & (POLLOUT | POLLERR)) != 0)
 		flush(f, c);
 	if (c->dead || (events & (POLLIN | POLLHUP | POLLERR)) == 0)

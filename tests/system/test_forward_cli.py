@@ -280,8 +280,7 @@ def test_reverse(case):
     check(reset_or_end(s), "an open connection")
     f.event("refused")
     # the agent comes back, and so does the port
-    a.process.kill()
-    a.wait()
+    a.kill()
     a.again()
     f.event("listening", 60)
     f.p.process.send_signal(signal.SIGINT)
@@ -297,7 +296,7 @@ def test_broken_ways(case):
     # the agent is killed in mid-transfer: an honest error, at once
     s = connect(big)
     check(len(s.recv(100000)) > 0, "bytes")
-    a.process.kill()
+    a.kill()
     begun = time.monotonic()
     try:
         while s.recv(1 << 20):
@@ -315,8 +314,7 @@ def test_broken_ways(case):
     s = connect(small)
     s.sendall(b"x")
     equal(s.recv(1), b"x")
-    d.process.kill()
-    d.wait()
+    d.kill()
     check(reset_or_end(s), "an open connection")
     f.event("lost")
     d2 = d.again()

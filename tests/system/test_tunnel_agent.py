@@ -366,6 +366,16 @@ def test_no_verb(w):
     check('allow = tunnel' in what['text'], what)
 
 
+def test_policy_target(w):
+    """What `policy target` says is what happens."""
+    join(w, '127.0.0.1:80', '*:443', '[::1]:22')
+    for place, code in (('127.0.0.1:80', 0), ('127.0.0.1:443', 4), ('localhost:443', 4), ('db.example:443', 0),
+                        ('db.example:80', 4), ('169.254.169.254:443', 4), ('[::1]:22', 0), ('[::1]:443', 4),
+                        ('127.1:443', 4), ('10.0.0.1:443', 0), ('x', 2), ('x:', 2), (':1', 2)):
+        done = w.call('policy', '--state', w.state, 'target', place)
+        check(done.returncode == code, (place, done))
+
+
 def test_udp(w):
     s = join(w, '127.0.0.1:*', limits='udp_idle = 1500ms\n')
     service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
