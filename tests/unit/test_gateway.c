@@ -565,8 +565,8 @@ static void
 test_bad_answers(void **state)
 {
 	static const char *const bad[] = {
-		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2"
-		"\r\n\r\nx",
+		("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2"
+		 "\r\n\r\nx"),
 		"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -593,8 +593,8 @@ test_cut_in_the_middle(void **state)
 {
 	static const char *const begun[] = {
 		"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-		"3\r\nabc\r\n",
+		("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+		 "3\r\nabc\r\n"),
 		"HTTP/1.1 200 OK\r\n\r\nabc",
 	};
 
