@@ -1,4 +1,5 @@
 #include <netdb.h>
+#include <stdio.h>
 #include <uv.h>
 
 #include "base/alloc.h"
@@ -73,9 +74,12 @@ on_resolved(uv_getaddrinfo_t *query, int status, struct addrinfo *list)
 	uv_freeaddrinfo(list);
 	if (r->done != NULL) {
 		int err = error_of(status, r->count);
-		r->done(r->owner, err,
-		    err == ERR_DNS ? "no such host" : uv_strerror(status),
-		    r->addresses, r->count);
+		char why[64] = "";
+		if (err == ERR_DNS)
+			snprintf(why, sizeof(why), "no such host");
+		else if (err != 0)
+			uv_strerror_r(status, why, sizeof(why));
+		r->done(r->owner, err, why, r->addresses, r->count);
 	}
 	alloc_free(r);
 }
