@@ -16,7 +16,6 @@
 enum {
 	KEY_MAX = 64 * 1024,
 	BUCKETS_MAX = 1 << 22,
-	BLAMES = 1024,
 	BLAME_FOR = 5000,
 	FORWARD_FOR = 60000,
 	EXPIRE_STEP = 24 * 3600 * 1000, /* a timer's longest sleep */
@@ -49,13 +48,6 @@ struct entry {
 	void *block; /* owned: all that the grant points to */
 	size_t tag_count;
 	struct tag tags[];
-};
-
-/* A service that could not be reached just now. */
-struct blame {
-	struct list link;
-	struct slice key; /* behind the struct */
-	msec until;
 };
 
 static struct entry *
@@ -181,10 +173,8 @@ pass_setup(struct dock *d, const uint64_t seed[2])
 
 	map_init(&t->table, PASSES, seed);
 	map_init(&t->buckets, BUCKETS_MAX, seed);
-	map_init(&t->blamed, BLAMES, seed);
 	list_init(&t->all);
 	list_init(&t->age);
-	list_init(&t->blames);
 	heap_init(&t->expiring, (size_t)2 * PASSES);
 	buf_init(&t->key, KEY_MAX);
 }
@@ -246,14 +236,6 @@ withdraw(struct entry *e)
 	pass_drop(&e->pass);
 }
 
-static void
-drop_blame(struct passes *t, struct blame *b)
-{
-	map_del(&t->blamed, b->key);
-	list_remove(&b->link);
-	alloc_free(b);
-}
-
 void
 pass_end(struct dock *d)
 {
@@ -263,12 +245,9 @@ pass_end(struct dock *d)
 		withdraw(LIST_OF(t->age.next, struct entry, age));
 	while (!list_empty(&t->all))
 		leave_home(LIST_OF(t->all.next, struct entry, all));
-	while (!list_empty(&t->blames))
-		drop_blame(t, LIST_OF(t->blames.next, struct blame, link));
 	loop_timer_stop(d->lane.loop, &t->timer);
 	map_fini(&t->table);
 	map_fini(&t->buckets);
-	map_fini(&t->blamed);
 	heap_fini(&t->expiring);
 	buf_fini(&t->key);
 }
@@ -704,61 +683,53 @@ pass_withdraw(struct dock *d, const struct tunnel_withdrawal *w)
 
 /* Choosing ----------------------------------------------------------------- */
 
-static struct slice
-blame_key(struct dock *d, struct slice agent_id, const struct tunnel_target *t)
+/* The same on every lane and after every start. */
+static const uint64_t fixed[2] = { UINT64_C(0x9e3779b97f4a7c15),
+	UINT64_C(0xd1b54a32d192ed03) };
+
+/*
+ * A slot has the upper half of a hash and, below it, the instant until which
+ * what has that hash is blamed, for all lanes: who is sent to another lane
+ * because of it must not be sent back from there.  That one takes another's
+ * place is a hint lost, no more.
+ */
+static uint64_t
+blame_hash(struct dock *d, struct slice agent_id, const struct tunnel_target *t)
 {
 	struct buf *b = &d->passes.key;
 
 	buf_clear(b);
 	put_text(b, agent_id);
 	put_target(b, t);
-	return b->err != 0 ? (struct slice){ 0 } : buf_peek(b);
+	return map_hash(fixed, buf_peek(b));
 }
 
 void
 pass_blame(
     struct dock *d, struct slice agent_id, const struct tunnel_target *target)
 {
-	struct passes *t = &d->passes;
-	struct slice key = blame_key(d, agent_id, target);
-	struct blame *b = map_get(&t->blamed, key);
+	uint64_t hash = blame_hash(d, agent_id, target);
+	uint32_t until = (uint32_t)(loop_now(d->lane.loop) + BLAME_FOR);
 
-	if (b != NULL)
-		drop_blame(t, b);
-	if (t->blamed.count == BLAMES)
-		drop_blame(t, LIST_OF(t->blames.next, struct blame, link));
-	b = alloc_new(sizeof(*b) + key.len + 1);
-	if (b == NULL || key.len == 0) {
-		alloc_free(b);
-		return; /* it is tried again, then */
-	}
-	memcpy(b + 1, key.ptr, key.len);
-	b->key = (struct slice){ (const uint8_t *)(b + 1), key.len };
-	b->until = loop_now(d->lane.loop) + BLAME_FOR;
-	if (map_put(&t->blamed, b->key, b) != 0)
-		alloc_free(b);
-	else
-		list_push(&t->blames, &b->link);
+	atomic_store_explicit(&d->server->blamed[hash % SERVER_BLAMED],
+	    (hash & ~(uint64_t)UINT32_MAX) | until, memory_order_relaxed);
 }
 
 static bool
 is_blamed(struct dock *d, const struct pass *p, const struct tunnel_member *m)
 {
-	struct passes *t = &d->passes;
-	struct blame *b;
+	uint64_t hash = blame_hash(d, m->agent_id, &p->grant.target);
+	uint64_t slot = atomic_load_explicit(
+	    &d->server->blamed[hash % SERVER_BLAMED], memory_order_relaxed);
+	uint32_t left = (uint32_t)slot - (uint32_t)loop_now(d->lane.loop);
 
-	if (list_empty(&t->blames))
-		return false;
-	b = map_get(&t->blamed, blame_key(d, m->agent_id, &p->grant.target));
-	return b != NULL && loop_now(d->lane.loop) < b->until;
+	/* Long ago is as far ahead as the half that is not meant. */
+	return slot >> 32 == hash >> 32 && left - 1 < BLAME_FOR;
 }
 
 const struct tunnel_member *
 pass_choose(struct dock *d, const struct pass *p, struct slice visitor_key)
 {
-	/* The same on every lane and after every start. */
-	static const uint64_t fixed[2] = { UINT64_C(0x9e3779b97f4a7c15),
-		UINT64_C(0xd1b54a32d192ed03) };
 	const uint64_t seed[2] = { map_hash(fixed, visitor_key), fixed[1] };
 	const struct tunnel_member *best = NULL;
 	bool best_blamed = false;

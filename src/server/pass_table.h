@@ -18,8 +18,6 @@ struct passes {
 	struct list age;    /* those of the table, longest unused first */
 	struct heap expiring;
 	struct loop_timer timer;
-	struct map blamed;
-	struct list blames; /* the same, oldest first */
 	struct buf key;     /* scratch */
 };
 

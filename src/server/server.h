@@ -75,6 +75,8 @@ struct server_counts {
 
 struct handovers;
 
+enum { SERVER_BLAMED = 1024 };
+
 struct server {
 	struct settings settings;
 	struct store_config store_config; /* for readers */
@@ -105,6 +107,8 @@ struct server {
 	/* Monotonic: until then what happens is told to the lanes, although
 	 * nobody follows, for who comes back (see recent.h). */
 	atomic_int_fast64_t follow_until;
+	/* Services that could not be reached just now; see pass.c. */
+	atomic_uint_fast64_t blamed[SERVER_BLAMED];
 	atomic_bool draining;
 	atomic_bool store_failing;
 	atomic_bool short_of_memory; /* see pressure.h */

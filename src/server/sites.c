@@ -1,3 +1,5 @@
+#include "wire/url.h"
+
 #include "model/route.h"
 
 #include "io/addr.h"
@@ -22,12 +24,23 @@ listed(struct slice list, struct slice word)
 	return false;
 }
 
+/* The host of tunnel_origin has paths, not routes. */
+static bool
+has_paths(const struct server *s, struct slice host)
+{
+	struct url u;
+
+	return s->settings.tunnel_origin.len > 0 &&
+	    url_parse(s->settings.tunnel_origin, &u) == 0 &&
+	    slice_eq_nocase(host, u.at.name);
+}
+
 bool
 sites_is_own(const struct server *s, struct slice host)
 {
 	union addr a;
 
-	return slice_eq_nocase(host, s->public_host) ||
+	return slice_eq_nocase(host, s->public_host) || has_paths(s, host) ||
 	    slice_eq_nocase(host, SL("localhost")) ||
 	    listed(s->settings.hosts, host) || addr_parse_ip(host, 0, &a) == 0;
 }

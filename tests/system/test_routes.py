@@ -3,9 +3,13 @@
 removed, kept over a restart; and links past a login."""
 
 import base64
+import contextlib
 import json
+import socket
+import threading
+import time
 
-from harness import check, equal, main
+from harness import check, equal, main, until
 
 PASSWORD = "correct horse battery staple"
 
@@ -164,6 +168,174 @@ def test_links(case):
     equal(d.get("/api/v1/routes/app.example.com")["links_from"], None)
     case.cli(d, "route", "link", "app.example.com", "--revoke", code=0)
     check(d.get("/api/v1/routes/app.example.com")["links_from"])
+
+
+class Drip(threading.Thread):
+    """A service whose answers never end: its name, ten times a second."""
+
+    def __init__(self, name):
+        super().__init__(daemon=True)
+        self.name_line = name.encode() + b"\n"
+        self.s = socket.create_server(("127.0.0.1", 0))
+        self.port = self.s.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            c, _ = self.s.accept()
+            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+
+    def serve(self, c):
+        with contextlib.suppress(OSError), c:
+            c.recv(65536)
+            c.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n")
+            while True:
+                c.sendall(self.name_line)
+                time.sleep(0.1)
+
+
+class Visitor:
+    def __init__(self, d, host, path="/", **fields):
+        self.s = socket.create_connection((d.host, d.port), timeout=15)
+        fields = "".join("%s: %s\r\n" % (k.replace("_", "-"), v) for k, v in fields.items())
+        self.s.sendall(("GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (path, host, fields)).encode())
+        self.head = b""
+        while b"\r\n\r\n" not in self.head:
+            got = self.s.recv(65536)
+            check(got, self.head)
+            self.head += got
+        self.status = int(self.head.split()[1])
+
+    def cut(self):
+        """How long until the connection is gone; fails after 15 s."""
+        begin = time.monotonic()
+        try:
+            while self.s.recv(65536):
+                check(time.monotonic() - begin < 15, "it goes on")
+        except ConnectionResetError:
+            pass
+        return time.monotonic() - begin
+
+    def goes_on(self):
+        self.s.recv(65536)
+        self.s.recv(65536)
+        return True
+
+
+def gateway(case, labels=None):
+    d = case.musterd()
+    service = Drip("one")
+    case.agent(d, allow="observe,tunnel", flags=("--allow-target", "127.0.0.1:*"))
+    if labels:
+        equal(d.patch("/api/v1/agents/web-1/labels", labels).status, 200)
+    return d, {"host": "app.test", "to": {"host": "127.0.0.1", "port": service.port}}
+
+
+def test_cut_at_once(case):
+    d, to = gateway(case, {"env": "dev"})
+    equal(d.post("/api/v1/routes", dict(to, agent="web-1", public=True)).status, 201)
+    v = Visitor(d, "app.test")
+    equal(v.status, 200)
+    # What lives on what may not be any more ends within a second.
+    equal(d.delete("/api/v1/routes/app.test").status, 204)
+    check(v.cut() < 1)
+    check(Visitor(d, "app.test").status in (404, 421))
+
+    equal(d.post("/api/v1/routes", dict(to, selector="env=dev", public=True)).status, 201)
+    v = Visitor(d, "app.test")
+    equal(v.status, 200)
+    stop = {"scope": "all", "reason": "drill"}
+    equal(d.post("/api/v1/stop", dict(stop, keep_tunnels=True)).status, 200)
+    check(v.goes_on())
+    equal(d.post("/api/v1/stop", stop).status, 200)
+    check(v.cut() < 1)
+    equal(Visitor(d, "app.test").status, 503)
+    equal(d.post("/api/v1/resume", {"scope": "all"}).status, 200)
+    d.agent_is("web-1", "online")
+    # It takes tunnels again when it has written down that it goes on.
+    until(lambda: Visitor(d, "app.test").status == 200, "the agent to go on")
+    v = Visitor(d, "app.test")
+    equal(v.status, 200)
+    equal(d.patch("/api/v1/agents/web-1/labels", {"env": "prod"}).status, 200)
+    check(v.cut() < 1)
+    equal(Visitor(d, "app.test").status, 503)
+
+
+def test_users_are_cut(case):
+    d, to = gateway(case)
+    equal(d.post("/api/v1/routes", dict(to, agent="web-1")).status, 201)
+    equal(Visitor(d, "app.test").status, 401)
+
+    def visit(token):
+        v = Visitor(d, "app.test", X_Muster_Authorization="Bearer " + token)
+        equal(v.status, 200, v.head)
+        return v
+
+    equal(d.post("/api/v1/users", {"name": "ada", "role": "operator"}).status, 201)
+    token = d.post("/api/v1/users/ada/token", {"ttl_ms": 60000})["token"]
+    v = visit(token)
+    equal(d.patch("/api/v1/users/ada", {"role": "viewer"}).status, 200)
+    check(v.cut() < 1)
+    v = visit(token)
+    equal(d.patch("/api/v1/users/ada", {"selector": "env=prod"}).status, 200)
+    check(v.cut() < 1)
+    equal(Visitor(d, "app.test", X_Muster_Authorization="Bearer " + token).status, 403)
+
+    made = d.post("/api/v1/tokens", {"name": "robot", "scopes": ["route:visit"]}).json
+    v = visit(made["token"])
+    equal(d.delete("/api/v1/tokens/robot").status, 200)
+    check(v.cut() < 1)
+    check(Visitor(d, "app.test", X_Muster_Authorization="Bearer " + made["token"]).status in (401, 403))
+
+    # One that expires takes its visitors along.
+    token = d.post("/api/v1/tokens", {"name": "short", "scopes": ["route:visit"], "ttl_ms": 1500})["token"]
+    check(visit(token).cut() < 3)
+
+
+def test_links_are_cut(case):
+    d, to = gateway(case)
+    equal(d.post("/api/v1/routes", dict(to, agent="web-1")).status, 201)
+
+    def come(ttl):
+        link = d.post("/api/v1/routes/app.test/links", {"ttl_ms": ttl})["url"]
+        v = Visitor(d, "app.test", "/" + link.split("/", 3)[3])
+        check(v.status in (302, 303), v.head)
+        cookie = v.head.lower().split(b"set-cookie: ")[1].split(b";")[0]
+        cookie = v.head[v.head.lower().index(cookie):][:len(cookie)].decode()
+        v = Visitor(d, "app.test", Cookie=cookie)
+        equal(v.status, 200, v.head)
+        return v, cookie
+
+    v, cookie = come(60000)
+    equal(d.delete("/api/v1/routes/app.test/links").status, 204)
+    check(v.cut() < 1)
+    equal(Visitor(d, "app.test", Cookie=cookie).status, 401)
+    v, cookie = come(1500)
+    check(v.cut() < 3)
+    equal(Visitor(d, "app.test", Cookie=cookie).status, 401)
+
+
+def test_pool(case):
+    """Visitors stay with one agent while it is there, and go on without it."""
+    d = case.musterd("--lanes", "2")
+    services = [Drip("one"), Drip("two")]
+    agents = []
+    for i, s in enumerate(services):
+        name = "web-%d" % (i + 1)
+        agents.append(case.agent(d, name, allow="observe,tunnel", flags=("--allow-target", "127.0.0.1:%d" % s.port)))
+        equal(d.patch("/api/v1/agents/%s/labels" % name, {"pool": "a"}).status, 200)
+    # Only the first one's policy lets anybody to this service: who was to go by
+    # the second goes by the other.
+    equal(d.post("/api/v1/routes", {"host": "app.test", "selector": "pool=a", "public": True,
+                                    "to": {"host": "127.0.0.1", "port": services[0].port}}).status, 201)
+    for _ in range(10):
+        equal(Visitor(d, "app.test").status, 200)
+    agents[1].stop()
+    d.agent_is("web-2", "offline")
+    equal(Visitor(d, "app.test").status, 200)
+    agents[0].stop()
+    d.agent_is("web-1", "offline")
+    until(lambda: Visitor(d, "app.test").status == 503, "nobody there")
 
 
 main(globals())
