@@ -519,8 +519,8 @@ order_stream(struct router *r, struct batch *b, const struct effect *e)
 		order_done(r, p, b, e);
 	else
 		hand_over(r, p->target, b, e);
-	/* Between two lanes neither would find it. */
-	if (p != NULL && p->moving && e->stream.verb == STREAM_EXPEL)
+	/* Between two lanes neither would find it.  What is done is freed. */
+	if (e->stream.verb == STREAM_EXPEL && p != NULL && p->moving)
 		p->expelled = true;
 }
 
