@@ -200,6 +200,48 @@ def test_udp(t):
     u.sendto(b"end", ("127.0.0.1", port))
 
 
+def test_reverse(t):
+    """The agent listens, and what connects there comes to the tool."""
+    for d, a in each(t):
+        with open(os.path.join(a.state, "policy.conf")) as f:
+            text = f.read()
+        check("[tunnel]" in text, text)
+        with open(os.path.join(a.state, "policy.conf"), "w") as f:
+            f.write(text.replace("[tunnel]", "[tunnel]\nlisten = 127.0.0.1:*", 1))
+        a.signal(signal.SIGHUP)
+        tool = Tool(d)
+
+        def listens():
+            s = tool.open(agent="web-1", id="l1", listen={"host": "127.0.0.1", "port": 0})
+            status, what = s.answer()
+            return (s, what) if status == 0 else None
+        l, what = until(listens, "the policy is read again")
+        port = int(what["address"].rsplit(":", 1)[1])
+        for i in range(3):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as c:
+                c.sendall(b"hello %d" % i)
+                s, order = tool.arrival()
+                equal(order, {"listener": "l1", "peer": "127.0.0.1:%d" % c.getsockname()[1]})
+                s.say_yes()
+                equal(s.read(7), b"hello %d" % i)
+                s.write(b"welcome")
+                equal(c.recv(7, socket.MSG_WAITALL), b"welcome")
+                c.shutdown(socket.SHUT_WR)
+                equal(s.rest(), b"")
+                s.finish()
+                equal(c.recv(1), b"")
+        l.finish()
+
+        def refused():
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=20).close()
+                return False
+            except ConnectionRefusedError:
+                return True
+        until(refused, "it listens no more")
+        tool.close()
+
+
 def test_ends(t):
     service = Service(echo)
     need("musterd", "muster-agent")
