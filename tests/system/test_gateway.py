@@ -180,6 +180,11 @@ class World:
                                             "--state", self.state])
         self.agent.log_has("event=link_up")
 
+    def end(self):
+        """In order: sanitizers have their say then."""
+        equal(self.agent.stop(), 0)
+        equal(self.d.stop(), 0)
+
     def connect(self):
         return self.d.connect()
 
@@ -352,6 +357,7 @@ def test_agent_lost(t):
     check(a.headers["Retry-After"], a.headers)
     w.start_agent()
     equal(w.get("/x").body, b"it")
+    w.end()
 
 
 def test_policy(t):
@@ -544,6 +550,30 @@ def test_websocket(t):
     check(re.search(r'^muster_tunnel_messages_total\{direction="service_to_client"\} [1-9]',
                     text, re.M), text)
     check(re.search(r"^muster_tunnel_websocket_seconds_count 2$", text, re.M), text)
+    w.end()
+
+
+def test_npm_ws(t):
+    """npm ws at both ends: fragments, compression and pings of its own."""
+    modules = os.path.join(ROOT, "build/node/node_modules")
+    if not os.path.isdir(modules):
+        raise Skip("no npm ws; tools/setup test gets it")
+    script = os.path.join(ROOT, "tests/system/node/tunnel.js")
+    env = {"NODE_PATH": modules}
+    service = t.start("serve", ["node", script, "serve"], env=env)
+    until(service.out, "the service's port")
+
+    class At:
+        port = json.loads(service.out())["port"]
+
+    w = World(t, {HOST: At})
+    visitor = t.start("visit", ["node", script, "visit", str(w.d.port), HOST], env=env)
+    equal(visitor.wait(), 0)
+    came = json.loads(visitor.out())
+    equal((came["same"], came["pong"], came["code"], came["reason"], came["protocol"]),
+          (6, True, 4001, "enough", "chat"))
+    check("permessage-deflate" in came["extensions"], came)
+    until(lambda: b"enough" in service.out(), "the service has the visitor's close")
 
 
 def test_websocket_refused(t):
@@ -575,6 +605,7 @@ def test_many_websockets(t):
 
     asyncio.run(talk())
     until(lambda: "muster_tunnel_websockets 0" in w.d.get("/metrics").body.decode(), "all closed")
+    w.end()
 
 
 # Lanes -----------------------------------------------------------------------
@@ -606,6 +637,7 @@ def test_lanes(t):
 
     asyncio.run(talk())
     equal(service.broken, [])
+    w.end()
 
 
 # Going home ------------------------------------------------------------------
@@ -726,6 +758,7 @@ def test_request_vectors(t):
     check(len(seen) > 60, "only %d reached the service" % len(seen))
     equal([x for x, n in seen.items() if n > 1], [])
     equal(w.get("/after").status, 200)
+    w.end()
 
 
 def test_response_vectors(t):
