@@ -18,7 +18,7 @@ struct passes {
 	struct list age;    /* those of the table, longest unused first */
 	struct heap expiring;
 	struct loop_timer timer;
-	struct buf key;     /* scratch */
+	struct buf key; /* scratch */
 };
 
 #endif
