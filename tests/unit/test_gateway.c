@@ -675,6 +675,57 @@ test_visitor_leaves(void **state)
 	until(&kit.loop, kit_stream(&kit, 0)->rst);
 }
 
+/* Times --------------------------------------------------------------------
+ */
+
+static void
+test_late_answer(void **state)
+{
+	(void)state;
+	records[0].answer_within = 20;
+	pass(get);
+	reach(0);
+	until(&kit.loop, got().len > 0);
+	assert_has(got(), "HTTP/1.1 504 ");
+	assert_has(got(), "\"code\":\"ANSWER_TIMEOUT\"");
+	assert_true(kit_stream(&kit, 0)->rst);
+}
+
+static void
+test_idle_answer(void **state)
+{
+	(void)state;
+	records[0].idle_within = 30;
+	pass(get);
+	reach(0);
+	answer(0, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
+	until(&kit.loop, visitor.eof || visitor.closed);
+	assert_slice(got_body(), SL("abc"));
+	until(&kit.loop, kit_stream(&kit, 0)->rst);
+	assert_int_equal(kit.server.counts.tunnel_cut, 1);
+}
+
+/* Going home, what is under way is finished, and is the last. */
+static void
+test_drain(void **state)
+{
+	struct conn *c;
+
+	(void)state;
+	pass(get);
+	reach(0);
+	c = LIST_OF(kit.dock.conns.prev, struct conn, link);
+	c->role->close(c, WS_CODE_AWAY, SL("draining"));
+	kit_run(&kit);
+	assert_non_null(visitor.s);
+	assert_int_equal(kit.dock.tunnels, 1);
+	answer(0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+	assert_has(got(), "Connection: close\r\n");
+	assert_slice(got_body(), SL("ok"));
+	until(&kit.loop, visitor.eof || visitor.closed);
+	assert_int_equal(kit.dock.tunnels, 0);
+}
+
 /* Sizes --------------------------------------------------------------------
  */
 
@@ -996,6 +1047,41 @@ test_relay_drain(void **state)
 }
 
 static void
+test_relay_idle(void **state)
+{
+	(void)state;
+	records[0].idle_within = 30;
+	open_relay();
+	until(&kit.loop, got().len >= 8);
+	assert_int_equal(got().ptr[0], 0x88);
+	assert_int_equal(got().ptr[2], 0x03);
+	assert_int_equal(got().ptr[3], 0xe9);
+	assert_slice(slice_from_at(got(), 4), SL("idle"));
+	until(&kit.loop, kit_stream(&kit, 0)->fin);
+}
+
+/* Each end may stop sending first; the other goes on. */
+static void
+test_relay_half(void **state)
+{
+	static const uint8_t frame[] = { 0x81, 1, 'x' };
+
+	(void)state;
+	open_relay();
+	stream_shutdown(visitor.s);
+	kit_run(&kit);
+	until(&kit.loop, kit_stream(&kit, 0)->fin);
+	kit_say(&kit, 0, (struct slice){ frame, sizeof(frame) });
+	kit_run(&kit);
+	assert_slice(got(), ((struct slice){ frame, sizeof(frame) }));
+	assert_int_equal(kit.server.counts.tunnel_websockets, 1);
+	kit_fin(&kit, 0);
+	kit_run(&kit);
+	until(&kit.loop, visitor.eof || visitor.closed);
+	assert_int_equal(kit.server.counts.tunnel_websockets, 0);
+}
+
+static void
 test_relay_agent_lost(void **state)
 {
 	(void)state;
@@ -1162,6 +1248,9 @@ main(void)
 		TEST(test_agent_lost),
 		TEST(test_denied),
 		TEST(test_visitor_leaves),
+		TEST(test_late_answer),
+		TEST(test_idle_answer),
+		TEST(test_drain),
 		TEST(test_slow_visitor),
 		TEST(test_slow_service),
 		TEST(test_no_memory),
@@ -1171,6 +1260,8 @@ main(void)
 		TEST(test_relay_ping),
 		TEST(test_relay_limits),
 		TEST(test_relay_drain),
+		TEST(test_relay_idle),
+		TEST(test_relay_half),
 		TEST(test_relay_agent_lost),
 		TEST(test_hosts),
 		TEST(test_paths),
