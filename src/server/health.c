@@ -239,8 +239,16 @@ put_by_kind(struct buf *b, const char *name, const char *kind, const char *help,
 }
 
 static void
-put_tunnels(struct buf *b, const struct server_counts *n)
+put_tunnels(struct buf *b, const struct server *s)
 {
+	const struct server_counts *n = &s->counts;
+
+	if (s->settings.port_count > 0)
+		type(b, "muster_port_connections", "gauge",
+		    "Connections to ports of the configuration, or sources.");
+	for (size_t i = 0; i < s->settings.port_count; i++)
+		sample(b, "muster_port_connections", "port",
+		    s->settings.ports[i].name, n->ports[i]);
 	gauge(b, "muster_forwards", "Operators' tools that forward.",
 	    n->forwards);
 	put_by_kind(b, "muster_streams_open", "gauge",
@@ -297,7 +305,7 @@ show_metrics(struct conn *c)
 	type(text, "muster_info", "gauge", "Version.");
 	sample(text, "muster_info", "version", SL(MUSTER_VERSION), 1);
 	put_counts(text, s);
-	put_tunnels(text, &s->counts);
+	put_tunnels(text, s);
 	gateway_put_metrics(text, s);
 	put_lanes(text, s);
 	put_hub(text, &hub);

@@ -4,6 +4,8 @@
 
 #include "server/port_conf.h"
 
+enum { NAME_MOST = 64 };
+
 #define AT(member) offsetof(struct port_conf, member)
 
 /* clang-format off */
@@ -84,15 +86,29 @@ read_target(struct slice text, struct tunnel_target *t)
 	return 0;
 }
 
+/* Fit for a label of a metric. */
+static bool
+is_name(struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		uint8_t c = s.ptr[i];
+		bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+		if (!letter && !(c >= '0' && c <= '9') && c != '.' &&
+		    c != '_' && c != '-')
+			return false;
+	}
+	return s.len > 0 && s.len <= NAME_MOST;
+}
+
 /* What is wrong with one as a whole. */
 static size_t
 judge(struct port_conf *p, struct slice file, struct buf *problems)
 {
 	union addr a;
 
-	if (p->name.len == 0)
-		return complain(
-		    problems, file, p, "needs a name: [port \"NAME\"]");
+	if (!is_name(p->name))
+		return complain(problems, file, p,
+		    "needs a name of 1 to 64 of A-Z a-z 0-9 . _ -");
 	if (p->listen.ptr == NULL || p->agent.ptr == NULL || p->to.ptr == NULL)
 		return complain(
 		    problems, file, p, "needs listen, agent and to");

@@ -128,6 +128,7 @@ def test_limits(t):
         for s in held:
             s.sendall(b"x")
             equal(get(s, 1), b"x")
+        check('muster_port_connections{port="few"} 2' in d.get("/metrics").body.decode(), "two")
         check(turned_away(port), "a third")
         d.log_has("port_full")
         # Who is quiet goes, and makes room.
