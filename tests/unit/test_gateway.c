@@ -1203,6 +1203,76 @@ test_bad_paths(void **state)
 }
 
 static void
+test_own_origin(void **state)
+{
+	const struct event *ev;
+
+	(void)state;
+	kit.server.settings.unsafe_path_routes = true;
+	ask("GET /clusters/web-1/a HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+	    "Cookie: token=secret; __Host-muster=secret; a=b\r\n\r\n");
+	ev = question();
+	grant_to(ev);
+	assert_has(heard(0), "GET /a HTTP/1.1\r\n");
+	assert_has(heard(0), "Cookie: a=b\r\n");
+	reach(0);
+	answer(0,
+	    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+	    "Strict-Transport-Security: max-age=1\r\n"
+	    "Clear-Site-Data: \"*\"\r\nService-Worker-Allowed: /\r\n"
+	    "Content-Security-Policy: default-src *\r\n"
+	    "Set-Cookie: token=evil\r\nSet-Cookie: b=c; Path=/\r\n\r\nok");
+	assert_has(got(),
+	    "Content-Security-Policy: sandbox allow-scripts "
+	    "allow-forms allow-popups\r\n");
+	assert_has_not(got(), "Strict-Transport");
+	assert_has_not(got(), "Clear-Site-Data");
+	assert_has_not(got(), "Service-Worker");
+	assert_has_not(got(), "token=evil");
+	assert_has(got(), "Set-Cookie: b=c; Path=/clusters/web-1/\r\n");
+}
+
+/* Two agents: the second is asked when the first cannot reach the service. */
+static void
+test_pool(void **state)
+{
+	struct tunnel_member two[2];
+	const struct event *ev;
+
+	(void)state;
+	records[0].agent = (struct slice){ 0 };
+	records[0].selector = SL("a=b");
+	ask("GET / HTTP/1.1\r\nHost: app.test\r\nAccept: text/html\r\n\r\n");
+	ev = question();
+	if (ev == NULL) {
+		fail_msg("the hub was not asked");
+		return;
+	}
+	member.link = kit.link;
+	two[0] = two[1] = member;
+	two[1].agent_id = SL("agt_2");
+	const struct tunnel_grant g = { .number = 77,
+		.visit = ev->request.visit,
+		.target = { .host = SL("127.0.0.1"), .port = 8080 },
+		.members = two,
+		.member_count = 2 };
+	const struct reply r = { .op = OP_VISIT, .status = 200, .grant = &g };
+	reply(ev->peer, &r);
+	assert_int_equal(kit.agent.count, 1);
+	kit_answer(&kit, 0, 1,
+	    "{\"code\":\"CONNECT_REFUSED\",\"text\":\"nobody listens\"}");
+	kit_run(&kit);
+	assert_int_equal(got().len, 0);
+	assert_int_equal(kit.agent.count, 2);
+	assert_has(heard(1), "GET / HTTP/1.1\r\n");
+	reach(1);
+	answer(1, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+	assert_slice(got_body(), SL("ok"));
+	assert_has(got(), "Set-Cookie: muster_route=");
+	assert_has(got(), "; Path=/; HttpOnly; SameSite=Lax\r\n");
+}
+
+static void
 test_rules(void **state)
 {
 	(void)state;
@@ -1266,6 +1336,8 @@ main(void)
 		TEST(test_hosts),
 		TEST(test_paths),
 		TEST(test_bad_paths),
+		TEST(test_own_origin),
+		TEST(test_pool),
 		TEST(test_rules),
 	};
 
