@@ -89,7 +89,8 @@ class Watch:
         self.thread.join()
         grown = [(p.name, m - b) for p, m, b in zip(self.programs, self.most, self.before)]
         print("grown by KiB:", grown)
-        check(all(kib < FLAT_KIB for _, kib in grown), "memory grew (KiB):", grown)
+        # A sanitizer keeps what was given back.
+        check(all(kib < FLAT_KIB for _, kib in grown) or "asan" in BUILD or "tsan" in BUILD, "memory grew (KiB):", grown)
 
 
 def test_file(t):
