@@ -34,6 +34,7 @@ struct ride {
 	struct buf key;     /* of the pool; none for a WebSocket */
 	struct arena arena; /* of a WebSocket: the wish */
 	struct hop_wish wish;
+	msec keep;      /* how long the flow may be idle afterwards */
 	size_t lent;    /* bytes of data that were not yet consumed */
 	size_t framing; /* of what is being read, all but those */
 	unsigned depth;
@@ -212,6 +213,19 @@ switch_over(struct ride *r, const struct http1_head *h)
 	}
 }
 
+/* For how long nobody else closes it.  Node's servers keep 5 s and say so:
+ * one used shortly before that would meet their end on the way, and not every
+ * request may be asked again. */
+static msec
+keep_of(const struct http1_head *h)
+{
+	int seconds = http1_keep_alive_timeout(h);
+
+	if (seconds < 0)
+		return FLOW_POOL_IDLE;
+	return seconds < 2 ? (msec)seconds * 500 : (msec)(seconds - 1) * 1000;
+}
+
 static void
 on_head(struct ride *r, const struct http1_head *h)
 {
@@ -224,6 +238,7 @@ on_head(struct ride *r, const struct http1_head *h)
 		return;
 	}
 	r->answered = true;
+	r->keep = keep_of(h);
 	http1_client_trailers(&r->http);
 	loop_timer_stop(r->dock->lane.loop, &r->timer);
 	r->base.ops->answered(r->base.owner, h, length_of(h));
@@ -240,7 +255,7 @@ give_back(struct ride *r)
 	flow_consume(f, r->lent + r->framing);
 	r->lent = r->framing = 0;
 	r->flow = NULL;
-	flow_pool_give(r->dock, &r->order.link, buf_peek(&r->key), f);
+	flow_pool_give(r->dock, &r->order.link, buf_peek(&r->key), f, r->keep);
 }
 
 static void

@@ -14,7 +14,7 @@ struct idle {
 	struct flow_pool *pool;
 	struct flow *flow;
 	struct peer_id link;
-	msec since;
+	msec until;
 	uint64_t hash;
 };
 
@@ -138,11 +138,11 @@ on_sweep(struct loop_timer *t)
 	struct flow_pool *p = LIST_OF(t, struct flow_pool, sweep);
 	struct loop *l = p->dock->lane.loop;
 
-	while (!list_empty(&p->all)) {
-		struct idle *i = LIST_OF(p->all.next, struct idle, age);
-		if (i->since + FLOW_POOL_IDLE > loop_now(l))
-			break;
-		flow_close(forget(i));
+	for (struct list *at = p->all.next, *next; at != &p->all; at = next) {
+		struct idle *i = LIST_OF(at, struct idle, age);
+		next = at->next;
+		if (i->until <= loop_now(l))
+			flow_close(forget(i));
 	}
 	if (!list_empty(&p->all))
 		loop_timer_set(l, t, loop_now(l) + SWEEP, on_sweep);
@@ -159,7 +159,7 @@ flow_pool_take(struct dock *d, struct slice key)
 	struct list *bucket = &p->buckets[hash % BUCKETS];
 	for (struct list *l = bucket->next; l != bucket; l = l->next) {
 		struct idle *i = LIST_OF(l, struct idle, bucket);
-		if (i->hash == hash)
+		if (i->hash == hash && i->until > loop_now(d->lane.loop))
 			return forget(i);
 	}
 	return NULL;
@@ -177,9 +177,9 @@ count_of(struct list *bucket, uint64_t hash)
 
 void
 flow_pool_give(struct dock *d, const struct peer_id *link, struct slice key,
-    struct flow *f)
+    struct flow *f, msec keep)
 {
-	struct flow_pool *p = pool_of(d);
+	struct flow_pool *p = keep > 0 ? pool_of(d) : NULL;
 	struct idle *i = p == NULL ? NULL : alloc_new(sizeof(*i));
 
 	if (i == NULL) {
@@ -205,7 +205,8 @@ flow_pool_give(struct dock *d, const struct peer_id *link, struct slice key,
 	*i = (struct idle){ .pool = p,
 		.flow = f,
 		.link = *link,
-		.since = loop_now(d->lane.loop),
+		.until = loop_now(d->lane.loop) +
+		    (keep < FLOW_POOL_IDLE ? keep : FLOW_POOL_IDLE),
 		.hash = hash };
 	list_push(&p->all, &i->age);
 	list_push_front(bucket, &i->bucket);

@@ -124,6 +124,10 @@ bool http1_next_element(struct slice *rest, struct slice *element);
 bool http1_has_token(
     const struct http1_head *h, const char *name, const char *token);
 
+/* For how many seconds a response says that its connection will be kept idle
+ * ("Keep-Alive: timeout=5"), below a day; -1 when it does not say. */
+int http1_keep_alive_timeout(const struct http1_head *h);
+
 /* Whether a field with that name is never for the next hop: the fixed list
  * of RFC 9110 7.6.1 and its relatives. */
 bool http1_ends_here(struct slice name);

@@ -87,6 +87,25 @@ http1_has_token(const struct http1_head *h, const char *name, const char *token)
 	return names(h, name, slice_from(token));
 }
 
+int
+http1_keep_alive_timeout(const struct http1_head *h)
+{
+	enum { LONGEST = 86399 };
+	struct slice value, element, name;
+	size_t pos = 0;
+	uint64_t n;
+
+	while (http1_next_value(h, "keep-alive", &pos, &value)) {
+		while (http1_next_element(&value, &element)) {
+			if (slice_split(&element, '=', &name) &&
+			    slice_eq_nocase(slice_trim(name), SL("timeout")) &&
+			    slice_u64(slice_trim(element), LONGEST, &n) == 0)
+				return (int)n;
+		}
+	}
+	return -1;
+}
+
 bool
 http1_ends_here(struct slice name)
 {

@@ -301,6 +301,34 @@ def test_events(t):
     check(gone.wait(PATIENCE), "the service did not hear that the visitor went")
 
 
+def test_keep_alive(t):
+    """A connection is not used again shortly before, or after, the service
+    closes it as it said: a POST that met that could not be asked again."""
+    said = {"/none": (), "/five": ("Keep-Alive: timeout=5, max=9",), "/one": ("Keep-Alive: timeout=1",),
+            "/zero": ("Keep-Alive: timeout=0",)}
+
+    def serve(service, s, f):
+        until_ = None
+        while True:
+            r = read_request(f)
+            # As one whose end is on its way while this comes.
+            if r is None or until_ and time.monotonic() > until_:
+                return
+            say(s, "200 OK", str(service.connections).encode(), *said[r.path])
+            until_ = time.monotonic() + 0.6 if r.path == "/one" else None
+
+    w = World(t, {HOST: Service(t, serve)})
+
+    def post(path):
+        a = w.call("POST", path, b"x")
+        equal(a.status, 200, a)
+        return int(a.body)
+
+    equal([post(p) for p in ("/none", "/five", "/one", "/one")], [1, 1, 1, 1])
+    time.sleep(0.8)
+    equal([post(p) for p in ("/one", "/zero", "/none", "/none")], [2, 2, 3, 3])
+
+
 def test_broken_services(t):
     def answer(service, s, r):
         if r.path == "/half":

@@ -87,6 +87,40 @@ test_request(void **state)
 }
 
 static void
+test_keep_alive_timeout(void **state)
+{
+	static const struct {
+		const char *value;
+		int seconds;
+	} cases[] = {
+		{ "timeout=5", 5 },
+		{ "max=100, Timeout = 15", 15 },
+		{ "timeout=0", 0 },
+		{ "timeout=86400, timeout=7", 7 },
+		{ "timeout", -1 },
+		{ "timeout=", -1 },
+		{ "timeout=-5", -1 },
+		{ "timeout=99999999999999999999", -1 },
+		{ "xtimeout=5", -1 },
+		{ "", -1 },
+	};
+	struct http1_head h;
+	char text[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(text, sizeof(text),
+		    "GET / HTTP/1.1\r\nHost: a\r\nKeep-Alive: %s\r\n\r\n",
+		    cases[i].value);
+		assert_true(request(&h, text) > 0);
+		assert_int_equal(
+		    http1_keep_alive_timeout(&h), cases[i].seconds);
+	}
+	assert_true(request(&h, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") > 0);
+	assert_int_equal(http1_keep_alive_timeout(&h), -1);
+}
+
+static void
 test_hop_by_hop(void **state)
 {
 	static const char *const fixed[] = { "Connection", "keep-alive",
@@ -580,6 +614,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_request),
+		cmocka_unit_test(test_keep_alive_timeout),
 		cmocka_unit_test(test_hop_by_hop),
 		cmocka_unit_test(test_facts),
 		cmocka_unit_test(test_targets),
