@@ -12,6 +12,8 @@
 
 #include "server/web_parts.h"
 
+enum { STUCK_AFTER = 60000 }; /* ms in which nothing was taken */
+
 struct call *
 web_call(struct conn *c)
 {
@@ -414,6 +416,18 @@ settle(struct conn *c)
 	conn_wake_at(c, due);
 }
 
+/* The visitor has much to take before it is heard again. */
+static void
+wait(struct conn *c)
+{
+	struct web *w = web_of(c);
+
+	w->waiting = true;
+	w->queued = stream_queued(c->stream);
+	stream_read_stop(c->stream);
+	conn_wake_at(c, loop_now(c->dock->lane.loop) + STUCK_AFTER);
+}
+
 void
 web_pump(struct conn *c)
 {
@@ -426,9 +440,11 @@ web_pump(struct conn *c)
 	/* Not before the visitor has taken the answers so far. */
 	if (w->call == NULL && w->http.input.fed.len == 0 &&
 	    stream_above_high(c->stream)) {
-		stream_read_stop(c->stream);
+		if (!w->waiting)
+			wait(c);
 		return;
 	}
+	w->waiting = false;
 	w->pumping = true;
 	while (!c->ending && is_web(c) &&
 	    (web_of(c)->call == NULL || !web_of(c)->call->taken) &&
@@ -498,6 +514,14 @@ on_timer(struct conn *c)
 
 	if (w->call != NULL && w->call->taken)
 		return;
+	if (w->waiting && stream_queued(c->stream) < w->queued) {
+		wait(c);
+		return;
+	}
+	if (w->waiting) {
+		conn_drop(c);
+		return;
+	}
 	http1_server_expire(&w->http, loop_now(c->dock->lane.loop));
 	if (w->call != NULL && w->call->visit != NULL)
 		gateway_expire(c, w->call);

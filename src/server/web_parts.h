@@ -11,6 +11,8 @@ struct web {
 	struct http1_server http;
 	struct call *call; /* owned; NULL between requests */
 	bool pumping;      /* events are being taken out of http */
+	bool waiting;      /* until the visitor takes the answers so far */
+	size_t queued;     /* bytes of those, when that was last looked at */
 };
 
 static inline struct web *
