@@ -21,20 +21,29 @@ forget(struct uplink *u, struct strand *s)
 	u->streams--;
 }
 
-/* Whoever is freed may drop others (a listener its sources): they are met
- * without a user then, and no record goes meanwhile. */
 void
 uplink_end_streams(struct uplink *u)
 {
-	size_t pos = 0;
+	struct strand **all;
+	size_t pos = 0, n = 0;
 	uint32_t id;
 	void *user;
 
-	u->ending = true;
-	while (u->streams > 0 && yamux_walk(&u->mux, &pos, &id, &user))
-		if (user != NULL)
-			forget(u, user);
-	u->ending = false;
+	if (u->streams == 0)
+		return;
+	all = alloc_array(u->streams, sizeof(struct strand *));
+	while (yamux_walk(&u->mux, &pos, &id, &user)) {
+		struct strand *s = user;
+		if (s == NULL)
+			continue;
+		if (all != NULL)
+			all[n++] = s;
+		else /* the record goes with the session anyway */
+			s->ops->free(s);
+	}
+	while (n > 0)
+		forget(u, all[--n]);
+	alloc_free(all);
 	u->streams = 0;
 }
 
@@ -115,7 +124,7 @@ on_drop(struct strand_home *h, struct strand *s)
 	struct uplink *u = uplink_of(h);
 
 	/* One that has ended both ways may still have to say so. */
-	if (!u->ending && (!s->finished || !s->peer_ended))
+	if (!s->finished || !s->peer_ended)
 		yamux_reset(&u->mux, s->id);
 	forget(u, s);
 	stir(u);

@@ -88,7 +88,6 @@ struct uplink {
 	struct stop stop;
 	char stop_why[STOP_REASON + 100]; /* execs.stopped */
 	size_t streams;
-	bool ending; /* all of them are freed just now */
 
 	struct commands commands;
 	bool commands_open, stopping;

@@ -329,6 +329,10 @@ const struct verb verbs[] = {
 	{ "route", "link", "ROUTE", "print a link past the login, for a while",
 	    "Whoever has it needs no login until it expires.",
 	    FLAGS(link_flags), 1, 1, false, verb_route_link },
+	{ "route", "test", "ROUTE", "go the way of a visitor, hop by hop",
+	    "Says how long each part took and what failed, and ends with 1 "
+	    "then.",
+	    { 0 }, 1, 1, false, verb_route_test },
 	{ "audit", "ls", "", "the journal, newest first", NULL,
 	    FLAGS(audit_flags), 0, 0, false, verb_audit_ls },
 	{ "audit", "verify", "", "check the journal's chain of hashes", NULL,

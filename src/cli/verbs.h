@@ -91,6 +91,7 @@ int verb_route_ls(struct cli *c, const struct args *a);
 int verb_route_show(struct cli *c, const struct args *a);
 int verb_route_rm(struct cli *c, const struct args *a);
 int verb_route_link(struct cli *c, const struct args *a);
+int verb_route_test(struct cli *c, const struct args *a);
 /* journal.c */
 int verb_audit_ls(struct cli *c, const struct args *a);
 int verb_audit_verify(struct cli *c, const struct args *a);

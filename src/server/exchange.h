@@ -103,7 +103,8 @@ struct exchange_order {
 	 * WebSocket (upgrade) with all of Sec-WebSocket-* as the visitor sent
 	 * it; whoever speaks JSON drops -Key, -Version and -Extensions. */
 	const struct http1_ask *ask;
-	bool tls; /* the visitor came by https */
+	bool tls;   /* the visitor came by https */
+	bool fresh; /* on a connection of its own */
 };
 
 /*

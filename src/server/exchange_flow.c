@@ -373,7 +373,7 @@ ride_start(struct dock *d, const struct exchange_order *o,
 		err = hop_wish(o->ask, &r->arena, &r->wish);
 	} else {
 		err = flow_pool_key(&o->link, o->target, &r->key);
-		if (err == 0)
+		if (err == 0 && !o->fresh)
 			take_flow(r);
 	}
 	if (err == 0)

@@ -92,7 +92,10 @@ void
 gateway_fail(struct visit *v, const struct gateway_no *no, int err)
 {
 	gateway_log_failed(v, no, err);
-	gateway_refuse(v->conn, no);
+	if (v->probe != NULL)
+		gateway_probe_failed(v, no);
+	else
+		gateway_refuse(v->conn, no);
 }
 
 void
@@ -170,6 +173,7 @@ start(struct visit *v, const struct tunnel_member *m)
 		.answer_within = v->answer_within,
 		.request_id = v->call->request_id,
 		.ask = &v->ask,
+		.fresh = v->probe != NULL,
 		.tls = v->call->tls };
 
 	/* A stream and who uses it live on one loop. */
@@ -178,10 +182,11 @@ start(struct visit *v, const struct tunnel_member *m)
 		v->lane = m->link.lane;
 		return ERR_AGAIN;
 	}
+	if (v->probe != NULL)
+		gateway_probe_start(v);
 	v->agent = m->name;
 	v->agent_id = m->agent_id;
-	return exchange_start(
-	    v->conn->dock, &order, &gateway_ops, v, &v->exchange);
+	return exchange_start(v->conn->dock, &order, v->ops, v, &v->exchange);
 }
 
 /* The exchange cannot be begun. */
@@ -352,6 +357,12 @@ ask_for(struct visit *v, int err)
 		v->asking = true;
 }
 
+void
+gateway_ask(struct visit *v)
+{
+	ask_for(v, ask_hub(v));
+}
+
 static void
 ask(struct visit *v, const struct http1_head *h)
 {
@@ -495,8 +506,8 @@ check_room(const struct visit *v, struct gateway_no *no)
 	return ERR_DENIED;
 }
 
-static struct visit *
-new_visit(struct conn *c, struct call *call)
+struct visit *
+gateway_visit(struct conn *c, struct call *call)
 {
 	struct visit *v = alloc_new(sizeof(*v));
 
@@ -504,6 +515,7 @@ new_visit(struct conn *c, struct call *call)
 		return NULL;
 	v->conn = c;
 	v->call = call;
+	v->ops = &gateway_ops;
 	v->began = v->active = visit_now(c);
 	buf_init(&v->early, EARLY_MAX);
 	list_init(&v->holder.link);
@@ -517,7 +529,7 @@ void
 gateway_begin(struct conn *c, struct call *call, const struct http1_head *h)
 {
 	struct http1_server *http = &web_of(c)->http;
-	struct visit *v = new_visit(c, call);
+	struct visit *v = gateway_visit(c, call);
 	struct gateway_no no;
 	int err;
 

@@ -18,6 +18,9 @@
 
 struct visit;
 
+/* POST /api/v1/routes/{}/test: the hub has shown the route. */
+void gateway_probe(struct conn *c, struct call *call, const struct event *ev);
+
 /* Whether a request is none of Muster's own. */
 bool gateway_wants(const struct dock *d, const struct http1_head *h);
 

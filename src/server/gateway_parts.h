@@ -32,6 +32,8 @@ struct visit {
 	struct pass *pass; /* one reference, or NULL */
 	struct pass_holder holder;
 	struct exchange *exchange;
+	const struct exchange_ops *ops; /* of it */
+	struct probe *probe; /* in the arena; NULL: a visitor's own request */
 	struct hop hop;
 	struct http1_ask ask;
 	struct slice head;   /* a copy, while the hub is asked */
@@ -97,6 +99,12 @@ void gateway_fail(struct visit *v, const struct gateway_no *no, int err);
 void gateway_fail_for(struct visit *v, enum exchange_hop hop, int status,
     int err, struct slice code, struct slice text);
 
+/* A request that is the gateway's from now on; NULL without memory. */
+struct visit *gateway_visit(struct conn *c, struct call *call);
+
+/* Its what and ask are filled in: go, when the hub has granted it. */
+void gateway_ask(struct visit *v);
+
 /* It was begun and cannot be ended; the call is gone afterwards. */
 void gateway_cut(struct visit *v, struct slice why, int err);
 
@@ -138,6 +146,14 @@ bool gateway_origin_ok(const struct visit *v, const struct route_record *r,
 
 /* The visitor's key: of its cookie, or a new one. */
 void gateway_find_key(struct visit *v, const struct http1_head *h);
+
+/* gateway_probe: a route tried hop by hop -----------------------------------
+ */
+
+/* Its stream is asked for; and why there is none, or no answer: the call is
+ * gone afterwards. */
+void gateway_probe_start(struct visit *v);
+void gateway_probe_failed(struct visit *v, const struct gateway_no *no);
 
 /* gateway_page: why it does not work ---------------------------------------
  */

@@ -9,6 +9,7 @@
 #include "server/echo.h"
 #include "server/figures.h"
 #include "server/follow.h"
+#include "server/gateway.h"
 #include "server/forward.h"
 #include "server/health.h"
 #include "server/legacy.h"
@@ -133,6 +134,9 @@ static const struct route table[] = {
 	  .summary = "A route and its agents" },
 	{ "DELETE", "/api/v1/routes/{}", TUNNEL, .op = OP_ROUTE_REMOVE,
 	  .ends = true, .summary = "Remove a route" },
+	{ "POST", "/api/v1/routes/{}/test", .handle = tunnel_api_ask,
+	  .event = gateway_probe, .op = OP_ROUTE_SHOW, .body_max = 1 * KIB,
+	  .summary = "Try a route hop by hop" },
 	{ "POST", "/api/v1/routes/{}/links", TUNNEL, .op = OP_ROUTE_LINK,
 	  .body_max = 16 * KIB, .summary = "Sign an expiring link" },
 	{ "DELETE", "/api/v1/routes/{}/links", TUNNEL, .op = OP_ROUTE_UNLINK,

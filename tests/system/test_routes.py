@@ -4,6 +4,7 @@ removed, kept over a restart; and links past a login."""
 
 import base64
 import contextlib
+import http.server
 import json
 import socket
 import threading
@@ -12,6 +13,16 @@ import time
 from harness import check, equal, main, until
 
 PASSWORD = "correct horse battery staple"
+
+
+class Quiet(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
 
 
 def route(**more):
@@ -336,6 +347,56 @@ def test_pool(case):
     agents[0].stop()
     d.agent_is("web-1", "offline")
     until(lambda: Visitor(d, "app.test").status == 503, "nobody there")
+
+
+def hops(a):
+    return [(h["hop"], h["ok"], h.get("code")) for h in a["hops"]]
+
+
+def test_hop_by_hop(case):
+    d = case.musterd()
+    service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=service.serve_forever, daemon=True).start()
+    closed = socket.create_server(("127.0.0.1", 0))
+    free = closed.getsockname()[1]
+    closed.close()
+    agent = case.agent(d, allow="observe,tunnel", flags=(
+        "--allow-target", "127.0.0.1:%d" % service.server_port, "--allow-target", "127.0.0.1:%d" % free,
+        "--allow-target", "nowhere.invalid:80"))
+    for host, to, port, tls in (("ok.localhost", "127.0.0.1", service.server_port, None),
+                                ("closed.localhost", "127.0.0.1", free, None),
+                                ("name.localhost", "nowhere.invalid", 80, None),
+                                ("policy.localhost", "127.0.0.1", 1, None),
+                                ("tls.localhost", "127.0.0.1", service.server_port, {"insecure": True})):
+        equal(d.post("/api/v1/routes", dict(route(host=host, to={"host": to, "port": port}), tls=tls)).status, 201)
+    a = d.post("/api/v1/routes/ok.localhost/test", {})
+    equal(a.status, 200, a)
+    equal((a["schema"], a["ok"], a["route"], a["agent"]), ("muster.route.test/1", True, "ok.localhost", "web-1"))
+    # An address needs no name looked up.
+    equal(hops(a), [("agent", True, None), ("dial", True, None), ("service", True, None)])
+    equal(a["hops"][-1]["text"], "200 OK")
+    equal(a["hops"][1]["text"], "127.0.0.1:%d" % service.server_port)
+    check(all(0 <= h["ms"] < 10000 for h in a["hops"]), a)
+    # Each time on a connection of its own, and one answer after another.
+    equal(d.post("/api/v1/routes/ok.localhost/test", {})["hops"][1]["hop"], "dial")
+    for name, last in (("closed.localhost", ("dial", False, "CONNECT_REFUSED")),
+                       ("name.localhost", ("dns", False, "NAME_NOT_FOUND")),
+                       ("policy.localhost", ("dial", False, "NOT_PERMITTED")),
+                       ("tls.localhost", ("tls", False, "TLS_FAILED"))):
+        a = d.post("/api/v1/routes/%s/test" % name, {})
+        equal((a.status, a["ok"], hops(a)[-1]), (200, False, last), a)
+    refused(d.post("/api/v1/routes/none/test", {}), 404, "ROUTE_NOT_FOUND")
+
+    out = case.cli(d, "route", "test", "ok.localhost", code=0).out.decode().splitlines()
+    equal([x.split("\t")[0] for x in out], ["name", "agent", "dial", "service"])
+    out = case.cli(d, "route", "test", "closed.localhost", code=1).out.decode()
+    check("CONNECT_REFUSED" in out, out)
+    equal(json.loads(case.cli(d, "route", "test", "ok.localhost", "--json", code=0).out)["ok"], True)
+    agent.kill()
+    d.agent_is("web-1", "reconnecting", "offline")
+    a = d.post("/api/v1/routes/ok.localhost/test", {})
+    equal((a["ok"], [h["hop"] for h in a["hops"]]), (False, ["agent"]), a)
+    service.shutdown()
 
 
 main(globals())
