@@ -72,8 +72,9 @@ gateway_log_failed(const struct visit *v, const struct gateway_no *no, int err)
 	log_info("tunnel_failed", kv_s("request_id", v->call->request_id),
 	    kv_s("host", v->host), kv_s("path", v->path),
 	    kv_i("status", no->status), kv_s("code", no->code),
-	    kv_u("hop", no->hop), kv_s("service", service_of(v)),
-	    kv_s("cluster_id", v->agent_id), kv_e("err", err));
+	    kv_s("hop", gateway_hop_name(no->hop)),
+	    kv_s("service", service_of(v)), kv_s("cluster_id", v->agent_id),
+	    kv_e("err", err));
 }
 
 void

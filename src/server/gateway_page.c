@@ -2,8 +2,8 @@
 
 #include "server/gateway_parts.h"
 
-static struct slice
-hop_name(enum exchange_hop hop)
+struct slice
+gateway_hop_name(enum exchange_hop hop)
 {
 	static const struct slice names[] = {
 		[HOP_VISITOR] = SL_INIT("visitor"),
@@ -47,7 +47,7 @@ put_way(struct buf *b, enum exchange_hop failed)
 	for (int hop = HOP_VISITOR; hop <= HOP_SERVICE; hop++) {
 		bool here = hop == (int)failed;
 		buf_put(b, here ? SL("<li class=bad>") : SL("<li>"));
-		buf_put(b, hop_name((enum exchange_hop)hop));
+		buf_put(b, gateway_hop_name((enum exchange_hop)hop));
 		buf_put(b, here ? SL(" &#10007;</li>") : SL("</li>"));
 	}
 }
@@ -97,7 +97,7 @@ put_problem(struct buf *b, const struct gateway_no *no, struct slice request_id)
 	if (b->err == 0 && b->tail > b->head && b->mem[b->tail - 1] == '}') {
 		b->tail--;
 		buf_put(b, SL(",\"hop\":\""));
-		buf_put(b, hop_name(no->hop));
+		buf_put(b, gateway_hop_name(no->hop));
 		buf_put(b, SL("\"}"));
 	}
 }

@@ -162,6 +162,8 @@ void gateway_probe_failed(struct visit *v, const struct gateway_no *no);
  * gone afterwards. */
 void gateway_refuse(struct conn *c, const struct gateway_no *no);
 
+struct slice gateway_hop_name(enum exchange_hop hop);
+
 /* gateway_ws: after 101 -----------------------------------------------------
  */
 

@@ -358,6 +358,9 @@ def test_broken_services(t):
     a = w.get("/x")
     equal((a.status, a.code, a["hop"]), (502, "CONNECT_REFUSED", "service"))
     check(a["request_id"] == a.headers["X-Request-Id"], a)
+    w.d.log_has(a["request_id"])
+    line = next(x for x in w.d.log().splitlines() if a["request_id"] in x)
+    check("event=tunnel_failed" in line and "hop=service" in line, line)
     a = w.get("/x", Accept="text/html")
     check(a.status == 502 and b"<!doctype html>" in a.body, a)
 
