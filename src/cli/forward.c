@@ -6,6 +6,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -70,7 +71,7 @@ take_interrupts(struct forwarder *f)
 static bool
 door_wanted(const struct forwarder *f, const struct door *d, msec now)
 {
-	return d->fd >= 0 &&
+	return d->fd >= 0 && now >= d->due &&
 	    (f->link != NULL || d->spec->udp ||
 		now - f->away_since > PATIENCE_MS);
 }
@@ -88,7 +89,8 @@ next_due(const struct forwarder *f, msec now)
 		due = yamux_deadline(&f->mux);
 	for (size_t i = 0; i < f->door_count; i++) {
 		const struct door *d = &f->doors[i];
-		if (d->spec->reverse && d->stream == 0 && d->due < due)
+		bool waits = d->spec->reverse ? d->stream == 0 : d->due > now;
+		if (waits && d->due < due)
 			due = d->due;
 	}
 	return due;
@@ -246,8 +248,14 @@ static int
 prepare(struct forwarder *f)
 {
 	size_t most = OTHERS + FORWARD_SPECS + FORWARD_CONNS;
+	struct rlimit l;
 	sigset_t set;
 
+	/* A connection is a descriptor, and the usual limit is as many. */
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < 2 * most) {
+		l.rlim_cur = l.rlim_max < 2 * most ? l.rlim_max : 2 * most;
+		(void)setrlimit(RLIMIT_NOFILE, &l);
+	}
 	f->polls = alloc_array(most, sizeof(*f->polls));
 	f->polled = alloc_array(most, sizeof(*f->polled));
 	if (f->polls == NULL || f->polled == NULL)

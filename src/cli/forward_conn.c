@@ -37,7 +37,7 @@ conn_make(struct forwarder *f)
 	f->conn_count++;
 	buf_init(&c->head, OPENING_MAX);
 	buf_init(&c->out, OUT_MAX);
-	buf_init(&c->part, UDP_HEAD + UINT16_MAX);
+	buf_init(&c->part, OUT_MAX);
 	return c;
 }
 

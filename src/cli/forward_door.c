@@ -14,7 +14,7 @@
 
 #include "cli/forward_parts.h"
 
-enum { BACKLOG = 128, ASK_AGAIN = 2000, BURST = 64 };
+enum { BACKLOG = 128, ASK_AGAIN = 2000, CROWDED = 250, BURST = 64 };
 
 /* Here --------------------------------------------------------------------- */
 
@@ -113,6 +113,8 @@ accept_some(struct forwarder *f, struct door *d)
 		socklen_t len = sizeof(peer);
 		int fd = accept4(
 		    d->fd, &peer.sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+			d->due = clock_mono() + CROWDED;
 		if (fd < 0)
 			return;
 		stream_tune(fd);

@@ -38,7 +38,7 @@ struct door {
 	uint32_t stream;    /* reverse: while the agent listens; 0 */
 	bool listening;     /* and its answer was yes */
 	bool told;          /* that it does, once */
-	msec due;           /* reverse: ask (again) then */
+	msec due;           /* reverse: ask (again) then; else accept */
 	struct buf head;    /* reverse: its answer */
 	char id[16];        /* reverse: our name for it */
 	char at[ADDR_TEXT]; /* really */
