@@ -66,6 +66,7 @@ end_with(struct relay *r, uint16_t code, struct slice why)
 	r->code = code;
 	relay_because(r, why);
 	r->end_at = now_of(c) + RELAY_BYE;
+	memcpy(r->parted, r->ended, sizeof(r->parted));
 	if (wsborder_open(&r->borders[TO_SERVICE]) && r->exchange != NULL &&
 	    !r->ended[TO_SERVICE]) {
 		exchange_write(r->exchange,
@@ -84,6 +85,18 @@ end_with(struct relay *r, uint16_t code, struct slice why)
 		stream_shutdown(c->stream);
 	r->ended[TO_VISITOR] = true;
 	look(c);
+}
+
+/*
+ * We ended it, and one end has sent its last.  The other is waited for: a
+ * reset now could take the close from it that is on its way there.
+ */
+static void
+part(struct relay *r, int way)
+{
+	r->parted[way] = true;
+	if (r->exchange == NULL || (r->parted[0] && r->parted[1]))
+		conn_end(r->conn);
 }
 
 /* One direction is over; both: the relay is. */
@@ -228,7 +241,7 @@ on_eof(struct conn *c)
 	struct relay *r = c->state;
 
 	if (r->code != 0)
-		conn_end(c);
+		part(r, TO_SERVICE);
 	else
 		end_way(r, TO_SERVICE);
 }
@@ -311,7 +324,7 @@ on_ended(void *owner, const struct http1_head *trailers)
 
 	(void)trailers;
 	if (r->code != 0)
-		conn_end(r->conn);
+		part(r, TO_VISITOR);
 	else
 		end_way(r, TO_VISITOR);
 }

@@ -56,6 +56,8 @@ struct relay {
 	size_t owed;
 	bool held;        /* the visitor, while the service is behind */
 	bool ended[WAYS]; /* that direction is over */
+	bool
+	    parted[WAYS]; /* and its end has sent its last, since we ended it */
 	uint16_t code;    /* of ours, 0: none */
 	uint8_t why_len;
 	char why[64]; /* of its end, for the log */
