@@ -45,23 +45,32 @@ sites_is_own(const struct server *s, struct slice host)
 	    listed(s->settings.hosts, host) || addr_parse_ip(host, 0, &a) == 0;
 }
 
-/* Whether some route has this host, as it is written in routes. */
 static bool
-has(const struct route_list *l, struct slice host)
+is_of(const struct route_list *l, size_t at, struct slice host)
+{
+	return at < l->count && slice_eq(l->sites[at]->host, host);
+}
+
+/* Where the routes of this host begin, as it is written in routes. */
+static size_t
+first_of(const struct route_list *l, struct slice host)
 {
 	size_t low = 0, high = l->count;
 
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
-		int d = slice_cmp(l->sites[mid]->host, host);
-		if (d == 0)
-			return true;
-		if (d < 0)
+		if (slice_cmp(l->sites[mid]->host, host) < 0)
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	return false;
+	return low;
+}
+
+static bool
+has(const struct route_list *l, struct slice host)
+{
+	return is_of(l, first_of(l, host), host);
 }
 
 /* From the host itself to ever shorter suffixes. */
@@ -210,6 +219,34 @@ find(const struct route_list *l, struct slice host, struct slice path)
 	return r;
 }
 
+static bool
+begins_with(struct slice path, struct slice prefix)
+{
+	return slice_eq_nocase(slice_first(path, prefix.len), prefix) &&
+	    (path.len == prefix.len || path.ptr[prefix.len] == '/');
+}
+
+/* Whether a service that does not tell "A" from "a" would take the path for
+ * that of another route, which has more of it than r. */
+static bool
+is_others(const struct route_list *l, struct slice host, struct slice path,
+    const struct route_record *r)
+{
+	struct walk w = { .rest = host };
+	bool own = false;
+
+	while (!own && walk_next(&w)) {
+		own = slice_eq(w.host, r->host);
+		for (size_t i = first_of(l, w.host); is_of(l, i, w.host); i++) {
+			struct slice prefix = l->sites[i]->prefix;
+			if ((!own || prefix.len > r->prefix.len) &&
+			    begins_with(path, prefix))
+				return true;
+		}
+	}
+	return false;
+}
+
 const struct route_record *
 sites_match(const struct dock *d, struct slice host, struct slice path)
 {
@@ -221,12 +258,16 @@ sites_match(const struct dock *d, struct slice host, struct slice path)
 	    path.len > sizeof(text))
 		return NULL;
 	const struct route_record *r = find(l, host, path);
-	if (r == NULL || is_plain(path))
-		return r;
 	/* What is behind a wall must not be reached as what is before it. */
-	if (find(l, host, understood(path, true, text)) != r ||
-	    find(l, host, understood(path, false, text)) != r)
+	if (r == NULL || is_others(l, host, path, r))
 		return NULL;
+	if (is_plain(path))
+		return r;
+	for (int merge = 0; merge < 2; merge++) {
+		struct slice s = understood(path, merge == 1, text);
+		if (find(l, host, s) != r || is_others(l, host, s, r))
+			return NULL;
+	}
 	return r;
 }
 

@@ -223,6 +223,25 @@ test_walls_hold(void **state)
 	assert_string_equal(match("h", "/../../.."), "h /");
 	assert_string_equal(match("h", "////"), "h /");
 	assert_string_equal(match("h", "/pub\\..\\x"), "h /");
+	/* Many services do not tell "A" from "a". */
+	add("case", "/", TUNNEL_PUBLIC);
+	add("case", "/Own", TUNNEL_SESSION);
+	add("case", "/own/both", TUNNEL_SESSION);
+	add("case", "/OWN/both", TUNNEL_SESSION);
+	assert_string_equal(match("case", "/Own/x"), "case /Own");
+	assert_string_equal(match("case", "/own"), "none");
+	assert_string_equal(match("case", "/OWN/x"), "none");
+	assert_string_equal(match("case", "/%6fwn/x"), "none");
+	assert_string_equal(match("case", "/y/..%2foWN/x"), "none");
+	assert_string_equal(match("case", "/Own/BOTH"), "none");
+	assert_string_equal(match("case", "/own/both"), "case /own/both");
+	assert_string_equal(match("case", "/OWN/both"), "case /OWN/both");
+	assert_string_equal(match("case", "/OWNER"), "case /");
+	add("*.case", "/", TUNNEL_PUBLIC);
+	add("a.case", "/in", TUNNEL_SESSION);
+	assert_string_equal(match("a.case", "/In"), "none");
+	assert_string_equal(match("a.case", "/Inn"), "*.case /");
+	assert_string_equal(match("b.case", "/In"), "*.case /");
 }
 
 static void
