@@ -420,6 +420,40 @@ is_taken(struct hub *h, const struct event *ev, const struct route_record *r)
 	return true;
 }
 
+/* Whether one name can be meant by both: "a.example" by "*.example", too. */
+static bool
+hosts_meet(struct slice a, struct slice b)
+{
+	bool any = slice_starts(a, SL("*."));
+	struct slice tail = slice_from_at(a, 1);
+
+	return slice_eq(a, b) ||
+	    (any && b.len > tail.len &&
+		slice_eq(slice_from_at(b, b.len - tail.len), tail));
+}
+
+/* Pages of one host are one origin, and what a wildcard leads to is taken
+ * from it by a host of its own: both need sight of what is there. */
+static bool
+is_trespass(struct hub *h, const struct event *ev, const struct access *who,
+    const struct route_record *r)
+{
+	const struct tunnels *t = &h->tunnels;
+
+	for (size_t i = 0; i < t->count; i++) {
+		const struct route *other = t->sites[i];
+		if ((!hosts_meet(r->host, other->record->host) &&
+			!hosts_meet(other->record->host, r->host)) ||
+		    hub_sees_route(h, who, other))
+			continue;
+		hub_reply_error(h, ev, ERR_DENIED, 403, SL("NOT_PERMITTED"),
+		    SL("host"),
+		    SL("there are routes of this host that you may not see"));
+		return true;
+	}
+	return false;
+}
+
 void
 hub_add_route(struct hub *h, const struct event *ev, const struct access *who)
 {
@@ -436,7 +470,8 @@ hub_add_route(struct hub *h, const struct event *ev, const struct access *who)
 		    field, text);
 		return;
 	}
-	if (!aim(h, ev, who, &rec) || is_taken(h, ev, &rec))
+	if (!aim(h, ev, who, &rec) || is_taken(h, ev, &rec) ||
+	    is_trespass(h, ev, who, &rec))
 		return;
 	rec.id = hub_make_id(h, SL("rte_"));
 	rec.user_id = who->user->id;

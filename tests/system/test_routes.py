@@ -117,6 +117,16 @@ def test_who_may(case):
     pool = {"host": "x.example", "to": {"host": "h", "port": 1}}
     refused(d.post("/api/v1/routes", dict(pool, selector="env")), 403, "NOT_PERMITTED", "selector")
     equal(d.post("/api/v1/routes", dict(pool, selector="tier=web,env=prod")).status, 201)
+    # Pages of one host are one origin: nobody puts theirs beside what they may not see, nor takes its names.
+    for host, prefix in (("app.example.com", "/evil"), ("*.example.com", "/"), ("*.com", "/x")):
+        refused(d.post("/api/v1/routes", dict(pool, host=host, prefix=prefix, selector="env=prod")), 403,
+                "NOT_PERMITTED", "host")
+    d.token = admin
+    equal(d.post("/api/v1/routes", route(host="*.wide.example")).status, 201)
+    d.token = d.post("/api/v1/users/other/token", {"ttl_ms": 60000})["token"]
+    refused(d.post("/api/v1/routes", dict(pool, host="login.wide.example", selector="env=prod")), 403,
+            "NOT_PERMITTED", "host")
+    equal(d.post("/api/v1/routes", dict(pool, host="wide.example", selector="env=prod")).status, 201)
 
 
 def test_by_command_line(case):
