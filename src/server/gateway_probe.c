@@ -70,8 +70,9 @@ put_parts(struct visit *v, struct js_writer *w, enum part last, bool ok,
 	const struct probe *p = v->probe;
 
 	for (enum part i = PART_LINK; i < last; i++) {
-		/* Of agents that do not say, and of what is not done. */
-		if (p->spent[i] < 0)
+		/* Of agents that do not say, and of what is not done; but an
+		 * agent that answers is there. */
+		if (p->spent[i] < 0 && i != PART_LINK)
 			continue;
 		put_part(w, i, true, p->spent[i], (struct slice){ 0 },
 		    i == PART_LINK          ? v->agent

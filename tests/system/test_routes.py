@@ -395,6 +395,7 @@ def test_hop_by_hop(case):
                        ("tls.localhost", ("tls", False, "TLS_FAILED"))):
         a = d.post("/api/v1/routes/%s/test" % name, {})
         equal((a.status, a["ok"], hops(a)[-1]), (200, False, last), a)
+        equal(hops(a)[0], ("agent", True, None))
     refused(d.post("/api/v1/routes/none/test", {}), 404, "ROUTE_NOT_FOUND")
 
     out = case.cli(d, "route", "test", "ok.localhost", code=0).out.decode().splitlines()
