@@ -263,6 +263,8 @@ on_end(struct ride *r, const struct http1_head *trailers)
 {
 	r->over = true;
 	give_back(r);
+	/* The owner may be a while in going: what else comes is nobody's. */
+	leave_flow(r);
 	r->base.ops->ended(r->base.owner, trailers);
 }
 
@@ -601,7 +603,11 @@ on_data(void *owner, uint8_t *bytes, size_t n)
 
 	enter(r);
 	r->begun = true;
-	if (r->raw) {
+	if (r->over) {
+		/* Nobody is there to take it. */
+		if (r->flow != NULL)
+			flow_consume(r->flow, n);
+	} else if (r->raw) {
 		r->lent += n;
 		r->base.ops->data(r->base.owner, (struct slice){ bytes, n });
 	} else {
