@@ -382,6 +382,71 @@ test_idle_word(void **state)
 	assert_int_equal(got().len, 0);
 }
 
+/* An owner that cannot go at once: what the service says behind its answer is
+ * nobody's, however much it is. */
+struct stayer {
+	int ended, failed;
+};
+
+static void
+stayer_answered(void *owner, const struct http1_head *h, int64_t length)
+{
+	(void)owner;
+	(void)h;
+	(void)length;
+}
+
+static void
+stayer_ended(void *owner, const struct http1_head *trailers)
+{
+	(void)trailers;
+	((struct stayer *)owner)->ended++;
+}
+
+static void
+stayer_failed(void *owner, const struct exchange_failure *f)
+{
+	(void)f;
+	((struct stayer *)owner)->failed++;
+}
+
+static void
+test_more_than_an_answer(void **state)
+{
+	static const struct exchange_ops ops = { .answered = stayer_answered,
+		.ended = stayer_ended,
+		.failed = stayer_failed };
+	const struct tunnel_target to = { .host = SL("127.0.0.1"), .port = 80 };
+	const struct http1_ask ask = {
+		.method = SL("GET"), .target = SL("/"), .host = SL("app.test")
+	};
+	const struct exchange_order order = { .link = kit.link,
+		.agent_id = SL("agt_1"),
+		.speech = TUNNEL_STREAMS,
+		.target = &to,
+		.connect_within = 1000,
+		.answer_within = 1000,
+		.request_id = SL("req_1"),
+		.ask = &ask };
+	struct stayer w = { 0 };
+	struct exchange *x;
+
+	(void)state;
+	assert_int_equal(exchange_start(&kit.dock, &order, &ops, &w, &x), 0);
+	assert_int_equal(exchange_end(x, NULL, 0), 0);
+	kit_run(&kit);
+	reach(0);
+	answer(0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore");
+	answer(0, "and more");
+	answer(0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	kit_run(&kit);
+	assert_int_equal(w.ended, 1);
+	assert_int_equal(w.failed, 0);
+	assert_int_equal(flow_pool_count(&kit.dock), 0);
+	assert_true(kit_stream(&kit, 0)->rst);
+	exchange_drop(x);
+}
+
 static void
 test_bodies(void **state)
 {
@@ -1306,6 +1371,7 @@ main(void)
 		TEST(test_used_again),
 		TEST(test_stale),
 		TEST(test_idle_word),
+		TEST(test_more_than_an_answer),
 		TEST(test_bodies),
 		TEST(test_expect),
 		TEST(test_bare),
