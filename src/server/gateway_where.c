@@ -427,6 +427,20 @@ fill_hop(struct visit *v, const struct http1_head *h)
 	hop->cookie_count = v->own_origin ? OWN_COOKIES : OWN_COOKIES - 1;
 }
 
+/* Strangers learn here what the hub would say, which they may not ask as often
+ * as they like. */
+static int
+admit(struct visit *v, const struct http1_head *h, struct gateway_no *no)
+{
+	int err = wall_admit(v, h, no);
+
+	if (err != 0 || v->call->credential.kind != CREDENTIAL_NONE)
+		return err;
+	refuse(no, 401, SL("UNAUTHORIZED"), SL("a login is required"));
+	wall_lead(v, no);
+	return ERR_DENIED;
+}
+
 int
 gateway_locate(
     struct visit *v, const struct http1_head *h, struct gateway_no *no)
@@ -467,7 +481,7 @@ gateway_locate(
 	}
 	fill_hop(v, h);
 	if (err == 0 && (r == NULL || r->wall != TUNNEL_PUBLIC))
-		err = wall_admit(v, h, no);
+		err = admit(v, h, no);
 	if (err == 0 && v->websocket && !gateway_origin_ok(v, r, h))
 		return refuse(no, 403, SL("ORIGIN_NOT_ALLOWED"),
 		    SL("pages of this origin may not open WebSockets here"));

@@ -1196,7 +1196,9 @@ visit_of(const char *target)
 	char text[512];
 
 	snprintf(text, sizeof(text),
-	    "GET %s HTTP/1.1\r\nHost: tunnel.test:7701\r\n\r\n", target);
+	    "GET %s HTTP/1.1\r\nHost: tunnel.test:7701\r\n"
+	    "X-Muster-Authorization: Bearer mst_of_somebody\r\n\r\n",
+	    target);
 	buf_clear(&visitor.got);
 	ask(text);
 	return question();
@@ -1213,7 +1215,7 @@ test_paths(void **state)
 	assert_non_null(ev);
 	assert_int_equal(ev->request.visit->way, TUNNEL_BY_PATH);
 	assert_slice(ev->request.visit->agent, SL("web-1"));
-	assert_int_equal(ev->request.credential.kind, CREDENTIAL_NONE);
+	assert_int_equal(ev->request.credential.kind, CREDENTIAL_TOKEN);
 	assert_int_equal(ev->request.visit->target.port, 0);
 	grant_to(ev);
 	assert_has(heard(0), "GET /a/b?c HTTP/1.1\r\n");
@@ -1274,7 +1276,13 @@ test_own_origin(void **state)
 
 	(void)state;
 	kit.server.settings.unsafe_path_routes = true;
+	/* A stranger is not worth a question. */
+	ask("GET /clusters/web-1/a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+	assert_null(question());
+	assert_has(got(), "HTTP/1.1 401 ");
+	buf_clear(&visitor.got);
 	ask("GET /clusters/web-1/a HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+	    "X-Muster-Authorization: Bearer mst_of_somebody\r\n"
 	    "Cookie: token=secret; __Host-muster=secret; a=b\r\n\r\n");
 	ev = question();
 	grant_to(ev);
