@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -368,14 +370,13 @@ def postgres():
 
 def test_psql(case):
     bin_ = postgres()
-    data = case.path("pg")
-    # it refuses to run as root
+    # It refuses to run as root, and others may not enter a test's directory.
+    home = tempfile.mkdtemp(prefix="muster-pg.", dir="/tmp")
+    case.cleanup.callback(shutil.rmtree, home)
+    data = os.path.join(home, "data")
     who = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
     if who:
-        os.mkdir(data)
-        import shutil
-        shutil.chown(data, "nobody", "nogroup")
-        os.chmod(case.dir, 0o755)
+        shutil.chown(home, "nobody", "nogroup")
     subprocess.run([bin_ + "/initdb", "-D", data, "-U", "tester", "-A", "trust", "-N"], check=True, cwd="/",
                    stdout=subprocess.DEVNULL, **who)
     with socket.socket() as free:
