@@ -148,7 +148,8 @@ gateway_refuse(struct conn *c, const struct gateway_no *no)
 		    : page                   ? "text/html; charset=utf-8"
 					     : "application/problem+json",
 		.fields = fields,
-		.count = n };
+		.count = n,
+		.close = no->close };
 	buf_clear(out);
 	int err = text->err != 0
 	    ? text->err

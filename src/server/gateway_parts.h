@@ -77,6 +77,7 @@ struct gateway_no {
 	uint32_t retry_after;
 	struct slice location; /* of a redirect, instead of all that */
 	struct slice cookie;   /* Set-Cookie, with it */
+	bool close;            /* the connection is of no more use */
 };
 
 static inline msec

@@ -35,6 +35,15 @@ refuse(struct gateway_no *no, int status, struct slice code, struct slice text)
 	return ERR_DENIED;
 }
 
+/* Nobody means this: what follows is not to be read. */
+static int
+refuse_for_good(struct gateway_no *no, struct slice code, struct slice text)
+{
+	refuse(no, 400, code, text);
+	no->close = true;
+	return ERR_DENIED;
+}
+
 /* Hosts --------------------------------------------------------------------
  */
 
@@ -241,14 +250,18 @@ locate_path(struct visit *v, const struct http1_head *h, struct gateway_no *no)
 	int err;
 
 	v->own_origin = !is_tunnel_origin(s, &h->host);
+	/* Where nothing of a service is, paths are read as our own. */
+	if (climbs(v->path) ||
+	    (v->own_origin && !s->settings.unsafe_path_routes &&
+		url_path_check(v->path) != 0))
+		return refuse_for_good(no, SL("INVALID_REQUEST"),
+		    SL("the path has dot segments, or escapes that are not "
+		       "allowed"));
 	if (v->own_origin && !s->settings.unsafe_path_routes)
 		return refuse(no, 421, SL("MISDIRECTED"),
 		    SL("services are not answered on the controller's own "
 		       "origin: set tunnel_origin, or give the service a host "
 		       "of its own by a route"));
-	if (climbs(v->path))
-		return refuse(no, 400, SL("INVALID_REQUEST"),
-		    SL("the path has dot segments"));
 	err = gateway_read_path(
 	    v->path, &v->call->arena, &v->what, &v->hop.prefix);
 	if (err == ERR_INVALID)

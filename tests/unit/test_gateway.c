@@ -1263,6 +1263,12 @@ test_bad_paths(void **state)
 		assert_null(visit_of(cases[i].target));
 		snprintf(want, sizeof(want), "HTTP/1.1 %s ", cases[i].status);
 		assert_has(got(), want);
+		if (strcmp(cases[i].status, "400") != 0)
+			continue;
+		/* Nobody means that. */
+		assert_has(got(), "Connection: close\r\n");
+		send_away(&visitor);
+		let_in(&visitor);
 	}
 	assert_null(visit_of("/clusters/web-1?q=1"));
 	assert_has(got(), "HTTP/1.1 308 ");
