@@ -10,8 +10,14 @@
 #include "server/accounts.h"
 #include "server/api.h"
 #include "server/attach.h"
+#include "server/broadcast.h"
+#include "server/figures.h"
 #include "server/health.h"
 #include "server/show.h"
+#include "server/signed.h"
+#include "server/stops.h"
+#include "server/tunnel_api.h"
+#include "server/wall.h"
 
 #include "server/rights.h"
 
@@ -23,7 +29,10 @@ static bool
 asks_hub(const struct route *r)
 {
 	return r->handle == api_ask || r->handle == accounts_ask ||
-	    r->handle == attach_open || r->handle == metrics_ask;
+	    r->handle == attach_open || r->handle == metrics_ask ||
+	    r->handle == stops_ask || r->handle == tunnel_api_ask ||
+	    r->handle == broadcast_ask || r->handle == figures_ask ||
+	    r->handle == signed_api_ask || r->handle == wall_ask;
 }
 
 static void

@@ -927,7 +927,8 @@ def test_hundred_sockets(t):
     d = begin(t)
 
     async def run():
-        dashes = await asyncio.gather(*[dashboard(d, name="n%d" % n) for n in range(100)])
+        token = jwt(d, "admin", ttl_ms=600000)
+        dashes = await asyncio.gather(*[dashboard(d, name="n%d" % n, token=token) for n in range(100)])
         agent = await flat_agent(d)
         for p in dashes:
             await p.wait("agent:status", agentId="agent-1", status="online")

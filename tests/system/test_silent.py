@@ -55,6 +55,19 @@ def until_closed(s, limit):
     return time.monotonic() - start, last
 
 
+def board(d, token):
+    """A status board that never answers a ping."""
+    s = d.connect()
+    s.sendall(("GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+               "Authorization: Bearer %s\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+               "Sec-WebSocket-Version: 13\r\n\r\n" % (d.port, token)).encode())
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += s.recv(4096)
+    check(b" 101 " in head, head)
+    return s
+
+
 def test_silence(t):
     d = t.musterd()
     token = d.make_token()
@@ -72,7 +85,7 @@ def test_silence(t):
     slow = d.connect()   # begins a head and never ends it
     slow.sendall(b"GET /health HTTP/1.1\r\nHost: x")
     watchers = [threading.Thread(target=watch, args=a) for a in
-                (("mute", mute, 100), ("empty", empty, 40), ("slow", slow, 40))]
+                (("mute", mute, 100), ("board", board(d, d.token), 100), ("empty", empty, 40), ("slow", slow, 40))]
     for w in watchers:
         w.start()
     # The lively one is kept by any frame at all, here an application's ping.
@@ -86,6 +99,8 @@ def test_silence(t):
     check(b" 408 " in found["slow"][1] or found["slow"][1] == b"", found["slow"][1])
     check(59 <= found["mute"][0] <= 70, "an agent that answers no ping:", found["mute"][0])
     check(b"\x03\xe9" in found["mute"][1], "close 1001:", found["mute"][1])
+    check(59 <= found["board"][0] <= 70, "a board that answers no ping:", found["board"][0])
+    check(found["board"][1].endswith(b"\x88\x07\x03\xe9stale"), "its close:", found["board"][1])
     agent = d.get("/api/v1/agents/mute").json
     equal(agent["status"], "reconnecting")
     equal(agent["status_reason"], "timeout")
