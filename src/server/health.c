@@ -26,7 +26,10 @@ put_health(struct conn *c, struct js_writer *w, bool failing)
 	core_stats(s->core, &stats);
 	js_begin_object(w);
 	js_kv_string(w, "status", failing ? SL("error") : SL("ok"));
-	js_kv_string(w, "gateway", failing ? SL("error") : SL("connected"));
+	js_kv_string(w, "gateway",
+	    failing                  ? SL("error")
+		: s->short_of_memory ? SL("degraded")
+				     : SL("connected"));
 	js_kv_object(w, "websocket");
 	js_kv_string(w, "status", s->draining ? SL("draining") : SL("running"));
 	js_kv_u64(w, "connections", stats.watches);

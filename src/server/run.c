@@ -261,6 +261,7 @@ static struct hub *
 load_hub(struct runner *r)
 {
 	struct hub_config c = { .node = 1,
+		.refuse_takeover = r->server.settings.refuse_takeover,
 		.user_connections =
 		    (uint32_t)r->server.settings.user_connections,
 		.fence = store_fence(r->store),

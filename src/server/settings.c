@@ -55,6 +55,10 @@ static const struct conf_option options[] = {
 	  "Answer /clusters/AGENT/... on the controller's own origin too, "
 	  "although pages there can then act for whoever is logged in.",
 	  AT(unsafe_path_routes) },
+	{ "refuse_takeover", CONF_BOOL, CONF_RESTART, 0, 0, "off",
+	  "Refuse an agent without a key of its own that comes from another "
+	  "address while it is connected from one.",
+	  AT(refuse_takeover) },
 	{ "cors_origins", CONF_TEXT, CONF_RESTART, 0, 4000, "",
 	  "Origins, joined by commas, whose pages may use the API.",
 	  AT(cors_origins) },

@@ -27,6 +27,7 @@ struct settings {
 	struct slice hosts;
 	struct slice tunnel_origin;
 	bool unsafe_path_routes;
+	bool refuse_takeover;
 	struct slice cors_origins;
 	struct slice trusted_proxies;
 	uint64_t connections;

@@ -399,4 +399,23 @@ def test_many(t):
     check(WS_PATH not in d.log() or "token=" not in d.log(), "a token in the log")
 
 
+def test_takeover(t):
+    """The same token from another address, while the first is there."""
+    async def run(d, refused):
+        token = d.make_token()
+        first = await Agent.connect(d, token)
+        await first.ask("register", FULL, "register_success")
+        other = await Agent.connect(d, token, local_addr=("127.0.0.9", 0))
+        m = await other.ask("register", FULL, "error" if refused else "register_success")
+        if refused:
+            equal(m["code"], "AGENT_LIVE", m)
+            await first.ask("ping", {}, "pong")
+        lines = [(a["action"], a["result"]) for a in d.get("/api/v1/audit?limit=50")["items"]]
+        check(("agent.takeover", "denied" if refused else "ok") in lines, lines)
+        await first.ws.close()
+        await other.ws.close()
+    asyncio.run(run(t.musterd(), False))
+    asyncio.run(run(t.musterd("--refuse-takeover"), True))
+
+
 main(globals())
