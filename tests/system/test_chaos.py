@@ -3,4 +3,4 @@
 # timeout: 170
 import chaos
 
-chaos.main(kills=60, seconds=20.0, hosts=3, gap=0.2, disk=256, patience=60.0)
+chaos.main(kills=60, least=3, seconds=20.0, hosts=3, gap=0.2, disk=256, patience=60.0)

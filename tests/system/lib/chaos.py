@@ -636,6 +636,8 @@ class World:
                 x.join()
         self.heal()
         equal(self.trouble, [], "operator")
+        check(self.kills() >= self.options.least and len(self.commands) >= self.options.least,
+              "only %d kills and %d commands: that proves little" % (self.kills(), len(self.commands)))
         rows = self.settle()
         self.prove(rows)
         self.prove_rest()
