@@ -419,15 +419,11 @@ on_timer(struct conn *c)
 	struct console *s = console_of(c);
 	msec now = console_now(c);
 
-	/* Said before the machine gives up, for then it says no more. */
-	if (s->ws.state == WSCONN_OPEN && now - s->ws.heard >= DEAD_AFTER) {
+	if (wsrole_stale(c, &s->ws)) {
 		console_close(c, WS_CODE_AWAY, SL("stale"), ERR_TIMEOUT);
-		if (c->ending)
-			return;
-		c->why = ERR_TIMEOUT;
-		console_desk_close(c);
-		dock_farewell(c->dock, c);
-		conn_end(c);
+		if (!c->ending)
+			console_desk_close(c);
+		wsrole_give_up(c);
 		return;
 	}
 	if (wsconn_expire(&s->ws, now) != 0) {

@@ -351,14 +351,9 @@ on_timer(struct conn *c)
 	struct link_conn *l = link_of(c);
 	msec now = now_of(c);
 
-	/* Said before the machine gives up, for then it says no more. */
-	if (l->ws.state == WSCONN_OPEN && now - l->ws.heard >= DEAD_AFTER) {
+	if (wsrole_stale(c, &l->ws)) {
 		close_link(c, WS_CODE_AWAY, SL("stale"), ERR_TIMEOUT);
-		if (c->ending)
-			return;
-		c->why = ERR_TIMEOUT;
-		dock_farewell(c->dock, c);
-		conn_end(c);
+		wsrole_give_up(c);
 		return;
 	}
 	if (wsconn_expire(&l->ws, now) != 0) {

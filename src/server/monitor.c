@@ -145,15 +145,10 @@ on_timer(struct conn *c)
 	struct monitor *m = monitor_of(c);
 	msec now = now_of(c);
 
-	/* Said before the machine gives up, for then it says no more. */
-	if (m->ws.state == WSCONN_OPEN && now - m->ws.heard >= DEAD_AFTER) {
+	if (wsrole_stale(c, &m->ws)) {
 		m->why = ERR_TIMEOUT;
 		on_close(c, WS_CODE_AWAY, SL("stale"));
-		if (c->ending)
-			return;
-		c->why = ERR_TIMEOUT;
-		dock_farewell(c->dock, c);
-		conn_end(c);
+		wsrole_give_up(c);
 		return;
 	}
 	if (wsconn_expire(&m->ws, now) != 0) {

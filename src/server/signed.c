@@ -428,14 +428,9 @@ on_timer(struct conn *c)
 	struct signer *s = signer_of(c);
 	msec now = now_of(c);
 
-	/* Said before the machine gives up, for then it says no more. */
-	if (s->ws.state == WSCONN_OPEN && now - s->ws.heard >= DEAD_AFTER) {
+	if (wsrole_stale(c, &s->ws)) {
 		finish(c, WS_CODE_AWAY, SL("stale"), ERR_TIMEOUT);
-		if (c->ending)
-			return;
-		c->why = ERR_TIMEOUT;
-		dock_farewell(c->dock, c);
-		conn_end(c);
+		wsrole_give_up(c);
 		return;
 	}
 	if (wsconn_expire(&s->ws, now) != 0) {

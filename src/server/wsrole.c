@@ -1,3 +1,5 @@
+#include "base/err.h"
+
 #include "server/credential.h"
 
 #include "server/wsrole.h"
@@ -43,6 +45,23 @@ wsrole_broke(uint16_t code)
 {
 	return code != WS_CODE_NORMAL && code != WS_CODE_AWAY &&
 	    code != WS_CODE_NONE;
+}
+
+bool
+wsrole_stale(const struct conn *c, const struct wsconn *ws)
+{
+	return ws->state == WSCONN_OPEN &&
+	    loop_now(c->dock->lane.loop) - ws->heard >= ws->config->dead_after;
+}
+
+void
+wsrole_give_up(struct conn *c)
+{
+	if (c->ending)
+		return;
+	c->why = ERR_TIMEOUT;
+	dock_farewell(c->dock, c);
+	conn_end(c);
 }
 
 void

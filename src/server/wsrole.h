@@ -23,6 +23,12 @@ bool wsrole_pace(struct conn *c, bool paused);
  * and no code at all. */
 bool wsrole_broke(uint16_t code);
 
+/* Whether the peer has been silent for as long as it may: to be closed with
+ * 1001 `stale`, before the machine gives up, for then it says no more. */
+bool wsrole_stale(const struct conn *c, const struct wsconn *ws);
+/* And after that: no answer is waited for. */
+void wsrole_give_up(struct conn *c);
+
 /* Ask the hub whether it may come in; answered by WELCOME or DENIED. */
 void wsrole_knock(
     struct conn *c, struct call *call, enum entrance entrance, bool native);
