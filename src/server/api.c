@@ -28,35 +28,31 @@ struct asked {
 	struct slice token; /* the text of a new one, told once */
 };
 
-struct fault {
-	struct slice field;
-	struct slice text;
-};
-
 /* Bodies ---------------------------------------------------------------------
  */
 
 static int
-parse(struct slice text, struct arena *a, struct js_doc *doc, struct fault *f)
+parse(
+    struct slice text, struct arena *a, struct js_doc *doc, struct api_fault *f)
 {
 	const struct js_limits limits = { JSON_MAX, JSON_DEPTH };
 	int err = js_parse(doc, text.len > 0 ? text : SL("{}"), &limits, a);
 
 	if (err == 0 && doc->repeated.ptr != NULL) {
-		*f = (struct fault){ doc->repeated,
+		*f = (struct api_fault){ doc->repeated,
 			SL("a member stands twice") };
 		return ERR_DUPLICATE;
 	}
 	if (err == 0 && js_root(doc).kind != JS_OBJECT)
 		err = ERR_TYPE;
 	if (err != 0)
-		*f =
-		    (struct fault){ none, SL("the body is not a JSON object") };
+		*f = (struct api_fault){ none,
+			SL("the body is not a JSON object") };
 	return err;
 }
 
 static int
-fields_fault(const struct js_fields *fields, struct fault *f)
+fields_fault(const struct js_fields *fields, struct api_fault *f)
 {
 	if (fields->err == 0)
 		return 0;
@@ -82,11 +78,11 @@ all_strings(struct js_value v)
 }
 
 static int
-read_argv(struct js_value argv, struct command_record *r, struct fault *f)
+read_argv(struct js_value argv, struct command_record *r, struct api_fault *f)
 {
 	if (argv.kind != JS_ARRAY || js_count(argv) == 0 ||
 	    !all_strings(argv)) {
-		*f = (struct fault){ SL("argv"),
+		*f = (struct api_fault){ SL("argv"),
 			SL("argv is an array of at least one string, "
 			   "without NUL") };
 		return ERR_TYPE;
@@ -96,12 +92,12 @@ read_argv(struct js_value argv, struct command_record *r, struct fault *f)
 }
 
 static int
-read_env(struct js_value env, struct command_record *r, struct fault *f)
+read_env(struct js_value env, struct command_record *r, struct api_fault *f)
 {
 	if (env.kind == JS_NONE || js_count(env) == 0)
 		return 0;
 	if (env.kind != JS_OBJECT || !all_strings(env)) {
-		*f = (struct fault){ SL("env"),
+		*f = (struct api_fault){ SL("env"),
 			SL("env is an object of strings") };
 		return ERR_TYPE;
 	}
@@ -113,7 +109,7 @@ read_env(struct js_value env, struct command_record *r, struct fault *f)
  * they are is for the hub to judge. */
 static int
 read_targets(struct js_value root, size_t size, struct arena *a,
-    struct request *q, struct fault *f)
+    struct request *q, struct api_fault *f)
 {
 	struct js_value list = js_get(root, "agents"), item;
 	struct js_value selector = js_get(root, "selector");
@@ -122,14 +118,14 @@ read_targets(struct js_value root, size_t size, struct arena *a,
 	struct slice *targets = NULL;
 
 	if (rest > COMMAND_TEXT_MAX) {
-		*f = (struct fault){ SL("argv"),
+		*f = (struct api_fault){ SL("argv"),
 			SL("a command with all that it carries is at most "
 			   "63 KiB of JSON") };
 		return ERR_TOO_BIG;
 	}
 	q->fan = list.kind != JS_NONE || selector.kind != JS_NONE;
 	if (q->fan == (q->id.ptr != NULL)) {
-		*f = (struct fault){ SL("agent"),
+		*f = (struct api_fault){ SL("agent"),
 			SL("give either agent, or agents and selector") };
 		return ERR_MISSING;
 	}
@@ -137,7 +133,7 @@ read_targets(struct js_value root, size_t size, struct arena *a,
 		(list.kind != JS_ARRAY || !all_strings(list))) ||
 	    (selector.kind != JS_NONE &&
 		js_string(selector, &q->filter.selector) != 0)) {
-		*f = (struct fault){ SL("agents"),
+		*f = (struct api_fault){ SL("agents"),
 			SL("agents is an array of strings, selector a "
 			   "string") };
 		return ERR_TYPE;
@@ -159,7 +155,7 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 	const int64_t year = INT64_C(366) * 86400000;
 	struct command_record *r = arena_alloc(a, sizeof(*r));
 	struct js_doc *doc = arena_alloc(a, sizeof(*doc));
-	struct fault f = { 0 };
+	struct api_fault f = { 0 };
 	struct js_fields in;
 	struct js_value argv, env;
 	struct slice priority, on_full = { 0 };
@@ -195,14 +191,14 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 	r->priority = 1;
 	if (err == 0 && priority.len > 0 &&
 	    priority_find(priority, &r->priority) != 0) {
-		f = (struct fault){ SL("priority"),
+		f = (struct api_fault){ SL("priority"),
 			SL("priority is low, normal or high") };
 		err = ERR_INVALID;
 	}
 	r->drops = slice_eq(on_full, SL("drop"));
 	if (err == 0 && on_full.len > 0 && !r->drops &&
 	    !slice_eq(on_full, SL("wait"))) {
-		f = (struct fault){ SL("on_full"),
+		f = (struct api_fault){ SL("on_full"),
 			SL("on_full is wait or drop") };
 		err = ERR_INVALID;
 	}
@@ -219,7 +215,7 @@ api_read_command(struct slice text, struct arena *a, struct request *q,
 }
 
 static int
-read_scopes(struct js_value list, scope_set *out, struct fault *f)
+read_scopes(struct js_value list, scope_set *out, struct api_fault *f)
 {
 	struct js_walk w = js_walk(list);
 	struct js_value item;
@@ -230,7 +226,7 @@ read_scopes(struct js_value list, scope_set *out, struct fault *f)
 		scope_set bit =
 		    js_string(item, &name) == 0 ? scope_find(name) : 0;
 		if (bit == 0) {
-			*f = (struct fault){ SL("scopes"),
+			*f = (struct api_fault){ SL("scopes"),
 				SL("there is no such scope") };
 			return ERR_INVALID;
 		}
@@ -301,7 +297,7 @@ make_secret(struct conn *c, struct call *call, struct arena *a,
 
 static int
 read_token(struct conn *c, struct call *call, struct arena *a,
-    struct request *q, struct fault *f)
+    struct request *q, struct api_fault *f)
 {
 	const int64_t century = INT64_C(36525) * 86400000;
 	struct token_record *t = arena_alloc(a, sizeof(*t));
@@ -325,7 +321,7 @@ read_token(struct conn *c, struct call *call, struct arena *a,
 	if (err == 0)
 		err = read_scopes(scopes, &t->scopes, f);
 	if (err == 0 && join_strings(allow, a, &t->allow) != 0) {
-		*f = (struct fault){ SL("allow"),
+		*f = (struct api_fault){ SL("allow"),
 			SL("allow is an array of addresses and ranges") };
 		err = ERR_TYPE;
 	}
@@ -343,7 +339,7 @@ read_token(struct conn *c, struct call *call, struct arena *a,
 
 static int
 read_rotation(struct conn *c, struct call *call, struct arena *a,
-    struct request *q, struct fault *f)
+    struct request *q, struct api_fault *f)
 {
 	const int64_t month = INT64_C(31) * 86400000;
 	struct token_record *t = arena_alloc(a, sizeof(*t));
@@ -366,7 +362,7 @@ read_rotation(struct conn *c, struct call *call, struct arena *a,
 
 static int
 read_join(struct conn *c, struct call *call, struct arena *a, struct request *q,
-    struct fault *f)
+    struct api_fault *f)
 {
 	struct js_doc *doc = arena_alloc(a, sizeof(*doc));
 	struct js_fields in;
@@ -394,13 +390,13 @@ read_join(struct conn *c, struct call *call, struct arena *a, struct request *q,
 		err = ERR_INVALID;
 	buf_fini(&b);
 	if (err != 0) {
-		*f = (struct fault){ SL("public_key"),
+		*f = (struct api_fault){ SL("public_key"),
 			SL("public_key is 32 bytes in base64") };
 		return err;
 	}
 	if (name.len == 0 || name.len > 255 || install.len > 128) {
-		*f =
-		    (struct fault){ SL("name"), SL("name has 1 to 255 bytes") };
+		*f = (struct api_fault){ SL("name"),
+			SL("name has 1 to 255 bytes") };
 		return ERR_RANGE;
 	}
 	err = arena_copy(a, name, &q->name);
@@ -409,7 +405,7 @@ read_join(struct conn *c, struct call *call, struct arena *a, struct request *q,
 
 static int
 read_labels(struct conn *c, struct call *call, struct arena *a,
-    struct request *q, struct fault *f)
+    struct request *q, struct api_fault *f)
 {
 	struct js_doc *doc = arena_alloc(a, sizeof(*doc));
 	int err = doc == NULL
@@ -423,7 +419,7 @@ read_labels(struct conn *c, struct call *call, struct arena *a,
 
 static int
 read_command(struct conn *c, struct call *call, struct arena *a,
-    struct request *q, struct fault *f)
+    struct request *q, struct api_fault *f)
 {
 	struct slice text;
 
@@ -439,20 +435,29 @@ read_command(struct conn *c, struct call *call, struct arena *a,
 	return err;
 }
 
-static int
-read_filter(struct conn *c, struct call *call, struct arena *a,
-    struct request *q, struct fault *f)
+int
+api_read_page(
+    struct call *call, struct arena *a, struct request *q, struct api_fault *f)
 {
 	struct slice limit = web_query(call, "limit");
 	uint64_t n = 0;
 
-	(void)c;
 	if (limit.ptr != NULL && (slice_u64(limit, 1000, &n) != 0 || n == 0)) {
-		*f = (struct fault){ SL("limit"), SL("limit is 1 to 1000") };
+		*f =
+		    (struct api_fault){ SL("limit"), SL("limit is 1 to 1000") };
 		return ERR_RANGE;
 	}
 	q->limit = (uint32_t)n;
-	int err = arena_copy(a, web_query(call, "cursor"), &q->cursor);
+	return arena_copy(a, web_query(call, "cursor"), &q->cursor);
+}
+
+static int
+read_filter(struct conn *c, struct call *call, struct arena *a,
+    struct request *q, struct api_fault *f)
+{
+	int err = api_read_page(call, a, q, f);
+
+	(void)c;
 	if (err == 0)
 		err = arena_copy(
 		    a, web_query(call, "selector"), &q->filter.selector);
@@ -465,7 +470,7 @@ read_filter(struct conn *c, struct call *call, struct arena *a,
 }
 
 typedef int read_fn(struct conn *c, struct call *call, struct arena *a,
-    struct request *q, struct fault *f);
+    struct request *q, struct api_fault *f);
 
 static read_fn *const readers[OPS] = {
 	[OP_AGENT_LIST] = read_filter,
@@ -480,39 +485,52 @@ static read_fn *const readers[OPS] = {
 /* Asking
  * ----------------------------------------------------------------------- */
 
+struct event *
+api_question(struct conn *c, struct call *call, struct arena **a)
+{
+	struct event *ev = conn_event(c, EVENT_REQUEST, a);
+	struct request *q;
+
+	if (ev == NULL)
+		return NULL;
+	q = &ev->request;
+	q->op = call->route->op;
+	if (credential_copy(*a, &call->credential, &q->credential) != 0 ||
+	    arena_copy(*a, call->params[0], &q->id) != 0 ||
+	    arena_copy(*a, call->request_id, &ev->request_id) != 0)
+		return NULL;
+	return ev;
+}
+
+void
+api_post(struct conn *c, struct event *ev, int err, const struct api_fault *f)
+{
+	if (ev == NULL)
+		web_problem(c, &(struct problem){ .status = 503 });
+	else if (err != 0)
+		web_problem(c,
+		    &(struct problem){ .status = err == ERR_NOMEM ? 503 : 400,
+			.field = f->field,
+			.text = f->text });
+	else if (dock_post(c->dock, ev) != 0)
+		web_problem(
+		    c, &(struct problem){ .status = 503, .retry_after = 1 });
+}
+
 void
 api_ask(struct conn *c, struct call *call)
 {
 	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
-	struct fault f = { 0 };
+	struct event *ev = api_question(c, call, &a);
+	struct api_fault f = { 0 };
 	int err = 0;
 
-	if (ev == NULL) {
-		web_problem(c, &(struct problem){ .status = 503 });
-		return;
-	}
-	struct request *q = &ev->request;
-	q->op = call->route->op;
-	if (credential_copy(a, &call->credential, &q->credential) != 0 ||
-	    arena_copy(a, call->params[0], &q->id) != 0 ||
-	    arena_copy(a, call->request_id, &ev->request_id) != 0)
-		err = ERR_NOMEM;
-	if (err == 0 && readers[q->op] != NULL)
-		err = readers[q->op](c, call, a, q, &f);
-	if (err != 0) {
-		web_problem(c,
-		    &(struct problem){ .status = err == ERR_NOMEM ? 503 : 400,
-			.field = f.field,
-			.text = f.text });
-		return;
-	}
+	if (ev != NULL && readers[ev->request.op] != NULL)
+		err = readers[ev->request.op](c, call, a, &ev->request, &f);
 	/* Whoever follows is known to the hub until it is gone. */
-	if (q->op == OP_EVENTS)
+	if (ev != NULL && err == 0 && ev->request.op == OP_EVENTS)
 		c->greeted = true;
-	if (dock_post(c->dock, ev) != 0)
-		web_problem(
-		    c, &(struct problem){ .status = 503, .retry_after = 1 });
+	api_post(c, ev, err, &f);
 }
 
 /* Answering

@@ -1,7 +1,7 @@
 #include "base/err.h"
 #include "base/js.h"
 
-#include "server/credential.h"
+#include "server/api.h"
 
 #include "server/broadcast.h"
 
@@ -72,19 +72,11 @@ void
 broadcast_ask(struct conn *c, struct call *call)
 {
 	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
+	struct event *ev = api_question(c, call, &a);
 	struct slice body, field = { 0 };
-	int err = ERR_NOMEM;
+	int err = ev == NULL ? ERR_NOMEM
+			     : arena_copy(a, buf_peek(&call->body), &body);
 
-	if (ev != NULL) {
-		ev->request.op = call->route->op;
-		err = arena_copy(a, buf_peek(&call->body), &body);
-	}
-	if (err == 0)
-		err = credential_copy(
-		    a, &call->credential, &ev->request.credential);
-	if (err == 0)
-		err = arena_copy(a, call->request_id, &ev->request_id);
 	if (err == 0)
 		err = read_body(body, a, &ev->request, &field);
 	if (err != 0)

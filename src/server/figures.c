@@ -2,7 +2,6 @@
 #include "base/js_write.h"
 
 #include "server/api.h"
-#include "server/credential.h"
 #include "server/show.h"
 
 #include "server/figures.h"
@@ -34,20 +33,10 @@ figures_ask(struct conn *c, struct call *call)
 {
 	struct slice field = { 0 };
 	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
-	int err = ev == NULL ? ERR_NOMEM : 0;
+	struct event *ev = api_question(c, call, &a);
+	int err =
+	    ev == NULL ? ERR_NOMEM : read_query(call, a, &ev->request, &field);
 
-	if (err == 0) {
-		ev->request.op = call->route->op;
-		err = credential_copy(
-		    a, &call->credential, &ev->request.credential);
-	}
-	if (err == 0)
-		err = arena_copy(a, call->params[0], &ev->request.id);
-	if (err == 0)
-		err = arena_copy(a, call->request_id, &ev->request_id);
-	if (err == 0)
-		err = read_query(call, a, &ev->request, &field);
 	if (err == ERR_INVALID)
 		web_problem(c,
 		    &(struct problem){ .status = 400,

@@ -9,7 +9,6 @@
 #include "io/rand.h"
 
 #include "server/api.h"
-#include "server/credential.h"
 #include "server/show.h"
 #include "server/vault.h"
 
@@ -148,28 +147,12 @@ signed_api_ask(struct conn *c, struct call *call)
 	    call->route->op == OP_SIGNED_ROTATE;
 	struct wish w = { 0 };
 	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
-	int err = ev == NULL ? ERR_NOMEM : 0;
+	struct event *ev = api_question(c, call, &a);
+	int err = 0;
 
-	if (err == 0) {
-		ev->request.op = call->route->op;
-		err = credential_copy(
-		    a, &call->credential, &ev->request.credential);
-	}
-	if (err == 0)
-		err = arena_copy(a, call->params[0], &ev->request.id);
-	if (err == 0)
-		err = arena_copy(a, call->request_id, &ev->request_id);
-	if (err == 0 && makes)
+	if (ev != NULL && makes)
 		err = read_request(c, call, a, &ev->request, &w);
-	if (err != 0)
-		web_problem(c,
-		    &(struct problem){ .status = err == ERR_NOMEM ? 503 : 400,
-			.field = w.field,
-			.text = w.why });
-	else if (dock_post(c->dock, ev) != 0)
-		web_problem(
-		    c, &(struct problem){ .status = 503, .retry_after = 1 });
+	api_post(c, ev, err, &(struct api_fault){ w.field, w.why });
 }
 
 static void

@@ -6,8 +6,7 @@
 #include "base/js.h"
 #include "base/js_write.h"
 
-#include "server/credential.h"
-
+#include "server/api.h"
 #include "server/signed.h"
 
 enum { PAGE = 1000, ARGS_MAX = 32 };
@@ -118,22 +117,14 @@ void
 signed_http_ask(struct conn *c, struct call *call)
 {
 	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
+	struct event *ev = api_question(c, call, &a);
 	int err = ev == NULL ? ERR_NOMEM : 0;
 
 	if (err == 0) {
-		ev->request.op = call->route->op;
 		ev->request.limit = PAGE;
-		err = credential_copy(
-		    a, &call->credential, &ev->request.credential);
-	}
-	if (err == 0)
-		err = arena_copy(a, call->params[0], &ev->request.id);
-	if (err == 0)
 		err = arena_copy(
 		    a, web_query(call, "cursor"), &ev->request.cursor);
-	if (err == 0)
-		err = arena_copy(a, call->request_id, &ev->request_id);
+	}
 	if (err == 0 && call->route->op == OP_COMMAND_CREATE)
 		err = read_command(call, a, &ev->request);
 	if (err == 0)

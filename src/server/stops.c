@@ -3,24 +3,17 @@
 #include "base/js_write.h"
 
 #include "server/api.h"
-#include "server/credential.h"
 #include "server/show.h"
 
 #include "server/stops.h"
 
 enum { JSON_MAX = 64 * 1024 };
 
-/* What is wrong with a request. */
-struct fault {
-	struct slice field;
-	struct slice text;
-};
-
 /* Asking ------------------------------------------------------------------- */
 
 /* The one of two members that goes with the scope. */
 static int
-read_target(struct js_fields *f, struct request *q, struct fault *fault)
+read_target(struct js_fields *f, struct request *q, struct api_fault *fault)
 {
 	struct slice selector = { 0 }, agent = { 0 };
 
@@ -36,14 +29,14 @@ read_target(struct js_fields *f, struct request *q, struct fault *fault)
 		other = agent.ptr != NULL || selector.ptr != NULL;
 	if (!other && !missing)
 		return 0;
-	*fault = (struct fault){ SL("scope"),
+	*fault = (struct api_fault){ SL("scope"),
 		SL("scope is all, or selector with a selector, or agent with "
 		   "an agent") };
 	return ERR_INVALID;
 }
 
 static int
-read_scope(struct js_fields *f, struct request *q, struct fault *fault)
+read_scope(struct js_fields *f, struct request *q, struct api_fault *fault)
 {
 	struct slice scope;
 
@@ -51,7 +44,7 @@ read_scope(struct js_fields *f, struct request *q, struct fault *fault)
 	if (f->err != 0)
 		return f->err;
 	if (stop_scope_find(scope, &q->scope) != 0) {
-		*fault = (struct fault){ SL("scope"),
+		*fault = (struct api_fault){ SL("scope"),
 			SL("scope is all, selector or agent") };
 		return ERR_INVALID;
 	}
@@ -59,7 +52,7 @@ read_scope(struct js_fields *f, struct request *q, struct fault *fault)
 }
 
 static int
-read_body(struct js_fields *f, struct request *q, struct fault *fault)
+read_body(struct js_fields *f, struct request *q, struct api_fault *fault)
 {
 	struct slice key = { 0 };
 	int64_t epoch = 0;
@@ -77,8 +70,8 @@ read_body(struct js_fields *f, struct request *q, struct fault *fault)
 }
 
 static int
-read_request(
-    struct call *call, struct arena *a, struct request *q, struct fault *fault)
+read_request(struct call *call, struct arena *a, struct request *q,
+    struct api_fault *fault)
 {
 	const struct js_limits limits = { JSON_MAX, 4 };
 	struct js_doc *doc = arena_alloc(a, sizeof(*doc));
@@ -93,67 +86,36 @@ read_request(
 		return err;
 	if (err != 0 || doc->repeated.ptr != NULL ||
 	    js_root(doc).kind != JS_OBJECT) {
-		*fault = (struct fault){ .text = SL("the body is not a JSON "
-						    "object, or a member of it "
-						    "stands twice") };
+		*fault =
+		    (struct api_fault){ .text = SL("the body is not a JSON "
+						   "object, or a member of it "
+						   "stands twice") };
 		return ERR_INVALID;
 	}
 	js_fields_init(&f, js_root(doc));
 	err = read_body(&f, q, fault);
 	if (f.err != 0)
-		*fault = (struct fault){ f.field,
+		*fault = (struct api_fault){ f.field,
 			f.err == ERR_MISSING
 			    ? SL("this member is required")
 			    : SL("this member has the wrong type or range") };
 	return err;
 }
 
-static int
-read_page(
-    struct call *call, struct arena *a, struct request *q, struct fault *fault)
-{
-	struct slice limit = web_query(call, "limit");
-	uint64_t n = 0;
-
-	if (limit.ptr != NULL && (slice_u64(limit, 1000, &n) != 0 || n == 0)) {
-		*fault =
-		    (struct fault){ SL("limit"), SL("limit is 1 to 1000") };
-		return ERR_RANGE;
-	}
-	q->limit = (uint32_t)n;
-	return arena_copy(a, web_query(call, "cursor"), &q->cursor);
-}
-
 void
 stops_ask(struct conn *c, struct call *call)
 {
 	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
-	struct fault fault = { 0 };
+	struct event *ev = api_question(c, call, &a);
+	enum request_op op = call->route->op;
+	struct api_fault fault = { 0 };
+	int err = 0;
 
-	if (ev == NULL) {
-		web_problem(c, &(struct problem){ .status = 503 });
-		return;
-	}
-	struct request *q = &ev->request;
-	q->op = call->route->op;
-	int err = credential_copy(a, &call->credential, &q->credential);
-	if (err == 0)
-		err = arena_copy(a, call->params[0], &q->id);
-	if (err == 0)
-		err = arena_copy(a, call->request_id, &ev->request_id);
-	if (err == 0)
-		err = q->op == OP_STOP_LIST || q->op == OP_STOP_SHOW
-		    ? read_page(call, a, q, &fault)
-		    : read_request(call, a, q, &fault);
-	if (err != 0)
-		web_problem(c,
-		    &(struct problem){ .status = err == ERR_NOMEM ? 503 : 400,
-			.field = fault.field,
-			.text = fault.text });
-	else if (dock_post(c->dock, ev) != 0)
-		web_problem(
-		    c, &(struct problem){ .status = 503, .retry_after = 1 });
+	if (ev != NULL)
+		err = op == OP_STOP_LIST || op == OP_STOP_SHOW
+		    ? api_read_page(call, a, &ev->request, &fault)
+		    : read_request(call, a, &ev->request, &fault);
+	api_post(c, ev, err, &fault);
 }
 
 /* Answering ---------------------------------------------------------------- */

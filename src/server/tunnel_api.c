@@ -7,7 +7,6 @@
 #include "io/clock.h"
 
 #include "server/api.h"
-#include "server/credential.h"
 #include "server/show.h"
 #include "server/sites.h"
 #include "server/wall_token.h"
@@ -20,12 +19,6 @@ static const int64_t link_ttl = 3600000;
 static const int64_t link_ttl_most = INT64_C(30) * 86400000;
 static const struct slice none;
 
-/* What is wrong with a request. */
-struct fault {
-	struct slice field;
-	struct slice text;
-};
-
 /* A link under way. */
 struct wish {
 	msec ttl;
@@ -35,11 +28,11 @@ struct wish {
 /* Bodies ------------------------------------------------------------------- */
 
 static int
-fields_fault(const struct js_fields *in, struct fault *f)
+fields_fault(const struct js_fields *in, struct api_fault *f)
 {
 	if (in->err == 0)
 		return 0;
-	*f = (struct fault){ in->field,
+	*f = (struct api_fault){ in->field,
 		in->err == ERR_MISSING
 		    ? SL("this member is required")
 		    : SL("this member has the wrong type or range") };
@@ -47,7 +40,7 @@ fields_fault(const struct js_fields *in, struct fault *f)
 }
 
 static int
-read_to(struct js_value to, struct tunnel_target *t, struct fault *f)
+read_to(struct js_value to, struct tunnel_target *t, struct api_fault *f)
 {
 	struct js_fields in;
 	int64_t port = 0;
@@ -63,7 +56,7 @@ read_to(struct js_value to, struct tunnel_target *t, struct fault *f)
 
 /* true, or how the certificate is judged. */
 static int
-read_tls(struct js_value tls, struct tunnel_target *t, struct fault *f)
+read_tls(struct js_value tls, struct tunnel_target *t, struct api_fault *f)
 {
 	struct js_fields in;
 
@@ -71,7 +64,7 @@ read_tls(struct js_value tls, struct tunnel_target *t, struct fault *f)
 	    js_bool(tls, &t->tls) == 0)
 		return 0;
 	if (tls.kind != JS_OBJECT) {
-		*f = (struct fault){ SL("tls"),
+		*f = (struct api_fault){ SL("tls"),
 			SL("tls is true, or an object with insecure and "
 			   "name") };
 		return ERR_TYPE;
@@ -84,8 +77,8 @@ read_tls(struct js_value tls, struct tunnel_target *t, struct fault *f)
 }
 
 static int
-read_origins(
-    struct js_value list, struct arena *a, struct slice *out, struct fault *f)
+read_origins(struct js_value list, struct arena *a, struct slice *out,
+    struct api_fault *f)
 {
 	struct js_walk w = js_walk(list);
 	struct js_value item;
@@ -98,7 +91,7 @@ read_origins(
 	buf_init(&b, JSON_MAX);
 	while (err == 0 && js_next(&w, NULL, &item)) {
 		if (js_string(item, &s) != 0 || slice_find(s, ',') < s.len) {
-			*f = (struct fault){ SL("origins"),
+			*f = (struct api_fault){ SL("origins"),
 				SL("origins is an array of strings") };
 			err = ERR_TYPE;
 			break;
@@ -130,7 +123,7 @@ read_limits(struct js_fields *in, struct route_record *r)
 
 static int
 read_members(struct js_value root, struct arena *a, struct route_record *r,
-    struct fault *f)
+    struct api_fault *f)
 {
 	struct js_value to, origins, headers;
 	struct js_fields in;
@@ -169,7 +162,8 @@ read_members(struct js_value root, struct arena *a, struct route_record *r,
 }
 
 static int
-parse(struct call *call, struct arena *a, struct js_doc *doc, struct fault *f)
+parse(
+    struct call *call, struct arena *a, struct js_doc *doc, struct api_fault *f)
 {
 	const struct js_limits limits = { JSON_MAX, 6 };
 	struct slice text;
@@ -181,14 +175,15 @@ parse(struct call *call, struct arena *a, struct js_doc *doc, struct fault *f)
 	    (err == 0 && doc->repeated.ptr == NULL &&
 		js_root(doc).kind == JS_OBJECT))
 		return err;
-	*f = (struct fault){ .text = SL("the body is not a JSON object, or a "
+	*f = (struct api_fault){ .text =
+				     SL("the body is not a JSON object, or a "
 					"member of it stands twice") };
 	return ERR_INVALID;
 }
 
 static int
 read_route(const struct conn *c, struct call *call, struct arena *a,
-    struct request *q, struct fault *f)
+    struct request *q, struct api_fault *f)
 {
 	struct route_record *r = arena_alloc(a, sizeof(*r));
 	struct js_doc *doc = arena_alloc(a, sizeof(*doc));
@@ -199,7 +194,7 @@ read_route(const struct conn *c, struct call *call, struct arena *a,
 	if (err == 0)
 		err = read_members(js_root(doc), a, r, f);
 	if (err == 0 && sites_is_own(c->dock->server, r->host)) {
-		*f = (struct fault){ SL("host"),
+		*f = (struct api_fault){ SL("host"),
 			SL("this is a name of the controller itself, or an "
 			   "address: a route needs a name of its own") };
 		err = ERR_INVALID;
@@ -209,7 +204,7 @@ read_route(const struct conn *c, struct call *call, struct arena *a,
 }
 
 static int
-read_link(struct call *call, struct arena *a, struct fault *f)
+read_link(struct call *call, struct arena *a, struct api_fault *f)
 {
 	struct js_doc *doc = arena_alloc(a, sizeof(*doc));
 	struct wish *wish = arena_alloc(&call->arena, sizeof(*wish));
@@ -232,59 +227,25 @@ read_link(struct call *call, struct arena *a, struct fault *f)
 }
 
 static int
-read_page(
-    struct call *call, struct arena *a, struct request *q, struct fault *f)
-{
-	struct slice limit = web_query(call, "limit");
-	uint64_t n = 0;
-
-	if (limit.ptr != NULL && (slice_u64(limit, 1000, &n) != 0 || n == 0)) {
-		*f = (struct fault){ SL("limit"), SL("limit is 1 to 1000") };
-		return ERR_RANGE;
-	}
-	q->limit = (uint32_t)n;
-	return arena_copy(a, web_query(call, "cursor"), &q->cursor);
-}
-
-static int
 read_request(const struct conn *c, struct call *call, struct arena *a,
-    struct request *q, struct fault *f)
+    struct request *q, struct api_fault *f)
 {
 	if (q->op == OP_ROUTE_ADD)
 		return read_route(c, call, a, q, f);
 	if (q->op == OP_ROUTE_LINK)
 		return read_link(call, a, f);
-	return q->op == OP_ROUTE_LIST ? read_page(call, a, q, f) : 0;
+	return q->op == OP_ROUTE_LIST ? api_read_page(call, a, q, f) : 0;
 }
 
 void
 tunnel_api_ask(struct conn *c, struct call *call)
 {
 	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
-	struct fault f = { 0 };
+	struct event *ev = api_question(c, call, &a);
+	struct api_fault f = { 0 };
+	int err = ev == NULL ? 0 : read_request(c, call, a, &ev->request, &f);
 
-	if (ev == NULL) {
-		web_problem(c, &(struct problem){ .status = 503 });
-		return;
-	}
-	struct request *q = &ev->request;
-	q->op = call->route->op;
-	int err = credential_copy(a, &call->credential, &q->credential);
-	if (err == 0)
-		err = arena_copy(a, call->params[0], &q->id);
-	if (err == 0)
-		err = arena_copy(a, call->request_id, &ev->request_id);
-	if (err == 0)
-		err = read_request(c, call, a, q, &f);
-	if (err != 0)
-		web_problem(c,
-		    &(struct problem){ .status = err == ERR_NOMEM ? 503 : 400,
-			.field = f.field,
-			.text = f.text });
-	else if (dock_post(c->dock, ev) != 0)
-		web_problem(
-		    c, &(struct problem){ .status = 503, .retry_after = 1 });
+	api_post(c, ev, err, &f);
 }
 
 /* Answering ---------------------------------------------------------------- */
