@@ -78,42 +78,6 @@ forward_revoke(struct forward *f)
 /* Asking --------------------------------------------------------------------
  */
 
-static int
-copy_target(struct arena *a, struct tunnel_target *t)
-{
-	int err = arena_copy(a, t->host, &t->host);
-
-	if (err == 0)
-		err = arena_copy(a, t->service, &t->service);
-	if (err == 0)
-		err = arena_copy(a, t->namespace, &t->namespace);
-	if (err == 0)
-		err = arena_copy(a, t->tls_name, &t->tls_name);
-	return err;
-}
-
-static int
-ask_hub(struct forward *f, const struct channel *ch)
-{
-	struct arena *a;
-	struct event *ev = conn_event(f->conn, EVENT_REQUEST, &a);
-
-	if (ev == NULL)
-		return ERR_NOMEM;
-	struct tunnel_visit *v = arena_alloc(a, sizeof(*v));
-	if (v == NULL)
-		return ERR_NOMEM;
-	*v = ch->visit;
-	ev->request.op = OP_VISIT;
-	ev->request.visit = v;
-	int err = credential_copy(a, &f->credential, &ev->request.credential);
-	if (err == 0)
-		err = arena_copy(a, ch->visit.agent, &v->agent);
-	if (err == 0)
-		err = copy_target(a, &v->target);
-	return err == 0 ? dock_post(f->conn->dock, ev) : err;
-}
-
 /* Whose streams the connection has from now on. */
 static int
 take_agent(struct forward *f, struct slice agent_id)
@@ -185,7 +149,8 @@ forward_ask(struct forward *f)
 			go(f, ch, p);
 			continue;
 		}
-		if (ask_hub(f, ch) == 0) {
+		if (pass_ask(f->conn, &ch->visit, &f->credential,
+			(struct slice){ 0 }) == 0) {
 			f->asking = true;
 			f->asked = ch;
 			return;

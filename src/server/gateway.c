@@ -6,7 +6,6 @@
 #include "io/clock.h"
 #include "io/log.h"
 
-#include "server/credential.h"
 #include "server/flow_pool.h"
 #include "server/sites.h"
 #include "server/wall.h"
@@ -301,47 +300,10 @@ gateway_try_another(struct visit *v)
  */
 
 static int
-copy_visit(
-    struct arena *a, const struct tunnel_visit *from, struct tunnel_visit *to)
-{
-	struct tunnel_target *t = &to->target;
-	int err;
-
-	*to = *from;
-	err = arena_copy(a, from->route_id, &to->route_id);
-	if (err == 0)
-		err = arena_copy(a, from->agent, &to->agent);
-	if (err == 0)
-		err = arena_copy(a, from->target.host, &t->host);
-	if (err == 0)
-		err = arena_copy(a, from->target.service, &t->service);
-	if (err == 0)
-		err = arena_copy(a, from->target.namespace, &t->namespace);
-	return err != 0 ? err
-			: arena_copy(a, from->target.tls_name, &t->tls_name);
-}
-
-static int
 ask_hub(struct visit *v)
 {
-	struct conn *c = v->conn;
-	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
-	struct tunnel_visit *copy;
-	int err;
-
-	if (ev == NULL)
-		return ERR_NOMEM;
-	copy = arena_alloc(a, sizeof(*copy));
-	err = copy == NULL ? ERR_NOMEM : copy_visit(a, &v->what, copy);
-	ev->request.op = OP_VISIT;
-	ev->request.visit = copy;
-	if (err == 0)
-		err = credential_copy(
-		    a, &v->call->credential, &ev->request.credential);
-	if (err == 0)
-		err = arena_copy(a, v->call->request_id, &ev->request_id);
-	return err != 0 ? err : dock_post(c->dock, ev);
+	return pass_ask(
+	    v->conn, &v->what, &v->call->credential, v->call->request_id);
 }
 
 /* The question is on its way, unless err. */

@@ -8,8 +8,8 @@
  * login changes: it is asked for anew then, and where it says so, those who
  * travel by it are cut.
  *
- * Life: pass_find; when that is NULL send the request OP_VISIT (conn_event,
- * dock_post) and give the reply's grant to pass_keep; pass_drop at last.
+ * Life: pass_find; when that is NULL pass_ask, and give the reply's grant to
+ * pass_keep; pass_drop at last.
  */
 #ifndef SERVER_PASS_H
 #define SERVER_PASS_H
@@ -40,6 +40,14 @@ struct pass_holder {
  * minute, for the hub writes down who asks. */
 struct pass *pass_find(struct dock *d, const struct tunnel_visit *visit,
     const struct credential *who);
+
+/*
+ * Ask the hub for one, which answers c by a REPLY.  Everything is copied;
+ * request_id may be absent.  0, ERR_FULL (the hub has too much to do) or
+ * ERR_NOMEM.
+ */
+int pass_ask(struct conn *c, const struct tunnel_visit *what,
+    const struct credential *who, struct slice request_id);
 
 /* Keep what the hub has granted, with a reference for the caller; NULL
  * without memory.  At most PASSES are kept: the longest unused goes. */

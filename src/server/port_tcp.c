@@ -78,19 +78,9 @@ static const struct credential nobody;
 static void
 ask_hub(struct caller *p)
 {
-	struct arena *a;
-	struct event *ev = conn_event(p->conn, EVENT_REQUEST, &a);
-	struct tunnel_visit *v = ev == NULL ? NULL : arena_alloc(a, sizeof(*v));
+	const struct tunnel_visit what = visit_of(p);
 
-	if (v == NULL) {
-		conn_drop(p->conn);
-		return;
-	}
-	/* The settings outlive the hub. */
-	*v = visit_of(p);
-	ev->request.op = OP_VISIT;
-	ev->request.visit = v;
-	p->asking = dock_post(p->conn->dock, ev) == 0;
+	p->asking = pass_ask(p->conn, &what, &nobody, (struct slice){ 0 }) == 0;
 	if (!p->asking)
 		conn_drop(p->conn);
 }

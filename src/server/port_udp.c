@@ -207,16 +207,10 @@ visit_of(const struct udp *u)
 static void
 ask_hub(struct udp *u)
 {
-	struct arena *a;
-	struct event *ev = conn_event(u->conn, EVENT_REQUEST, &a);
-	struct tunnel_visit *v = ev == NULL ? NULL : arena_alloc(a, sizeof(*v));
+	const struct tunnel_visit what = visit_of(u);
 
-	if (v == NULL)
-		return; /* the next datagram asks again */
-	*v = visit_of(u);
-	ev->request.op = OP_VISIT;
-	ev->request.visit = v;
-	u->asking = dock_post(u->conn->dock, ev) == 0;
+	/* Else the next datagram asks again. */
+	u->asking = pass_ask(u->conn, &what, &nobody, (struct slice){ 0 }) == 0;
 }
 
 /* Their link is elsewhere, or gone. */

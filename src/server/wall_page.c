@@ -11,7 +11,6 @@
 #include "io/clock.h"
 
 #include "server/api.h"
-#include "server/credential.h"
 #include "server/sites.h"
 #include "server/wall_token.h"
 
@@ -140,7 +139,7 @@ struct entry {
 	struct slice route, agent; /* one of them */
 	struct slice host;         /* as the browser wrote it, port and all */
 	struct slice to;
-	struct tunnel_visit what;
+	struct tunnel_visit what; /* what the visitor's requests will ask */
 };
 
 static void
@@ -226,40 +225,6 @@ find_place(struct conn *c, struct entry *e)
 	return s->settings.unsafe_path_routes && ours_is_host(s, &host);
 }
 
-static int
-ask_hub(struct conn *c, struct call *call, const struct entry *e)
-{
-	struct tunnel_visit *visit;
-	struct arena *a;
-	struct event *ev = conn_event(c, EVENT_REQUEST, &a);
-	int err;
-
-	if (ev == NULL)
-		return ERR_NOMEM;
-	visit = arena_alloc(a, sizeof(*visit));
-	if (visit == NULL)
-		return ERR_NOMEM;
-	/* The very question that the visitor's requests will be. */
-	*visit = e->what;
-	err = arena_copy(a, e->what.route_id, &visit->route_id);
-	if (err == 0)
-		err = arena_copy(a, e->what.agent, &visit->agent);
-	if (err == 0)
-		err = arena_copy(
-		    a, e->what.target.service, &visit->target.service);
-	if (err == 0)
-		err = arena_copy(
-		    a, e->what.target.namespace, &visit->target.namespace);
-	ev->request.op = OP_VISIT;
-	ev->request.visit = visit;
-	if (err == 0)
-		err = credential_copy(
-		    a, &call->credential, &ev->request.credential);
-	if (err == 0)
-		err = arena_copy(a, call->request_id, &ev->request_id);
-	return err != 0 ? err : dock_post(c->dock, ev);
-}
-
 void
 wall_ask(struct conn *c, struct call *call)
 {
@@ -283,7 +248,8 @@ wall_ask(struct conn *c, struct call *call)
 	} else if (!find_place(c, e)) {
 		refuse(c, 404, SL("host"),
 		    SL("nothing of that name is reached at that host"));
-	} else if (ask_hub(c, call, e) != 0) {
+	} else if (pass_ask(c, &e->what, &call->credential, call->request_id) !=
+	    0) {
 		refuse(c, 503, (struct slice){ 0 },
 		    SL("the controller has too much to do"));
 	} else {
