@@ -63,7 +63,7 @@ relay_new(struct visit *v, bool raw)
 	return r;
 }
 
-void
+static void
 relay_free(struct relay *r)
 {
 	dock_tunnel(r->conn->dock, -1);
@@ -159,4 +159,36 @@ relay_patient(const struct relay *r, msec now)
 {
 	return r->over == 0 ||
 	    (r->resume > now ? r->resume : now) - r->over < RELAY_PATIENCE;
+}
+
+void
+relay_drained(struct conn *c)
+{
+	struct relay *r = c->state;
+	size_t owed = r->owed;
+
+	r->owed = 0;
+	if (r->exchange != NULL)
+		exchange_consume(r->exchange, owed);
+}
+
+void
+relay_event(struct conn *c, const struct event *ev)
+{
+	(void)c;
+	(void)ev;
+}
+
+void
+relay_gone(struct conn *c, int why)
+{
+	struct relay *r = c->state;
+
+	if (why != 0 && r->why_len == 0)
+		relay_because(r, slice_from(err_name(why)));
+	relay_count(r);
+	relay_log_end(r);
+	if (!r->raw)
+		wsconn_fini(&r->ws);
+	relay_free(r);
 }

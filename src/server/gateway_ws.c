@@ -247,49 +247,19 @@ on_eof(struct conn *c)
 }
 
 static void
-on_drained(struct conn *c)
-{
-	struct relay *r = c->state;
-	size_t owed = r->owed;
-
-	r->owed = 0;
-	if (r->exchange != NULL)
-		exchange_consume(r->exchange, owed);
-}
-
-static void
-on_event(struct conn *c, const struct event *ev)
-{
-	(void)c;
-	(void)ev;
-}
-
-static void
 on_close(struct conn *c, uint16_t code, struct slice reason)
 {
 	end_with(c->state, code, reason);
 }
 
-static void
-on_gone(struct conn *c, int why)
-{
-	struct relay *r = c->state;
-
-	if (why != 0 && r->why_len == 0)
-		relay_because(r, slice_from(err_name(why)));
-	relay_count(r);
-	relay_log_end(r);
-	relay_free(r);
-}
-
 static const struct conn_role role = {
 	.read = on_read,
 	.eof = on_eof,
-	.drained = on_drained,
+	.drained = relay_drained,
 	.timer = on_timer,
-	.event = on_event,
+	.event = relay_event,
 	.close = on_close,
-	.gone = on_gone,
+	.gone = relay_gone,
 };
 
 /* The service --------------------------------------------------------------

@@ -68,7 +68,6 @@ struct relay {
 /* A relay with all but its WebSocket; takes exchange and pass of v.  NULL
  * without memory. */
 struct relay *relay_new(struct visit *v, bool raw);
-void relay_free(struct relay *r);
 
 /* Tell the metrics what has come since. */
 void relay_count(struct relay *r);
@@ -78,6 +77,12 @@ void relay_because(struct relay *r, struct slice why);
  * r->resume says when, or r->over is too long ago. */
 bool relay_charge(struct relay *r, uint64_t messages, uint64_t bytes, msec now);
 bool relay_patient(const struct relay *r, msec now);
+
+/* Of both roles: the visitor takes more again, the hub has nothing to say, the
+ * connection is over. */
+void relay_drained(struct conn *c);
+void relay_event(struct conn *c, const struct event *ev);
+void relay_gone(struct conn *c, int why);
 
 /* gateway_msg: in messages.  head is the service's 101. */
 void relay_switch_messages(struct visit *v, const struct http1_head *head);
